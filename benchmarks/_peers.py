@@ -23,8 +23,8 @@ def train_ours(config, epochs=None, changes=()):
 
 def run_peer(python, script, config, *options):
     """Runs ``script --worker train.npz dev.npz`` in the peer's Python; returns its JSON row."""
-    from tfxc.data.inspection.completion import load_config
-    from tfxc.data.preparation import ensure_prepared
+    from tfxc.data.reading.inspection.completion import load_config
+    from tfxc.data.store.preparation import ensure_prepared
 
     prepared = ensure_prepared(load_config(config).data)
     return run_peer_on(python, script, prepared, ("train", "dev"), *options)

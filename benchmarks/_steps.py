@@ -7,7 +7,7 @@ def step_of(config):
     """A function () that trains one step of a ``Config``, input pipeline included."""
     import tensorflow as tf
 
-    from tfxc.data.preparation import ensure_prepared
+    from tfxc.data.store.preparation import ensure_prepared
     from tfxc.training.job import TrainingJob
 
     folder = ensure_prepared(config.data)

@@ -36,11 +36,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tfxc.core.storage.files import atomic_file
-from tfxc.data.feature_sets.feature_set import FEATURES, LABELS, SETTINGS, FeatureSet
-from tfxc.data.feature_sets.source import FeatureSource
-from tfxc.data.feature_sets.writer import FeatureWriter
-from tfxc.data.row_writer import array_header
-from tfxc.data.sources.base import permutation
+from tfxc.data.examples.order import permutation
+from tfxc.data.reading.parsing.feature_set import FEATURES, LABELS, SETTINGS, FeatureSet
+from tfxc.data.reading.parsing.row_file import array_header
+from tfxc.data.sources.feature_sets import FeatureSource
+from tfxc.data.store.feature_sets.writer import FeatureWriter
 
 _SEED = 0
 _STEPS_OF_NEED = 30
@@ -74,7 +74,7 @@ def forget(path):
 class OrderOnly(FeatureSource):
     """A source that reads nothing: its windows are as long as they would be, and empty."""
 
-    def _load(self, numbers):
+    def _load(self, numbers, progress=None):
         return range(sum(int(self._firsts[n + 1] - self._firsts[n]) for n in numbers))
 
     def order(self, epoch):
@@ -82,7 +82,7 @@ class OrderOnly(FeatureSource):
         groups, _ = self._plan(_SEED, epoch)
         parts = []
         for number in range(len(groups)):
-            _, order, index = self._load_window(_SEED, epoch, number)
+            _, order, index = self._window(_SEED, epoch, number).result()
             parts.append(index[order])
         return np.concatenate(parts)
 

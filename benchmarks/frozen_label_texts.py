@@ -25,7 +25,7 @@ def vectors(config, split, folder):
     """Frozen vectors of a split and of the labels, true labels, and which labels are trained."""
     import numpy as np
 
-    from tfxc.data.preparation import ensure_prepared
+    from tfxc.data.store.preparation import ensure_prepared
     from tfxc.inference.embedder import vectors_of_texts
     from tfxc.training.job import TrainingJob
     from tfxc.training.strategies import make_strategy
@@ -110,7 +110,7 @@ def main(arguments=None):
 
     import numpy as np
 
-    from tfxc.data.inspection.completion import load_config
+    from tfxc.data.reading.inspection.completion import load_config
 
     rows = []
     for seed in options.seeds:

@@ -27,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tfxc.core.storage.files import atomic_file
 from tfxc.labels.hashing import bucket_lookups
-from tfxc.ops.search.bucket_search.gather import has_native, invert_lookups, top_k
+from tfxc.ops.search.bucket_search.gather import has_native, top_k
+from tfxc.ops.search.bucket_search.inverse_lookups import invert_lookups
 
 PLAIN = r"""
 #include <stdint.h>

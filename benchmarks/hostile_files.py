@@ -45,10 +45,10 @@ import tensorflow_text  # noqa: F401
 from tests import torch_files
 from tests.encoders.hub_folders import CONFIG, bert_arrays
 from tfxc.core import cli
-from tfxc.data.formats import open_reader
-from tfxc.data.kinds import SPARSE
-from tfxc.data.records.record_writer import encode_example
-from tfxc.data.records.tfrecord import read_shard
+from tfxc.data.examples.kinds import SPARSE
+from tfxc.data.reading.formats import open_reader
+from tfxc.data.reading.parsing.tfrecord import read_shard
+from tfxc.data.store.records.record_writer import encode_example
 from tfxc.data.text.subwords import PretrainedTokens
 from tfxc.encoders.pretrained.encoder import Pretrained
 from tfxc.imports.pecos import import_run

@@ -25,9 +25,9 @@ def write_data(folder):
     import scipy.sparse
     from train_step import FEATURES, LABELS, NONZEROS
 
-    from tfxc.data.manifest import Manifest
-    from tfxc.data.records.shard_writer import write_split
-    from tfxc.data.rows import Rows
+    from tfxc.data.examples.rows import Rows
+    from tfxc.data.store.manifest import Manifest
+    from tfxc.data.store.records.shard_writer import write_split
 
     random = np.random.default_rng(0)
     ids = np.sort(random.integers(0, FEATURES, (ROWS, NONZEROS)), axis=1)

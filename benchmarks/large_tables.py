@@ -49,7 +49,7 @@ def write_config(folder, options):
     """Writes feature sets and a config into a folder."""
     import numpy as np
 
-    from tfxc.data.feature_sets.writer import FeatureWriter
+    from tfxc.data.store.feature_sets.writer import FeatureWriter
 
     draw = np.random.default_rng(0)
     for split, count in (("train", EXAMPLES), ("test", TESTED)):
@@ -94,8 +94,8 @@ def train(folder, *more):
 def trainer_of(folder):
     """The ``Trainer`` of the config."""
     from tfxc.core.storage.locks import scratch_folder
-    from tfxc.data.inspection.completion import load_config
-    from tfxc.data.preparation import ensure_prepared
+    from tfxc.data.reading.inspection.completion import load_config
+    from tfxc.data.store.preparation import ensure_prepared
     from tfxc.training.job import TrainingJob
     from tfxc.training.strategies import make_strategy
 

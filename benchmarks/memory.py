@@ -78,7 +78,7 @@ def main():
     options = parser.parse_args()
     if options.prepare:
         # Makes the stand-ins of a rehearsal and prepares them, in this process.
-        from tfxc.data.inspection.completion import load_config
+        from tfxc.data.reading.inspection.completion import load_config
         from tfxc.training.rehearsal.config import rehearsed
 
         config = load_config(options.prepare, options.set)

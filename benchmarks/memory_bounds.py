@@ -50,8 +50,8 @@ def sparse_rows(examples, features_each, seed=0):
     """``Rows`` of random sparse features with two labels each."""
     import numpy as np
 
-    from tfxc.data.kinds import SPARSE
-    from tfxc.data.rows import Rows
+    from tfxc.data.examples.kinds import SPARSE
+    from tfxc.data.examples.rows import Rows
 
     draw = np.random.default_rng(seed)
     width = 100 * features_each
@@ -75,7 +75,7 @@ def dense_rows(examples, dim, seed=0):
     """``Rows`` of random vectors with a label each."""
     import numpy as np
 
-    from tfxc.data.rows import Rows
+    from tfxc.data.examples.rows import Rows
 
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, 500, examples)
@@ -84,8 +84,8 @@ def dense_rows(examples, dim, seed=0):
 
 def write_prepared(folder, shards, kind, num_features):
     """A prepared folder with a training split, as preparation writes it."""
-    from tfxc.data.manifest import Manifest
-    from tfxc.data.records.shard_writer import write_split
+    from tfxc.data.store.manifest import Manifest
+    from tfxc.data.store.records.shard_writer import write_split
 
     split = write_split(folder, "train", list(shards), "blocks", 500)
     Manifest(
@@ -128,7 +128,7 @@ def measure_dev_share(_folder, examples):
     """Peak and bound of drawing a dev split of lists of three labels."""
     import numpy as np
 
-    from tfxc.data.held_out import held_out_examples
+    from tfxc.data.reading.held_out import held_out_examples
 
     held_out_examples([[0, 1, 2]] * 100, 0.1, 0)
     draw = np.random.default_rng(0)
@@ -141,7 +141,7 @@ def measure_dev_share(_folder, examples):
 def measure_prepare(folder, _name):
     """Peak and bound of preparing a file of sparse features."""
     from tfxc.core.settings import DataSettings
-    from tfxc.data.preparation import prepare
+    from tfxc.data.store.preparation import prepare
 
     prepare(DataSettings(name="few", train=str(folder / "few.txt")), folder / "few", jobs=1)
     baseline = start()
@@ -153,7 +153,7 @@ def measure_line(folder, _name):
     """Peak and bound of refusing a line of a gigabyte."""
     from tfxc.core.errors import DataError
     from tfxc.core.settings import MAX_LINE_BYTES
-    from tfxc.data.formats import open_reader
+    from tfxc.data.reading.formats import open_reader
 
     baseline = start()
     try:

@@ -72,8 +72,8 @@ def shown(seconds):
 
 def rows_of(loaded):
     """``Rows`` of the first examples of the run's dev data."""
-    from tfxc.data.held_out import open_split
-    from tfxc.data.kinds import SPARSE
+    from tfxc.data.examples.kinds import SPARSE
+    from tfxc.data.reading.held_out import open_split
 
     recipe = loaded.config.recipe.name
     if recipe != "xr_linear" or loaded.kind is not SPARSE:

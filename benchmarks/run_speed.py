@@ -55,7 +55,7 @@ def searched(run, data, size, count):
     """The search of a run and its first full batches of a file."""
     import tensorflow as tf
 
-    from tfxc.data.formats import open_reader
+    from tfxc.data.reading.formats import open_reader
     from tfxc.inference.searcher import Searcher
     from tfxc.runs.loaded import load_run
 

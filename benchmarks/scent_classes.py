@@ -26,8 +26,8 @@ BLOCK = 1 << 18
 
 def write_prepared(folder, options):
     """Writes a prepared folder with a training split, as preparation does."""
-    from tfxc.data.manifest import Manifest
-    from tfxc.data.records.shard_writer import in_order, write_split
+    from tfxc.data.store.manifest import Manifest
+    from tfxc.data.store.records.shard_writer import in_order, write_split
 
     most = max(options.classes)
     split = write_split(folder, "train", in_order(blocks(options, most), 65_536), "blocks", most)
@@ -42,8 +42,8 @@ def blocks(options, most):
     """``Rows`` of random examples, block by block; every label occurs."""
     import numpy as np
 
-    from tfxc.data.kinds import SPARSE
-    from tfxc.data.rows import Rows
+    from tfxc.data.examples.kinds import SPARSE
+    from tfxc.data.examples.rows import Rows
 
     draw = np.random.default_rng(0)
     each = options.nonzeros
@@ -108,7 +108,7 @@ def search_seconds(classes):
     """
     import numpy as np
 
-    from tfxc.data.kinds import SPARSE
+    from tfxc.data.examples.kinds import SPARSE
 
     model = model_of(classes, 256)
     draw = np.random.default_rng(0)

@@ -77,7 +77,7 @@ def say(text):
 
 def mixed_texts(path, count=4096):
     """Texts of mixed length: single ones of a file, and up to 20 of them joined."""
-    from tfxc.data.formats import open_reader
+    from tfxc.data.reading.formats import open_reader
 
     chunk = next(open_reader(path).chunks(count))
     draw = random.Random(0)
@@ -208,7 +208,7 @@ def by_turns(port, options, texts):
 
 def in_process(run):
     """A function that predicts here for some seconds: (texts, seconds) -> rate and cost."""
-    from tfxc.data.chunk import Chunk
+    from tfxc.data.examples.chunk import Chunk
     from tfxc.inference.predictors import RunPredictor
     from tfxc.runs.loaded import load_run
 

@@ -54,7 +54,7 @@ def read_texts(path, count):
     """The first texts of a file, each as a tensor of one."""
     import tensorflow as tf
 
-    from tfxc.data.formats import open_reader
+    from tfxc.data.reading.formats import open_reader
 
     chunks = (chunk.texts for chunk in open_reader(path).chunks(count))
     texts = list(itertools.islice(itertools.chain.from_iterable(chunks), count))

@@ -62,7 +62,7 @@ def ours(options, train, seed, folder):
 
 def peer(options, config, train, seed):
     """The same of SetFit, in its own Python."""
-    from tfxc.data.source_files import expand
+    from tfxc.data.reading.source_files import expand
 
     command = [options.peer_python, __file__, "--worker", str(train), str(expand(config.data.dev))]
     command += [str(expand(config.encoder.section()["folder"])), str(seed), str(options.iterations)]
@@ -138,8 +138,8 @@ def main(arguments=None):
 
     import numpy as np
 
-    from tfxc.data.inspection.completion import load_config
-    from tfxc.data.source_files import expand
+    from tfxc.data.reading.inspection.completion import load_config
+    from tfxc.data.reading.source_files import expand
 
     config = load_config(options.config, [])
     results = measured(options, config, lines_of(expand(config.data.train)))

@@ -73,7 +73,7 @@ def main():
 def print_steps(names, options):
     """Milliseconds of a step of each technique, and as a multiple of the first's."""
     use_threads(options.threads)
-    from tfxc.data.inspection.completion import load_config
+    from tfxc.data.reading.inspection.completion import load_config
 
     steps = {}
     for name in names:

@@ -26,7 +26,7 @@ BATCHES = 200
 def tfxc_worker(config, threads):
     """A function () that trains one step of a config."""
     use_threads(threads)
-    from tfxc.data.inspection.completion import load_config
+    from tfxc.data.reading.inspection.completion import load_config
 
     return step_of(load_config(config))
 
@@ -71,10 +71,10 @@ def write_batches(path):
     """Writes the first batches of the config's training as padded arrays; returns its sizes."""
     import numpy as np
 
-    from tfxc.data.inspection.completion import load_config
-    from tfxc.data.manifest import Manifest
-    from tfxc.data.preparation import ensure_prepared
+    from tfxc.data.reading.inspection.completion import load_config
     from tfxc.data.sources.shards import open_source
+    from tfxc.data.store.manifest import Manifest
+    from tfxc.data.store.preparation import ensure_prepared
 
     config = load_config(CONFIG)
     folder = ensure_prepared(config.data)

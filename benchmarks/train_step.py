@@ -50,7 +50,7 @@ def tfxc_worker(threads):
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     from tfxc.core.config import parse_config
-    from tfxc.data.rows import Rows
+    from tfxc.data.examples.rows import Rows
     from tfxc.data.sources.base import ArraySource
     from tfxc.data.sources.dataset import training_dataset
     from tfxc.model import build_model

@@ -30,7 +30,7 @@ def write_vectors(folder, features, path):
     import numpy as np
     import scipy.sparse
 
-    from tfxc.data.formats import open_reader
+    from tfxc.data.reading.formats import open_reader
     from tfxc.data.text.bags import TfidfFeatures
     from tfxc.labels.label_embeddings import pifa
 

@@ -34,7 +34,7 @@ def write_matrices(source, features, folder, rows):
     import scipy.sparse
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    from tfxc.data.formats import open_reader
+    from tfxc.data.reading.formats import open_reader
     from tfxc.labels.label_embeddings import pifa
     from tfxc.labels.tree_building import ClusteringSettings, build_tree
 

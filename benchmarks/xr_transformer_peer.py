@@ -177,7 +177,7 @@ def main():
 
 def run_pecos(options):
     """The peer's row."""
-    from tfxc.data.inspection.completion import load_config
+    from tfxc.data.reading.inspection.completion import load_config
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.json"

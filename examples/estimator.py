@@ -6,7 +6,7 @@ Takes about 20 seconds, half of them to start TensorFlow and to collect the buil
 """
 
 from tfxc import XCClassifier
-from tfxc.data.formats import open_reader
+from tfxc.data.reading.formats import open_reader
 
 
 def examples(split, count):

@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.small_runs import config_tree
 from tfxc.core.config import parse_config
-from tfxc.data.preparation import ensure_prepared
+from tfxc.data.store.preparation import ensure_prepared
 from tfxc.training.job import TrainingJob
 
 COLOURS = ["red", "green", "blue", "black", "white", "brown", "grey", "pink"]

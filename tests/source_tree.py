@@ -41,3 +41,41 @@ def _target(module, name):
     inner = ROOT.joinpath(*module.split("."), name)
     is_module = inner.with_suffix(".py").exists() or inner.with_suffix(".pyx").exists()
     return f"{module}.{name}" if is_module or inner.is_dir() else module
+
+
+def import_graph():
+    """{module: the modules it imports}, annotations included; a package's own file is the package.
+
+    What any module imports from ``tfxc`` itself, its public names, is left out.
+    """
+    modules = {module_name(path).removesuffix(".__init__"): path for path in python_files("tfxc")}
+
+    def module_of(name):
+        while name not in modules:
+            name = name.rpartition(".")[0]
+        return name
+
+    graph = {}
+    for module, path in modules.items():
+        imported = {module_of(name) for _, name in imports_of(path)}
+        graph[module] = sorted(imported - {module, "tfxc"})
+    return graph
+
+
+def neighbours(graph):
+    """{folder: {name in it: the names in it that it imports}} of an ``import_graph``.
+
+    Names are those of folders and of modules, whatever is inside.
+    """
+    folders = {}
+    for importer, imports in graph.items():
+        for imported in imports:
+            pair = zip(importer.split("."), imported.split("."), strict=False)
+            common = []
+            for ours, theirs in pair:
+                if ours != theirs:
+                    names = folders.setdefault(".".join(common), {})
+                    names.setdefault(ours, set()).add(theirs)
+                    break
+                common.append(ours)
+    return folders

@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import graphlib
 import re
 import subprocess
 import sys
@@ -9,10 +10,19 @@ import sys
 import pytest
 
 import tfxc
-from tests.source_tree import PACKAGE, ROOT, imports_of, module_name, python_files, tree_of
+from tests.source_tree import (
+    PACKAGE,
+    ROOT,
+    import_graph,
+    imports_of,
+    module_name,
+    neighbours,
+    python_files,
+    tree_of,
+)
 from tfxc.__main__ import COMMANDS
 from tfxc.core import registry
-from tfxc.data.inspection.completion import load_config
+from tfxc.data.reading.inspection.completion import load_config
 
 # From bottom to top, as docs/architecture.md shows them ("Layers"). A layer may have several
 # groups; a group never imports its neighbours.
@@ -31,6 +41,16 @@ LAYERS = [
     [{"imports"}],
     [{"estimator"}],
     [{"__init__", "__main__", "train", "commands"}],
+]
+# The same of ``tfxc/data/``, as docs/architecture.md shows it ("Storeys of the data").
+STOREYS = [
+    {"images"},
+    {"examples"},
+    {"text"},
+    {"reading"},
+    {"label_texts", "verification"},
+    {"store"},
+    {"sources"},
 ]
 LIGHT = ["tfxc", "tfxc.__main__", "tfxc.version", "tfxc.core.cli", "tfxc.core.registry"]
 METHODS = [(kind, name) for kind in registry.KINDS for name in registry.names(kind)]
@@ -72,11 +92,11 @@ def test_imports_point_down():
         ("tfxc.heads.mach", "tfxc.heads.base", True),
         ("tfxc.heads.mach", "tfxc.encoders.base", False),
         ("tfxc.heads.mach", "tfxc.model", False),
-        ("tfxc.metrics.suite", "tfxc.data.rows", False),
+        ("tfxc.metrics.suite", "tfxc.data.examples.rows", False),
         ("tfxc.ops.search.bucket_search.gather", "tfxc.core.errors", True),
         ("tfxc.core.registry", "tfxc.heads.mach", False),
         ("tfxc.data.text.subwords", "tfxc.pretrained.folder", True),
-        ("tfxc.pretrained.folder", "tfxc.data.rows", False),
+        ("tfxc.pretrained.folder", "tfxc.data.examples.rows", False),
         ("tfxc.inference.searcher", "tfxc.runs.folder", False),
         ("tfxc.recipes.kfold.recipe", "tfxc.exports.onnx", False),
         ("tfxc.commands.train", "tfxc.commands.prepare", True),
@@ -85,6 +105,55 @@ def test_imports_point_down():
 )
 def test_the_rule_itself(importer, imported, allowed):
     assert is_allowed(importer, imported) is allowed
+
+
+def circle_in(graph):
+    """Names of a graph, each of which imports the next and the last the first; [] if none do."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1][::-1]
+    return []
+
+
+def test_no_modules_import_each_other():
+    """Directly or in a circle, annotations included."""
+    assert not circle_in(import_graph())
+
+
+def test_no_neighbours_in_data_import_each_other():
+    """Folders and modules next to each other in ``tfxc/data/`` and in the folders in it."""
+    folders = neighbours(import_graph())
+    circles = {
+        folder: circle
+        for folder, graph in folders.items()
+        if f"{folder}.".startswith("tfxc.data.") and (circle := circle_in(graph))
+    }
+    assert not circles
+
+
+def test_imports_in_data_point_down():
+    storeys = neighbours(import_graph())["tfxc.data"]
+    level = {name: number for number, names in enumerate(STOREYS) for name in names}
+    folders = {
+        path.name for path in (PACKAGE / "data").iterdir() if (path / "__init__.py").exists()
+    }
+    files = {path.stem for path in (PACKAGE / "data").glob("*.py")}
+    assert set(level) == folders and files == {"__init__"}
+    wrong = [
+        f"tfxc.data.{importer} may not import tfxc.data.{imported}"
+        for importer, imports in storeys.items()
+        for imported in imports
+        if level[imported] >= level[importer]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_circles_are_seen():
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) in (["b", "c", "b"], ["c", "b", "c"])
+    graph = {"p.a.x": ["p.b"], "p.b": ["p.a.y"], "p.a.y": []}
+    assert not circle_in(graph)
+    assert neighbours(graph) == {"p": {"a": {"b"}, "b": {"a"}}}
 
 
 def test_no_file_hides_behind_an_underscore():

@@ -36,7 +36,7 @@ from tfxc.__main__ import COMMANDS, module_of
 from tfxc.commands.train import check_config
 from tfxc.core.config import merge, parse_config
 from tfxc.core.settings import Config
-from tfxc.data.inspection.completion import load_config
+from tfxc.data.reading.inspection.completion import load_config
 from tfxc.pretrained.folder import PADDING
 
 PAGES = ["README.md", "CONTRIBUTING.md"]

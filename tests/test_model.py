@@ -9,10 +9,10 @@ from tests.contracts.technique import NUM_FEATURES, NUM_LABELS, TinyTraining, ti
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
-from tfxc.data.kinds import DENSE
+from tfxc.data.examples.kinds import DENSE
+from tfxc.data.examples.rows import Rows
 from tfxc.data.label_texts.keys import text_keys
 from tfxc.data.label_texts.prepared import LabelTexts
-from tfxc.data.rows import Rows
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.model import build_model, example_features, make_components
 

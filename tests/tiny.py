@@ -75,7 +75,7 @@ def train(folder, run="run", fault=None, **changes):
         The trainer.
     """
     from tfxc.core.config import parse_config
-    from tfxc.data.preparation import ensure_prepared
+    from tfxc.data.store.preparation import ensure_prepared
     from tfxc.runs.folder import RunFolder
     from tfxc.training.job import TrainingJob
     from tfxc.training.strategies import is_chief, make_strategy

@@ -19,7 +19,7 @@ _LAZY = {
     "SearchOptions": "tfxc.inference.search_options",
     "XCClassifier": "tfxc.estimator.classifier",
     "XCModel": "tfxc.model",
-    "load_config": "tfxc.data.inspection.completion",
+    "load_config": "tfxc.data.reading.inspection.completion",
     "load_model": "tfxc.model",
     "read": "tfxc.estimator.reading",
     "register_all": "tfxc.core.registry",

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError
-from tfxc.data.kinds import KINDS
+from tfxc.data.examples.kinds import KINDS
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.encoders.bases.starts import restart_encoder, restart_head
 from tfxc.ops.batch_function import BatchFunction
@@ -25,7 +25,7 @@ from tfxc.ops.tables.large_weights import starts_are_left_out
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
-    from tfxc.data.kinds import FeatureKind
+    from tfxc.data.examples.kinds import FeatureKind
     from tfxc.encoders.base import Encoder
     from tfxc.heads.base import Head
     from tfxc.objectives.base import Objective
@@ -336,7 +336,7 @@ def build_model(
 
     Args:
         config: a ``tfxc.core.config.Config``.
-        feature_kind: name of the kind of features, see ``tfxc.data.kinds.KINDS``.
+        feature_kind: name of the kind of features, see ``tfxc.data.examples.kinds.KINDS``.
         repetition: number r for the model of repetition r alone; None for the complete model.
         data_dependent: values of ``data_dependent_arguments``: ``num_features``, ``num_labels``,
             for images ``image_shape`` (height, width, channels), for joined texts
@@ -461,7 +461,7 @@ def example_features(
     """Features of two examples, to build a model with.
 
     Args:
-        kind: ``tfxc.data.kinds.FeatureKind``.
+        kind: ``tfxc.data.examples.kinds.FeatureKind``.
         sizes: what the data decides, with ``num_features``.
     """
     return tf.nest.map_structure(tf.constant, kind.batch(kind.example(sizes)))

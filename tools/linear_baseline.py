@@ -31,8 +31,8 @@ def main(argv=None):
     )
     parser.add_argument("--split", default="test", help="split to evaluate (default: test)")
     options = parser.parse_args(argv)
-    from tfxc.data.inspection.completion import load_config
-    from tfxc.data.preparation import ensure_prepared
+    from tfxc.data.reading.inspection.completion import load_config
+    from tfxc.data.store.preparation import ensure_prepared
     from tfxc.metrics.suite import build_metrics
 
     config = load_config(options.config, options.set)

@@ -21,8 +21,8 @@ def main(argv=None):
     from tfxc.commands.train import check_config
     from tfxc.core import registry
     from tfxc.core.errors import ConfigError
-    from tfxc.data.inspection.completion import load_config
-    from tfxc.data.preparation import ensure_prepared
+    from tfxc.data.reading.inspection.completion import load_config
+    from tfxc.data.store.preparation import ensure_prepared
     from tfxc.recipes.base import Context
     from tfxc.recipes.bases.processes import begin_runs, parallel_jobs
     from tfxc.recipes.repetitions.recipe import repetition_count

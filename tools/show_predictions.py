@@ -43,7 +43,7 @@ def main(argv=None):
 
 def read_examples(run, split, count, trust=False):
     """Every n-th example of a split, with more than one label: (text, labels)."""
-    from tfxc.data.held_out import open_split
+    from tfxc.data.reading.held_out import open_split
     from tfxc.runs.loaded import load_run
 
     data = load_run(run, trust=trust).config.data

@@ -80,8 +80,8 @@ def text_features():
 def readers():
     """The page of the data formats."""
     from tfxc.core import registry
-    from tfxc.data.formats import BUILTIN_PACKAGE
-    from tfxc.data.formats.base import Reader
+    from tfxc.data.reading.formats import BUILTIN_PACKAGE
+    from tfxc.data.reading.formats.base import Reader
 
     classes = {name: registry.get("reader", name) for name in registry.names("reader")}
     for name, module in sorted(registry.modules(BUILTIN_PACKAGE, "reader").items()):

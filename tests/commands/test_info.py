@@ -30,8 +30,8 @@ def test_run_shows_every_weight(tmp_path, capsys):
 
 
 def test_config_shows_the_memory(tmp_path, capsys):
-    from tfxc.data.inspection.completion import load_config
-    from tfxc.data.preparation import ensure_prepared
+    from tfxc.data.reading.inspection.completion import load_config
+    from tfxc.data.store.preparation import ensure_prepared
 
     path = tiny.write_config(tmp_path)
     arguments = ["--config", str(path), "--prepared", str(tmp_path / "prepared")]

@@ -25,7 +25,7 @@ from tests.small_runs import NAMES, TEXTS, make_run
 from tfxc.commands import predict
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.chunk import Chunk
+from tfxc.data.examples.chunk import Chunk
 from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.inference.predictors import RunPredictor
 from tfxc.inference.savedmodel import SavedModelPredictor
@@ -386,7 +386,7 @@ def test_savedmodel_refuses_features_beyond_its_own(tmp_path):
     run = make_run(tmp_path / "run")
     export_savedmodel(load_run(run), run / "savedmodel")
     predictor = SavedModelPredictor(run / "savedmodel")
-    from tfxc.data.typed_examples import chunk_of_lines
+    from tfxc.data.reading.typed_examples import chunk_of_lines
 
     assert len(predictor(chunk_of_lines(["19:1"], "sparse")).labels[0]) == 5
     with pytest.raises(DataError, match="space the model was trained on"):

@@ -12,10 +12,10 @@ import numpy as np
 
 from tests import tiny
 from tests.commands.calls import call
-from tests.data.inspection.test_contents import pairs
+from tests.data.reading.inspection.test_contents import pairs
 from tfxc.commands import evaluate, info, init, predict, train
 from tfxc.core.storage.mirror import mirror_path
-from tfxc.data.inspection.completion import load_config
+from tfxc.data.reading.inspection.completion import load_config
 
 RUN = "memory://bucket/runs/mine"
 

@@ -175,7 +175,7 @@ def die_once(job):
 
 
 def test_a_killed_worker_costs_its_task_only(runs, address, tmp_path, capsys, monkeypatch):
-    from tfxc.data.formats import open_unlabelled
+    from tfxc.data.reading.formats import open_unlabelled
 
     chunks = list(open_unlabelled(runs / "texts.jsonl", "text").chunks(2))
     marker, begun = tmp_path / "marker", []

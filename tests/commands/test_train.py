@@ -12,7 +12,7 @@ import pytest
 from tests import tiny
 from tests.commands.calls import call, listing
 from tfxc.commands import completion, train
-from tfxc.data.inspection.completion import load_config
+from tfxc.data.reading.inspection.completion import load_config
 from tfxc.training.step import TrainStep
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

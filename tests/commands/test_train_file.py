@@ -7,9 +7,9 @@ import pytest
 
 import tfxc
 from tests.commands.calls import call
-from tests.data.inspection.test_contents import pairs, write
+from tests.data.reading.inspection.test_contents import pairs, write
 from tfxc.commands import completion, evaluate, init, predict, report, train
-from tfxc.data.inspection.completion import load_config
+from tfxc.data.reading.inspection.completion import load_config
 
 FAST = ("--preset", "fast")
 

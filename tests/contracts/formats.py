@@ -9,8 +9,8 @@ import pytest
 import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.chunk import Chunk
-from tfxc.data.formats import open_reader
+from tfxc.data.examples.chunk import Chunk
+from tfxc.data.reading.formats import open_reader
 
 
 class ReaderContract:

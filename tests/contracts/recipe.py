@@ -18,8 +18,8 @@ from tfxc.core.errors import CheckpointError, ConfigError, UserError
 from tfxc.core.interrupts import Stopped
 from tfxc.core.settings import Method
 from tfxc.core.storage.reading import read_json
-from tfxc.data.preparation import ensure_prepared
 from tfxc.data.sources.shards import open_source
+from tfxc.data.store.preparation import ensure_prepared
 from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.inference.protocol import RunModel
 from tfxc.recipes.base import Context, Recipe

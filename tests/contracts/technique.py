@@ -10,8 +10,8 @@ from tests.contracts import general
 from tests.contracts.layers import assert_equal
 from tfxc.core import registry
 from tfxc.core.config import TrainingSettings
-from tfxc.data.kinds import SPARSE
-from tfxc.data.rows import Rows
+from tfxc.data.examples.kinds import SPARSE
+from tfxc.data.examples.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.sources.dataset import training_dataset
 from tfxc.encoders.bag_mlp import BagMLP

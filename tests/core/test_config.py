@@ -7,7 +7,7 @@ from tfxc.commands.train import check_config
 from tfxc.core.config import Config, Method, merge, parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage.reading import read_json
-from tfxc.data.inspection.completion import load_config
+from tfxc.data.reading.inspection.completion import load_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

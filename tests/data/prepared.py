@@ -6,9 +6,9 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.storage import checksums
-from tfxc.data.manifest import Manifest
-from tfxc.data.records.shard_writer import write_split
-from tfxc.data.rows import Rows
+from tfxc.data.examples.rows import Rows
+from tfxc.data.store.manifest import Manifest
+from tfxc.data.store.records.shard_writer import write_split
 
 
 def numbered_rows(count):

@@ -7,8 +7,6 @@ import pytest
 
 from tfxc.core.errors import DataError
 from tfxc.core.settings import DataSettings, EvaluationSettings
-from tfxc.data.held_out import held_out_labels
-from tfxc.data.label_texts.exclusions import exclusions, read_excluded_pairs
 from tfxc.data.label_texts.file import read_label_texts, texts_of_labels
 from tfxc.data.label_texts.prepared import (
     example_keys,
@@ -16,9 +14,11 @@ from tfxc.data.label_texts.prepared import (
     load_label_texts,
     own_labels,
 )
-from tfxc.data.manifest import LABEL_COUNTS_FILE
-from tfxc.data.preparation import prepare
+from tfxc.data.reading.held_out import held_out_labels
+from tfxc.data.sources.exclusions import exclusions, read_excluded_pairs
 from tfxc.data.sources.shards import open_source
+from tfxc.data.store.manifest import LABEL_COUNTS_FILE
+from tfxc.data.store.preparation import prepare
 from tfxc.data.text.registry import load_text_features
 from tfxc.labels.vocabulary import LabelVocabulary
 
@@ -120,8 +120,8 @@ def test_names_are_texts(tmp_path):
 
 
 def test_any_number_of_processes_writes_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfxc.data.preparation.CHUNK_EXAMPLES", 8)
-    monkeypatch.setattr("tfxc.data.preparation.MIN_TEXTS", 2)
+    monkeypatch.setattr("tfxc.data.store.preparation.CHUNK_EXAMPLES", 8)
+    monkeypatch.setattr("tfxc.data.store.preparation.MIN_TEXTS", 2)
     settings = settings_of(tmp_path, TRAIN * 8, shard_examples=16)
     for jobs in (1, 2):
         prepare(settings, tmp_path / f"p{jobs}", jobs=jobs)

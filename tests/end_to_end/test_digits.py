@@ -10,7 +10,7 @@ from tests import tiny
 from tests.commands.calls import call
 from tfxc.commands import train
 from tfxc.core.config import parse_config
-from tfxc.data.rows import Rows
+from tfxc.data.examples.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.sources.shards import ShardSource
 from tfxc.estimator.classifier import XCClassifier

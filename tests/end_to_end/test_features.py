@@ -9,19 +9,19 @@ import pytest
 
 from tests import tiny, torch_files
 from tests.commands.calls import call
-from tests.data.feature_sets.examples import files, write_set
-from tests.data.feature_sets.test_encoder import save
-from tests.data.formats.test_webdataset import write_tar
 from tests.data.images.examples import file_of, png, smooth_images
+from tests.data.reading.formats.test_webdataset import write_tar
+from tests.data.store.feature_sets.examples import files, write_set
+from tests.data.store.feature_sets.test_encoder import save
 from tests.small_runs import make_run
 from tfxc.commands import evaluate, info, predict, prepare, train
 from tfxc.commands import features as features_command
 from tfxc.core import registry
 from tfxc.core.storage import checksums
-from tfxc.data.feature_sets.feature_set import FeatureSet
-from tfxc.data.formats import open_reader
-from tfxc.data.inspection.completion import load_config
-from tfxc.data.preparation import ensure_prepared
+from tfxc.data.reading.formats import open_reader
+from tfxc.data.reading.inspection.completion import load_config
+from tfxc.data.reading.parsing.feature_set import FeatureSet
+from tfxc.data.store.preparation import ensure_prepared
 from tfxc.inference.embedder import Embedder
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import load_run

@@ -14,7 +14,7 @@ from tfxc.commands import evaluate, export, info, predict, prepare, train
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import DataError
-from tfxc.data.chunk import Chunk
+from tfxc.data.examples.chunk import Chunk
 from tfxc.data.images.decoding import decode_files, fit_arrays
 from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.inference.predictors import RunPredictor
@@ -112,7 +112,7 @@ def test_a_mistake_in_augmentation_is_reported_before_any_work(tmp_path, capsys)
 
 
 def test_micro_batches_are_augmented_as_the_whole_batch(tmp_path):
-    from tfxc.data.preparation import ensure_prepared
+    from tfxc.data.store.preparation import ensure_prepared
     from tfxc.runs.folder import RunFolder
     from tfxc.training.job import TrainingJob
     from tfxc.training.strategies import make_strategy

@@ -14,10 +14,10 @@ from tests.small_runs import TEXTS, config_tree, make_run
 from tfxc.commands import evaluate, export, info, predict, prepare, train
 from tfxc.core.config import parse_config
 from tfxc.core.errors import CheckpointError, ConfigError
-from tfxc.data.chunk import Chunk
-from tfxc.data.lists import pad_tokens
-from tfxc.data.manifest import Manifest
+from tfxc.data.examples.chunk import Chunk
+from tfxc.data.examples.lists import pad_tokens
 from tfxc.data.sources.shards import open_source
+from tfxc.data.store.manifest import Manifest
 from tfxc.data.text.registry import load_text_features
 from tfxc.estimator.classifier import XCClassifier
 from tfxc.exports import convert, litert, onnx

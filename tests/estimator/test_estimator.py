@@ -160,7 +160,7 @@ def test_pickle_and_techniques(fitted):
 
 
 def test_saved_run_is_predicted_from_and_exported(tmp_path):
-    from tfxc.data.chunk import Chunk
+    from tfxc.data.examples.chunk import Chunk
     from tfxc.exports.savedmodel import export_savedmodel
     from tfxc.inference.predictors import RunPredictor
     from tfxc.runs.loaded import load_run

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tests.small_runs import NAMES, TEXTS, make_run
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
-from tfxc.data.chunk import Chunk
+from tfxc.data.examples.chunk import Chunk
 from tfxc.exports.parity import Expected, checked_difference, outputs_of_savedmodel
 from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.inference.predictors import RunPredictor

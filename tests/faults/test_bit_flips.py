@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 
 from tests import linear_runs, tiny
-from tests.data.feature_sets.examples import vectors, write_set
 from tests.data.sources.examples import write_jsonl
+from tests.data.store.feature_sets.examples import vectors, write_set
 from tests.small_runs import config_tree
 from tfxc.commands import evaluate, info, train
 from tfxc.core import cli
 from tfxc.core.storage import checksums
-from tfxc.data.inspection.completion import load_config
-from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, TEXT_FEATURES_FOLDER
-from tfxc.data.preparation import ensure_prepared
+from tfxc.data.reading.inspection.completion import load_config
 from tfxc.data.sources.shards import open_source
+from tfxc.data.store.manifest import LABEL_COUNTS_FILE, LABELS_FILE, TEXT_FEATURES_FOLDER
+from tfxc.data.store.preparation import ensure_prepared
 from tfxc.data.text.registry import load_text_features
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.training.checkpoints import Checkpoints

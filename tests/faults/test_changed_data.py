@@ -13,10 +13,10 @@ from tfxc.commands import evaluate, prepare, train
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import CheckpointError
-from tfxc.data.inspection.completion import load_config
-from tfxc.data.manifest import Manifest
-from tfxc.data.preparation import ensure_prepared
-from tfxc.data.preparation import prepare as prepare_data
+from tfxc.data.reading.inspection.completion import load_config
+from tfxc.data.store.manifest import Manifest
+from tfxc.data.store.preparation import ensure_prepared
+from tfxc.data.store.preparation import prepare as prepare_data
 from tfxc.recipes.base import Context
 from tfxc.runs import folder as run_folder
 from tfxc.runs.folder import RunFolder

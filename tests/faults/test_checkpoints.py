@@ -13,7 +13,7 @@ from tests.contracts.technique import TinyTraining, tiny_model
 from tests.training.test_resume import Killed, dies_after
 from tfxc.core.errors import CheckpointError, NonFiniteLossError
 from tfxc.core.storage.reading import checksum
-from tfxc.data.kinds import SPARSE
+from tfxc.data.examples.kinds import SPARSE
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel, example_features
 from tfxc.objectives.softmax import Softmax

@@ -15,10 +15,10 @@ import scipy.sparse
 
 from tests import linear_runs, small_runs, tiny
 from tests.commands.calls import call
-from tests.data.formats.recordio_writer import image_record, write_records
+from tests.data.reading.formats.recordio_writer import image_record, write_records
 from tfxc.commands import evaluate, export, info, predict, prepare, report, train, verify
 from tfxc.core import cli
-from tfxc.data.feature_sets.writer import FeatureWriter
+from tfxc.data.store.feature_sets.writer import FeatureWriter
 from tfxc.runs.folder import RunFolder
 
 GARBAGE = bytes(range(256)) * 4

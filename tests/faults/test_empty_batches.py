@@ -10,7 +10,7 @@ from tests.linear_runs import command
 from tests.small_runs import make_run
 from tfxc.commands import train
 from tfxc.core import registry
-from tfxc.data.chunk import Chunk
+from tfxc.data.examples.chunk import Chunk
 from tfxc.exports.convert import export_model
 from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.inference.predictors import RunPredictor

@@ -17,8 +17,8 @@ import pytest
 
 from tests import linear_runs, tiny
 from tests.commands.calls import call
-from tests.data.feature_sets.examples import vectors, write_set
 from tests.data.sources.examples import write_jsonl
+from tests.data.store.feature_sets.examples import vectors, write_set
 from tests.ranker.conftest import DATA
 from tests.recipes import xr_texts
 from tests.small_runs import TEXTS, config_tree, make_run

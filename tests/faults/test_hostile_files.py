@@ -18,9 +18,10 @@ import pytest
 from tests import torch_files
 from tests.encoders.hub_folders import CONFIG, write_folder
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.formats import open_reader
-from tfxc.data.records.record_writer import encode_example, record_checksum
-from tfxc.data.records.tfrecord import read_shard
+from tfxc.data.reading.formats import open_reader
+from tfxc.data.reading.parsing.record_layout import record_checksum
+from tfxc.data.reading.parsing.tfrecord import read_shard
+from tfxc.data.store.records.record_writer import encode_example
 from tfxc.data.text.subwords import PretrainedTokens
 from tfxc.encoders.pretrained.encoder import Pretrained
 from tfxc.imports.pecos import import_run

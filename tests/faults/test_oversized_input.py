@@ -16,15 +16,16 @@ import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError, MachineError
 from tfxc.core.settings import MAX_LINE_BYTES, DataSettings
-from tfxc.data import label_ids, typed_examples
-from tfxc.data.feature_sets.extraction import read_labels
-from tfxc.data.feature_sets.split import import_arrays
-from tfxc.data.formats import open_reader
-from tfxc.data.label_ids import LabelNumbering, own_labels
-from tfxc.data.parsing import archives
-from tfxc.data.parsing.arrays import load_matrix
-from tfxc.data.parsing.lines import Lines
-from tfxc.data.preparation import prepare
+from tfxc.data.examples import label_ids
+from tfxc.data.examples.label_ids import LabelNumbering, own_labels
+from tfxc.data.reading import typed_examples
+from tfxc.data.reading.formats import open_reader
+from tfxc.data.reading.parsing import archives
+from tfxc.data.reading.parsing.arrays import load_matrix
+from tfxc.data.reading.parsing.lines import Lines
+from tfxc.data.store.feature_sets.extraction import read_labels
+from tfxc.data.store.feature_sets.split import import_arrays
+from tfxc.data.store.preparation import prepare
 
 STRAY = 10**9
 MAX_BYTES = 6 * MAX_LINE_BYTES
@@ -172,8 +173,8 @@ def test_the_limit_is_a_setting(tmp_path):
 
 
 def test_blocks_and_chunks_end_by_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfxc.data.parsing.lines.BLOCK_BYTES", 1000)
-    monkeypatch.setattr("tfxc.data.formats.base.BLOCK_BYTES", 1000)
+    monkeypatch.setattr("tfxc.data.reading.parsing.lines.BLOCK_BYTES", 1000)
+    monkeypatch.setattr("tfxc.data.reading.formats.base.BLOCK_BYTES", 1000)
     path = tmp_path / "a.jsonl"
     path.write_text("".join(f'{{"text": "{"x" * 300}", "labels": {i}}}\n' for i in range(9)))
     assert [len(lines) for _, lines in Lines(path).blocks(100)] == [4, 4, 1]

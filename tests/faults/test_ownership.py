@@ -19,7 +19,7 @@ from tfxc.core.errors import CheckpointError, ConfigError, UserError
 from tfxc.core.storage.files import atomic_file
 from tfxc.core.storage.locks import holder, locked, owned, scratch_folder, sweep
 from tfxc.core.storage.ownership import MARKER, atomic_folder, check_own, lock_of
-from tfxc.data.preparation import ensure_prepared
+from tfxc.data.store.preparation import ensure_prepared
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.recipes.base import Context
 from tfxc.recipes.fit import Fit

@@ -16,8 +16,8 @@ from tests.small_runs import make_run
 from tfxc.core.errors import DataError, UserError
 from tfxc.core.storage import checksums
 from tfxc.core.storage.ownership import MARKER, check_own
-from tfxc.data.manifest import Manifest
-from tfxc.data.row_writer import read_progress, unfinished_files
+from tfxc.data.reading.parsing.row_file import read_progress, unfinished_files
+from tfxc.data.store.manifest import Manifest
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.propensity import checked_counts
 from tfxc.pretrained.tokenizer_files import read_subwords

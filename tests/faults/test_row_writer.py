@@ -16,8 +16,9 @@ from tests.data.sources.examples import write_jsonl
 from tests.small_runs import config_tree, make_run
 from tfxc.commands import distill, encode
 from tfxc.core.errors import DataError, MachineError, UserError
-from tfxc.data import row_writer
-from tfxc.data.row_writer import RowWriter, read_progress, unfinished_files
+from tfxc.data.reading.parsing.row_file import read_progress, unfinished_files
+from tfxc.data.store import row_writer
+from tfxc.data.store.row_writer import RowWriter
 
 ROWS = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 

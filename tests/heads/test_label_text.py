@@ -9,9 +9,9 @@ import scipy.sparse
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
+from tfxc.data.examples.rows import Rows
 from tfxc.data.label_texts.keys import text_keys
 from tfxc.data.label_texts.prepared import LabelTexts
-from tfxc.data.rows import Rows
 from tfxc.encoders.bag_mlp import BagMLP
 from tfxc.encoders.fasttext import FastText
 from tfxc.heads.label_text.columns import columns_of, drawn_labels
@@ -329,7 +329,7 @@ def test_refresh_follows_the_encoder_in_blocks(monkeypatch):
 
 
 def test_tokens_of_texts_are_padded_and_cut():
-    from tfxc.data.kinds import TOKENS
+    from tfxc.data.examples.kinds import TOKENS
     from tfxc.data.text.tokens import TokenRows
 
     rows = Rows.of(
@@ -344,7 +344,7 @@ def test_tokens_of_texts_are_padded_and_cut():
 
 
 def test_encoders_of_tokens_read_the_texts():
-    from tfxc.data.kinds import TOKENS
+    from tfxc.data.examples.kinds import TOKENS
     from tfxc.data.text.tokens import TokenRows
 
     bounds = np.arange(0, 2 * N + 1, 2)
@@ -559,7 +559,7 @@ def test_a_label_without_example_and_text_scores_nothing():
 
 def test_estimates_of_memory_know_how_many_texts_are_encoded():
     """Shapes of a padded batch follow from those of its numbers, for the walk over a graph."""
-    from tfxc.data.kinds import TOKENS
+    from tfxc.data.examples.kinds import TOKENS
     from tfxc.data.text.tokens import TokenRows
 
     tokens = TokenRows(np.array([0, 3, 3, 20]), np.arange(20, dtype=np.int32) + 1, 30)

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from tests.contracts.head import NUM_LABELS, HeadContract
 from tests.contracts.technique import NUM_FEATURES, TinyTraining
-from tfxc.data.kinds import SPARSE
+from tfxc.data.examples.kinds import SPARSE
 from tfxc.encoders.bag_mlp import BagMLP
 from tfxc.heads.mhs import MHS
 from tfxc.model import XCModel, example_features

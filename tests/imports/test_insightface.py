@@ -15,7 +15,7 @@ from tests.torch_files import save
 from tfxc.commands import encode, evaluate, export, info, predict, verify
 from tfxc.core.config import parse_config
 from tfxc.core.errors import DataError
-from tfxc.data.preparation import ensure_prepared
+from tfxc.data.store.preparation import ensure_prepared
 from tfxc.encoders.iresnet import BLOCKS
 from tfxc.imports.class_centres import read_centres
 from tfxc.imports.insightface import import_insightface, layer_names

@@ -12,7 +12,7 @@ import scipy.sparse
 from tests import torch_files
 from tests.commands.calls import call
 from tfxc.commands import encode, evaluate, export, info, predict, train
-from tfxc.data.chunk import Chunk
+from tfxc.data.examples.chunk import Chunk
 from tfxc.imports.pecos_transformer import import_transformer
 from tfxc.inference.savedmodel import SavedModelPredictor
 from tfxc.runs.loaded import load_run

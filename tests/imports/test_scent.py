@@ -10,9 +10,9 @@ from tests import torch_files
 from tests.commands.calls import call
 from tests.objectives.dual_by_numpy import Method, Toy
 from tfxc.commands import export, predict, train
-from tfxc.data.feature_sets.feature_set import FeatureSet
-from tfxc.data.feature_sets.source import FeatureSource
-from tfxc.data.feature_sets.split import import_arrays
+from tfxc.data.reading.parsing.feature_set import FeatureSet
+from tfxc.data.sources.feature_sets import FeatureSource
+from tfxc.data.store.feature_sets.split import import_arrays
 from tfxc.imports.scent import read_checkpoint
 from tfxc.runs.loaded import load_run
 

@@ -12,8 +12,8 @@ import scipy.sparse
 from tests.commands.calls import call
 from tests.small_runs import NAMES, TEXTS, make_run
 from tfxc.commands import evaluate, predict
-from tfxc.data.chunk import Chunk
-from tfxc.data.formats.base import Table
+from tfxc.data.examples.chunk import Chunk
+from tfxc.data.reading.formats.base import Table
 from tfxc.inference.prediction_files import ListedLabels, read_predictions, write_predictions
 from tfxc.inference.predictors import RunPredictor
 from tfxc.runs.loaded import load_run

@@ -11,7 +11,7 @@ from tests.commands.calls import call
 from tfxc.commands import evaluate
 from tfxc.commands import tree as tree_command
 from tfxc.core.errors import DataError
-from tfxc.data.formats import open_reader
+from tfxc.data.reading.formats import open_reader
 from tfxc.estimator.targets import read_targets
 from tfxc.imports.pecos import read_label_counts
 from tfxc.labels.label_matrix import label_matrix

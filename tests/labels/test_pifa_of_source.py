@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from tfxc.data.rows import Rows
+from tfxc.data.examples.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.labels.label_embeddings import pifa_of_source
 

@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse
 
 from tfxc.labels.cluster_tree import ClusterTree
-from tfxc.ops.linear.solver import SolverSettings
+from tfxc.ops.linear.settings import SolverSettings
 from tfxc.ranker.extended import extend_layer
 from tfxc.ranker.layer import Limits, train_layer
 from tfxc.ranker.problem import LayerProblem

@@ -5,7 +5,8 @@ import pytest
 import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.ops.linear.solver import SolverSettings, block_memory, has_native, solve_block
+from tfxc.ops.linear.settings import SolverSettings
+from tfxc.ops.linear.solver import block_memory, has_native, solve_block
 from tfxc.ranker import problem as problem_module
 from tfxc.ranker.block_queue import AHEAD
 from tfxc.ranker.features import check_features

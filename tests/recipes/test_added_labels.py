@@ -11,7 +11,7 @@ from tests.folders import record_again
 from tests.linear_runs import NUM_LABELS, ranker_files, texts_of
 from tests.recipes import xr_texts
 from tfxc.commands import add_labels, evaluate
-from tfxc.data.chunk import Chunk
+from tfxc.data.examples.chunk import Chunk
 from tfxc.inference.predictors import RunPredictor
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.search import Ranker, load_layer

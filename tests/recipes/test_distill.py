@@ -17,10 +17,10 @@ from tfxc.commands import distill, train
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage import checksums
-from tfxc.data.manifest import Manifest
-from tfxc.data.preparation import DataSettings, ensure_prepared, prepare
-from tfxc.data.records.reading_order import reading_order
 from tfxc.data.sources.shards import ShardSource, open_source
+from tfxc.data.store.manifest import Manifest
+from tfxc.data.store.preparation import DataSettings, ensure_prepared, prepare
+from tfxc.data.store.records.reading_order import reading_order
 from tfxc.encoders.precomputed import Precomputed
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel

@@ -13,8 +13,8 @@ from tests.contracts.recipe import RecipeContract
 from tfxc.commands import evaluate, export, info, predict, train
 from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.core.storage.reading import read_json
-from tfxc.data.preparation import ensure_prepared
 from tfxc.data.sources.shards import open_source
+from tfxc.data.store.preparation import ensure_prepared
 from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.heads.bases import label_chunks
 from tfxc.inference.searcher import Searcher

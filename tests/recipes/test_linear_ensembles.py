@@ -9,7 +9,7 @@ from tests.commands.calls import call
 from tests.linear_runs import texts_of
 from tests.small_runs import make_run
 from tfxc.commands import predict
-from tfxc.data.chunk import Chunk
+from tfxc.data.examples.chunk import Chunk
 from tfxc.inference.predictors import RunPredictor
 from tfxc.inference.search_options import SearchOptions
 from tfxc.ranker.ensemble import combine

@@ -9,7 +9,7 @@ from tests.commands.calls import call
 from tests.linear_runs import command
 from tfxc.commands import train
 from tfxc.core.config import DataSettings
-from tfxc.data.manifest import Manifest, SplitInfo
+from tfxc.data.store.manifest import Manifest, SplitInfo
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.search import Ranker
 from tfxc.recipes.xr_linear import memory

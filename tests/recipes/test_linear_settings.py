@@ -11,14 +11,13 @@ from tests.linear_runs import NUM_LABELS, SECTION, command
 from tests.recipes.xr_texts import NAMES, work_of, write_texts
 from tfxc.commands import train
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.manifest import Manifest
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
+from tfxc.data.store.manifest import Manifest
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import pifa_with_label_features
 from tfxc.labels.tree_building import ClusteringSettings, build_tree
 from tfxc.recipes.xr_linear.settings import TreeSettings
-from tfxc.recipes.xr_transformer.checks import planned
 from tfxc.recipes.xr_transformer.recipe import XRTransformer
 
 BY_HAND = ClusterTree([[0, 0, 0], [0] * 20 + [1] * 7 + [2] * 3])  # as no 2-means would
@@ -174,4 +173,4 @@ def test_trees_of_an_xr_transformer(texts):
 def test_trees_that_cannot_be(texts, changes, message):
     context = work_of(texts, "never", recipe={"name": "xr_transformer", **changes})
     with pytest.raises((ConfigError, DataError), match=message):
-        planned(XRTransformer(**changes), context.config, Manifest.load(context.data_folder))
+        XRTransformer(**changes).planned(context.config, Manifest.load(context.data_folder))

@@ -26,8 +26,8 @@ from tfxc.core.errors import CheckpointError, ConfigError, UserError
 from tfxc.core.interrupts import Stopped
 from tfxc.core.storage import checksums
 from tfxc.core.storage.reading import read_json
-from tfxc.data.preparation import ensure_prepared
 from tfxc.data.sources.shards import ShardSource
+from tfxc.data.store.preparation import ensure_prepared
 from tfxc.inference import streamed
 from tfxc.inference.search_options import SearchOptions
 from tfxc.inference.searcher import Searcher

@@ -5,8 +5,8 @@ import pytest
 import scipy.sparse
 
 from tfxc.core.errors import DataError
-from tfxc.data.kinds import TOKENS
-from tfxc.data.rows import Rows
+from tfxc.data.examples.kinds import TOKENS
+from tfxc.data.examples.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.text.tokens import TokenRows
 from tfxc.recipes.xr_transformer import embeddings

@@ -10,8 +10,8 @@ from tests.commands.calls import call
 from tests.linear_runs import NUM_LABELS, SECTION, command
 from tfxc.commands import train
 from tfxc.core.errors import DataError
-from tfxc.data.manifest import Manifest
-from tfxc.data.records.reading_order import reading_order
+from tfxc.data.store.manifest import Manifest
+from tfxc.data.store.records.reading_order import reading_order
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ranker.chain import train_ranker

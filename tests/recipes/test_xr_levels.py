@@ -12,11 +12,11 @@ from tests.source_tree import ROOT
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
-from tfxc.data.inspection.completion import load_config
-from tfxc.data.kinds import JOINED, TOKENS
+from tfxc.data.examples.kinds import JOINED, TOKENS
+from tfxc.data.reading.inspection.completion import load_config
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.recipes.xr_transformer import levels as levels_module
-from tfxc.recipes.xr_transformer.checks import check_fit, plan_of, settings_of_ranker, tree_settings
+from tfxc.recipes.xr_transformer.checks import check_fit
 from tfxc.recipes.xr_transformer.levels import LevelData, Levels, as_table
 from tfxc.recipes.xr_transformer.plan import Plan, fine_tuned_levels, per_level
 from tfxc.recipes.xr_transformer.recipe import XRTransformer
@@ -244,9 +244,9 @@ def test_tokens_alone_do_not_suffice():
 def test_arguments_that_do_not_fit(arguments, message):
     with pytest.raises(ConfigError, match=message):
         recipe = XRTransformer(**arguments)
-        plan_of(recipe, config_of(), [4, 16, 60])
-        tree_settings(recipe, config_of(), SimpleNamespace(num_labels=60, num_features=9))
-        settings_of_ranker(recipe, config_of(), [4, 16, 60])
+        recipe.plan_of(config_of(), [4, 16, 60])
+        recipe.tree_settings(config_of(), SimpleNamespace(num_labels=60, num_features=9))
+        recipe.settings_of_ranker(config_of(), [4, 16, 60])
 
 
 PUBLISHED = {  # labels, levels of the first tree that are fine-tuned, levels of the second tree
@@ -269,8 +269,8 @@ def test_published_configs_fit_their_trees(name):
     config = load_config(CONFIGS / f"{name}.json")
     recipe = registry.create("recipe", config.recipe.section())
     manifest = SimpleNamespace(num_labels=num_labels, num_features=9)
-    (_, one), (_, other) = tree_settings(recipe, config, manifest)
-    plan = plan_of(recipe, config, one)
+    (_, one), (_, other) = recipe.tree_settings(config, manifest)
+    plan = recipe.plan_of(config, one)
     assert one[: plan.count] == first and other == second
-    settings_of_ranker(recipe, config, other)
+    recipe.settings_of_ranker(config, other)
     check_fit(config, SimpleNamespace(feature_kind="joined", kind=JOINED))

@@ -14,7 +14,7 @@ from tests.linear_runs import NUM_LABELS, SECTION, command, ranker_files, write_
 from tfxc.commands import info, train
 from tfxc.core.config import load_tree, parse_config
 from tfxc.core.errors import CheckpointError, ConfigError
-from tfxc.data.inspection.completion import load_config
+from tfxc.data.reading.inspection.completion import load_config
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.store import LayerWriter
 from tfxc.recipes.xr_linear.recipe import XRLinear
@@ -200,7 +200,7 @@ def test_recipes_of_networks_need_one(run, capsys, recipe):
 
 
 def test_calibration_needs_a_dev_split(run):
-    from tfxc.data.manifest import Manifest
+    from tfxc.data.store.manifest import Manifest
 
     config = load_config(write_config(run.parent, name="nodev"))
     manifest = Manifest.load(next((run.parent / "prepared").iterdir()))

@@ -9,8 +9,7 @@ from tests.commands.calls import call
 from tests.recipes.test_xr_published import SETS, set_of
 from tests.source_tree import ROOT
 from tfxc.core import registry
-from tfxc.data.inspection.completion import load_config
-from tfxc.recipes.xr_transformer.checks import planned
+from tfxc.data.reading.inspection.completion import load_config
 from tfxc.recipes.xr_transformer.pecos_params import convert_params
 from tfxc.runs.writer import manifest_of, split_of
 
@@ -106,7 +105,7 @@ def plan_of(config):
         num_features=num_features, vocabulary_size=9,
     )  # fmt: skip
     recipe = registry.create("recipe", config.recipe.section())
-    found = planned(recipe, config, manifest)
+    found = recipe.planned(config, manifest)
     trees = [tree._clustering for tree in (found.first, found.second)]
     return found.plan, trees, found.ranker.of_layers(found.layers), found.ranker.relevance_mode
 

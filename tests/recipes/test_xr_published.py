@@ -11,9 +11,8 @@ from tests.encoders.hub_folders import PIECES, write_folder
 from tests.source_tree import ROOT
 from tfxc.commands import evaluate, predict, train
 from tfxc.core import registry
-from tfxc.data.inspection.completion import load_config
-from tfxc.data.manifest import Manifest
-from tfxc.recipes.xr_transformer.checks import planned
+from tfxc.data.reading.inspection.completion import load_config
+from tfxc.data.store.manifest import Manifest
 from tfxc.runs.writer import manifest_of, split_of
 
 CONFIGS = sorted((ROOT / "configs" / "xr_transformer").glob("*.json"))
@@ -46,7 +45,7 @@ def test_settings_fit_the_published_trees(path):
     )  # fmt: skip
     assert isinstance(manifest, Manifest)
     recipe = registry.create("recipe", config.recipe.section())
-    found = planned(recipe, config, manifest)
+    found = recipe.planned(config, manifest)
     assert found.layers[-1] == num_labels and found.plan.count == len(recipe.steps)
     for steps, warmup in zip(found.plan.steps, found.plan.warmup_steps, strict=True):
         assert 0 < warmup < steps

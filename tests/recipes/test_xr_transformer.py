@@ -13,9 +13,9 @@ from tests.contracts.recipe import RecipeContract
 from tests.recipes.xr_texts import tree_of_config, work_of, write_texts
 from tfxc.commands import encode, evaluate, info, predict, train
 from tfxc.core.errors import ConfigError
-from tfxc.data import row_writer
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
+from tfxc.data.store import row_writer
 from tfxc.inference.embedder import Embedder
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.chain import train_ranker

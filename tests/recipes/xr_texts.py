@@ -22,7 +22,7 @@ def write_texts(path, each, seed):
 def work_of(folder, run, **changes):
     """Config, prepared data and run folder of a run, for the recipe's ``run``."""
     from tfxc.core.config import parse_config
-    from tfxc.data.preparation import ensure_prepared
+    from tfxc.data.store.preparation import ensure_prepared
     from tfxc.recipes.base import Context
 
     config = parse_config(tree_of_config(folder, run, **changes))

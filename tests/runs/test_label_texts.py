@@ -24,13 +24,13 @@ from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.interrupts import Stopped
-from tfxc.data.kinds import SPARSE
-from tfxc.data.label_texts.exclusions import exclusions
+from tfxc.data.examples.kinds import SPARSE
+from tfxc.data.examples.rows import Rows
 from tfxc.data.label_texts.prepared import label_texts_by_name, own_labels
-from tfxc.data.manifest import Manifest
-from tfxc.data.preparation import ensure_prepared
-from tfxc.data.rows import Rows
+from tfxc.data.sources.exclusions import exclusions
 from tfxc.data.sources.shards import open_source
+from tfxc.data.store.manifest import Manifest
+from tfxc.data.store.preparation import ensure_prepared
 from tfxc.data.text.registry import load_text_features
 from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.inference.embedder import vectors_of_texts

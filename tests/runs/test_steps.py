@@ -12,7 +12,7 @@ from tests.commands.calls import call, listing
 from tfxc.commands import evaluate, predict, train
 from tfxc.core.errors import CheckpointError
 from tfxc.core.storage.reading import read_json
-from tfxc.data.preparation import ensure_prepared
+from tfxc.data.store.preparation import ensure_prepared
 from tfxc.inference.search_options import SearchOptions
 from tfxc.recipes.base import Context, Recipe
 from tfxc.runs.checkpoint_files import CheckpointFiles

@@ -9,7 +9,7 @@ import pytest
 
 from tests.serving.runs import client_of, local_client, text_run
 from tests.small_runs import NAMES, TEXTS, make_run
-from tfxc.data.chunk import Chunk
+from tfxc.data.examples.chunk import Chunk
 from tfxc.inference.predictors import RunPredictor
 from tfxc.runs.loaded import load_run
 from tfxc.serving.limits import Limits

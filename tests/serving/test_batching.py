@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tfxc.core.errors import DataError
-from tfxc.data.chunk import Chunk
+from tfxc.data.examples.chunk import Chunk
 from tfxc.serving.batching import Batcher
 from tfxc.serving.limits import Limits, RequestError
 

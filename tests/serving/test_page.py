@@ -10,7 +10,7 @@ from tests.label_text_runs import train, write_data
 from tests.serving.browser import Browser
 from tests.serving.runs import running, text_run
 from tests.small_runs import make_run
-from tfxc.data.chunk import Chunk
+from tfxc.data.examples.chunk import Chunk
 from tfxc.inference.predictors import RunPredictor
 from tfxc.runs.loaded import load_run
 

@@ -5,7 +5,7 @@ import tensorflow as tf
 from tests.contracts.technique import TechniqueContract
 from tests.techniques.one_step import bag_model, started
 from tfxc.core.errors import ConfigError
-from tfxc.data.kinds import SPARSE
+from tfxc.data.examples.kinds import SPARSE
 from tfxc.encoders.bag_mlp import BagMLP
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel, example_features

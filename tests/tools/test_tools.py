@@ -69,8 +69,8 @@ def test_linear_baseline_prints_both(tool, tmp_path, capsys):
 
 
 def test_matrices_hold_the_file(tool, tmp_path):
-    from tfxc.data.inspection.completion import load_config
-    from tfxc.data.preparation import ensure_prepared
+    from tfxc.data.reading.inspection.completion import load_config
+    from tfxc.data.store.preparation import ensure_prepared
 
     config = load_config(tiny.write_config(tmp_path, data={"normalise": None}))
     folder = ensure_prepared(config.data, tmp_path / "prepared", jobs=1)

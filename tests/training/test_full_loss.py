@@ -13,7 +13,7 @@ from tfxc.commands import evaluate
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError
 from tfxc.core.settings import EvaluationSettings
-from tfxc.data.rows import Rows
+from tfxc.data.examples.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.inference.decision import measures_full_loss
 from tfxc.runs.loaded import load_run

@@ -13,7 +13,7 @@ from tests.training.test_resume import Killed, dies_after
 from tests.training.test_strategies import TWO, load_h5
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
-from tfxc.data.preparation import ensure_prepared
+from tfxc.data.store.preparation import ensure_prepared
 from tfxc.heads.bases import label_chunks
 from tfxc.heads.dense import Dense
 from tfxc.model import build_model

@@ -8,11 +8,11 @@ from tests.data.sources.examples import write_jsonl
 from tests.small_runs import config_tree
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
-from tfxc.data.preparation import ensure_prepared
-from tfxc.data.rows import Rows
+from tfxc.data.examples.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
+from tfxc.data.store.preparation import ensure_prepared
 from tfxc.labels.label_embeddings import pifa
 from tfxc.labels.tree_building import ClusteringSettings, build_tree
 from tfxc.recipes.base import Context

@@ -9,7 +9,7 @@ from tests import tiny
 from tests.contracts.technique import NUM_FEATURES, NUM_LABELS, TinyTraining
 from tfxc.core.errors import CheckpointError, ConfigError, NonFiniteLossError
 from tfxc.core.settings import TrainingSettings
-from tfxc.data.kinds import DENSE
+from tfxc.data.examples.kinds import DENSE
 from tfxc.encoders.precomputed import Precomputed
 from tfxc.heads.dense import Dense
 from tfxc.model import XCModel, example_features

@@ -11,7 +11,7 @@ from tests.contracts.layers import assert_equal
 from tests.contracts.technique import eagerly, tiny_model, tiny_source
 from tfxc.core.config import TrainingSettings, parse_config
 from tfxc.core.errors import CheckpointError, DataError
-from tfxc.data.kinds import SPARSE
+from tfxc.data.examples.kinds import SPARSE
 from tfxc.data.sources.dataset import training_dataset
 from tfxc.encoders.bag_mlp import BagMLP
 from tfxc.heads.sampled.head import Sampled
@@ -137,8 +137,8 @@ def test_the_log_says_how_many_rows_taught_nothing(tmp_path):
 @pytest.mark.parametrize(("objective", "size"), [("sox", 4 * 203), ("bsgd", 0), ("softmax", 0)])
 def test_memory_counts_the_tables(tmp_path, objective, size):
     from tfxc.core.config import parse_config
-    from tfxc.data.manifest import Manifest
-    from tfxc.data.preparation import ensure_prepared
+    from tfxc.data.store.manifest import Manifest
+    from tfxc.data.store.preparation import ensure_prepared
     from tfxc.training.memory.estimate import allocated
 
     for head, groups in (({"name": "sampled"}, 1), ({"name": "mhp", "heads": [6, 5]}, 2)):

@@ -13,10 +13,10 @@ from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.declared import FromData
 from tfxc.core.errors import ConfigError
-from tfxc.data.preparation import ensure_prepared
-from tfxc.data.providers import PROVIDERS
-from tfxc.data.rows import Rows
+from tfxc.data.examples.rows import Rows
 from tfxc.data.sources.base import ArraySource
+from tfxc.data.sources.providers import PROVIDERS
+from tfxc.data.store.preparation import ensure_prepared
 from tfxc.encoders.bag_mlp import BagMLP
 from tfxc.estimator.classifier import XCClassifier
 from tfxc.heads.dense import Dense

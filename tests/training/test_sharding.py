@@ -9,11 +9,11 @@ import tensorflow as tf
 
 from tests import tiny
 from tests.contracts.technique import NUM_FEATURES, NUM_LABELS, TinyTraining
-from tests.data.feature_sets.examples import write_set
+from tests.data.store.feature_sets.examples import write_set
 from tests.processes import Started, finish
 from tests.training.test_resume import Killed, dies_after
 from tfxc.core.errors import CheckpointError, ConfigError
-from tfxc.data.kinds import SPARSE
+from tfxc.data.examples.kinds import SPARSE
 from tfxc.encoders.bag_mlp import BagMLP
 from tfxc.heads.bases.class_centres.checks import labels_of_a_shard
 from tfxc.heads.dense import Dense

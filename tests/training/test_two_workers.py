@@ -15,7 +15,7 @@ from tests.training.test_sharding import assert_same
 from tests.training.test_sharding import changes as sharded
 from tests.training.test_strategies import arrays, assert_close, training
 from tfxc.core.config import parse_config
-from tfxc.data.preparation import ensure_prepared
+from tfxc.data.store.preparation import ensure_prepared
 from tfxc.runs.folder import RunFolder
 from tfxc.training.job import TrainingJob
 from tfxc.training.strategies import is_chief, make_strategy

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _added(options.output, add_labels_by_text(loaded, options.label_texts, options.output))
         )
         return 0
-    from tfxc.data.preparation import ensure_prepared
+    from tfxc.data.store.preparation import ensure_prepared
     from tfxc.recipes.xr_transformer.add_labels import add_new_labels, check_run
     from tfxc.reports.measurement import reader_of_file
     from tfxc.runs.loaded import load_run

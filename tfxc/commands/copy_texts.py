@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     from tfxc.core.progress import Progress
     from tfxc.core.storage.files import atomic_file
-    from tfxc.data.formats import open_reader
+    from tfxc.data.reading.formats import open_reader
     from tfxc.data.text.augmentation import TextCopies
 
     cli.check_keeps_input(options.output, options.data)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tfxc.core.progress import Progress
-    from tfxc.data.chunk import Chunk
-    from tfxc.data.row_writer import RowWriter
+    from tfxc.data.examples.chunk import Chunk
+    from tfxc.data.store.row_writer import RowWriter
     from tfxc.inference.shared_chunks import Work
     from tfxc.runs.loaded import LoadedRun
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _encode(options: Options) -> int:
     from tfxc.core.progress import Progress
-    from tfxc.data.row_writer import RowWriter
+    from tfxc.data.store.row_writer import RowWriter
     from tfxc.inference.shared_chunks import shared_answers
     from tfxc.parallel import cluster
     from tfxc.runs.loaded import load_run
@@ -147,7 +147,7 @@ def _numbered(
 
 def _computation(options: Options) -> dict[str, Any] | None:
     """Returns what determines the bytes of the output; None if the input cannot be read again."""
-    from tfxc.data.source_files import state_of
+    from tfxc.data.reading.source_files import state_of
     from tfxc.runs.loaded import fingerprint_of_run
 
     if options.file == "-":
@@ -162,8 +162,8 @@ def _computation(options: Options) -> dict[str, Any] | None:
 
 
 def _chunks(options: Options, loaded: "LoadedRun") -> "Iterator[Chunk]":
-    from tfxc.data.formats import open_like
-    from tfxc.data.typed_examples import chunks_of_pipe
+    from tfxc.data.reading.formats import open_like
+    from tfxc.data.reading.typed_examples import chunks_of_pipe
 
     if options.file == "-":
         width = loaded.manifest["num_features"]

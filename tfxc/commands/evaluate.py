@@ -19,6 +19,7 @@ by value, or what predict --output writes (.npz, .jsonl, .csv, .parquet).
 
 import contextlib
 import dataclasses
+import functools
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -221,7 +222,7 @@ def _check_options(options: Options) -> None:
 
 def _measure_predictions(options: Options) -> dict[str, Any]:
     """Measures a file of predictions, and prints and writes the results."""
-    from tfxc.data.source_files import staged
+    from tfxc.data.reading.source_files import staged
     from tfxc.reports.predictions import KS, measure_predictions
 
     name = str(options.predictions)
@@ -264,7 +265,9 @@ def _measure(loaded: "LoadedRun", options: Options, suffix: str = "") -> dict[st
     metrics = measurement.metrics(loaded)
     began = time.monotonic()
     decisions = measurement.decisions(loaded) if options.tables else None
-    curve = RepetitionCurve(loaded, measurement) if options.curve else None
+    curve = None
+    if options.curve:
+        curve = RepetitionCurve(loaded, functools.partial(measurement.metrics, loaded))
     compared = Agreement() if loaded.options.search == "approximate" else None
     values, unknown = measurement.update(loaded, rows, metrics, decisions, curve, compared)
     seconds = time.monotonic() - began

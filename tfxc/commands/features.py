@@ -25,8 +25,8 @@ from tfxc.core.storage.reading import read_array
 if TYPE_CHECKING:
     import numpy as np
 
-    from tfxc.data.formats.base import Reader
-    from tfxc.data.rows import Rows
+    from tfxc.data.examples.rows import Rows
+    from tfxc.data.reading.formats.base import Reader
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,10 +50,14 @@ def _extract(options: argparse.Namespace) -> None:
         raise ConfigError(
             "this option is for --run, not for --saved-model", where="--flip", fix="leave it out"
         )
-    from tfxc.data.feature_sets.encoder import SavedModelEncoder
-    from tfxc.data.feature_sets.extraction import ExtractionSettings, extract_features, read_labels
-    from tfxc.data.formats import open_reader
-    from tfxc.data.source_files import staged
+    from tfxc.data.reading.formats import open_reader
+    from tfxc.data.reading.source_files import staged
+    from tfxc.data.store.feature_sets.encoder import SavedModelEncoder
+    from tfxc.data.store.feature_sets.extraction import (
+        ExtractionSettings,
+        extract_features,
+        read_labels,
+    )
     from tfxc.labels.vocabulary import LabelVocabulary
 
     reader_options = dict(options.reader_option)
@@ -85,8 +89,8 @@ def _extract(options: argparse.Namespace) -> None:
 
 def _split(options: argparse.Namespace) -> None:
     """Splits a feature set."""
-    from tfxc.data.feature_sets.feature_set import FeatureSet
-    from tfxc.data.feature_sets.split import split_features
+    from tfxc.data.reading.parsing.feature_set import FeatureSet
+    from tfxc.data.store.feature_sets.split import split_features
 
     features = FeatureSet(options.features)
     sizes = split_features(features, options.output, options.val, options.test, options.seed)
@@ -97,7 +101,7 @@ def _split(options: argparse.Namespace) -> None:
 
 def _import(options: argparse.Namespace) -> None:
     """Imports two files."""
-    from tfxc.data.feature_sets.split import import_arrays
+    from tfxc.data.store.feature_sets.split import import_arrays
     from tfxc.labels.vocabulary import LabelVocabulary
 
     names = LabelVocabulary.load(options.label_names).names if options.label_names else None
@@ -115,7 +119,8 @@ def _import(options: argparse.Namespace) -> None:
 
 
 class RunEncoder:
-    """The encoder of a trained run, see ``tfxc.data.feature_sets.extraction.extract_features``.
+    """The encoder of a trained run, see
+    ``tfxc.data.store.feature_sets.extraction.extract_features``.
 
     Args:
         run: run folder.

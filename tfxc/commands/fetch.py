@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Downloads one set, or lists all."""
     options = _parser().parse_args(argv)
     from tfxc.core.registry import nearest
-    from tfxc.data.downloads.sets import SETS, fetch
+    from tfxc.data.reading.downloads.sets import SETS, fetch
 
     if options.name is None:
         for name, public in SETS.items():

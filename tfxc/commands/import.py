@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tfxc.core import cli
-from tfxc.data.inspection.completion import load_config
+from tfxc.data.reading.inspection.completion import load_config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -84,7 +84,7 @@ def _import_scent(
     arguments: dict[str, Any] = {"names": labels, "epoch": epoch}
     if config is not None:
         from tfxc.commands.train import check_config
-        from tfxc.data.preparation import ensure_prepared
+        from tfxc.data.store.preparation import ensure_prepared
 
         arguments["config"] = load_config(config, [*set, f"run={run}"])
         check_config(arguments["config"])

@@ -71,9 +71,9 @@ def _run_lines(path: str, trust: bool) -> Iterator[str]:
 
 def _config_lines(options: argparse.Namespace) -> Iterator[str]:
     from tfxc.core import registry
-    from tfxc.data.inspection.completion import load_config
-    from tfxc.data.manifest import prepared_folder
-    from tfxc.data.preparation import check_prepared
+    from tfxc.data.reading.inspection.completion import load_config
+    from tfxc.data.store.manifest import prepared_folder
+    from tfxc.data.store.preparation import check_prepared
     from tfxc.training.memory.estimate import estimate, memory_lines, rate_groups
 
     config = load_config(options.config, options.set)
@@ -104,7 +104,7 @@ def _config_lines(options: argparse.Namespace) -> Iterator[str]:
 
 
 def _data_lines(manifest: dict[str, Any]) -> Iterator[str]:
-    from tfxc.data.kinds import KINDS
+    from tfxc.data.examples.kinds import KINDS
 
     described = KINDS[manifest["feature_kind"]].describe(manifest)
     yield f"{manifest['name']}: {manifest['num_labels']:,} labels, {described}"

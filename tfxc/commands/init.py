@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Writes the config and prints what it was made from."""
     options = _parser().parse_args(argv)
     from tfxc.core.config import parse_config
-    from tfxc.data.inspection.completion import completed_of, name_of, write_config
+    from tfxc.data.reading.inspection.completion import completed_of, name_of, write_config
 
     output = Path(options.output or f"{name_of(options.file)}.json")
     if output.exists() and not options.force:

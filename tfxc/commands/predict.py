@@ -42,8 +42,8 @@ from tfxc.inference.search_options import SearchOptions
 if TYPE_CHECKING:
     import scipy.sparse
 
-    from tfxc.data.chunk import Chunk
-    from tfxc.data.formats.base import Reader
+    from tfxc.data.examples.chunk import Chunk
+    from tfxc.data.reading.formats.base import Reader
     from tfxc.inference.prediction_files import Answer
     from tfxc.inference.predictors import EnsemblePredictor, Predictions, RunPredictor
     from tfxc.inference.savedmodel import SavedModelPredictor
@@ -166,14 +166,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     source: Reader | None = None
     answers: Generator[Answer, None, None]
     if options.file == "-":
-        from tfxc.data.typed_examples import chunks_of_pipe
+        from tfxc.data.reading.typed_examples import chunks_of_pipe
 
         chunks = chunks_of_pipe(
             sys.stdin.fileno(), predictor.input_kind, predictor.num_features, options.batch_size
         )
         answers = ((chunk, predictor.find(chunk, "standard input")) for chunk in chunks)
     else:
-        from tfxc.data.given_features import with_features
+        from tfxc.data.reading.given_features import with_features
 
         kind = predictor.input_kind
         source = with_features(_open(options, kind), options.features, kind)
@@ -244,7 +244,7 @@ def _score_pairs(options: Options) -> None:
 
     from tfxc.core.progress import Progress
     from tfxc.core.storage.files import atomic_file
-    from tfxc.data.given_features import with_features
+    from tfxc.data.reading.given_features import with_features
 
     for name in given(options):
         if name in _OPTIONS_WITHOUT_PAIRS:
@@ -389,7 +389,7 @@ def _check_output(options: Options) -> None:
                     fix="leave it out; .csv and .parquet repeat all columns of FILE",
                 )
     if Path(options.output).suffix == ".parquet":
-        from tfxc.data.parsing.arrow_tables import arrow
+        from tfxc.data.reading.parsing.arrow_tables import arrow
 
         arrow("--output")  # before anything is predicted
 
@@ -403,8 +403,8 @@ def _layout_of_lines(output: str, layout: str | None) -> str | None:
 
 def _check_input(input_kind: str, options: Options) -> None:
     """Refuses to repeat texts where there are none, and examples that do not fit into lines."""
-    from tfxc.data.given_features import with_features
-    from tfxc.data.kinds import INPUTS, TEXT
+    from tfxc.data.examples.kinds import INPUTS, TEXT
+    from tfxc.data.reading.given_features import with_features
 
     kind = INPUTS[input_kind]
     if options.with_text and kind.chunk_field != TEXT.chunk_field:
@@ -500,7 +500,7 @@ def open_predictor(job: dict[str, Any]) -> "Work":
 
 
 def _open(options: Options, input_kind: str) -> "Reader":
-    from tfxc.data.formats import open_like, open_unlabelled
+    from tfxc.data.reading.formats import open_like, open_unlabelled
 
     reader_options = options.reader_options
     if not options.run:
@@ -516,8 +516,8 @@ def _interactive(predictor: "Predictor", min_score: float | None) -> int:
     with contextlib.suppress(ImportError):  # there is none on some systems
         import readline  # noqa: F401  (gives input() its line editing)
 
-    from tfxc.data.kinds import INPUTS
-    from tfxc.data.typed_examples import chunk_of_lines
+    from tfxc.data.examples.kinds import INPUTS
+    from tfxc.data.reading.typed_examples import chunk_of_lines
 
     print(f"Type {INPUTS[predictor.input_kind].prompt}, then press Enter; exit or Ctrl-D quits.")
     while True:

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 from tfxc.core import cli
 
 if TYPE_CHECKING:
-    from tfxc.data.manifest import Manifest
+    from tfxc.data.store.manifest import Manifest
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepares the data of a config, checks prepared data, or prints what it holds."""
     options = _parser().parse_args(argv)
-    from tfxc.data.inspection.completion import load_config
-    from tfxc.data.manifest import Manifest, prepared_folder
-    from tfxc.data.preparation import ensure_prepared, prepare
+    from tfxc.data.reading.inspection.completion import load_config
+    from tfxc.data.store.manifest import Manifest, prepared_folder
+    from tfxc.data.store.preparation import ensure_prepared, prepare
     from tfxc.parallel import cluster
 
     config = load_config(options.config, options.set)

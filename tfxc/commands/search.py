@@ -56,7 +56,7 @@ _POLL = 1.0  # seconds between looks at a dev curve
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains all settings and prints the table."""
     options = _parser().parse_args(argv)
-    from tfxc.data.inspection.completion import load_config
+    from tfxc.data.reading.inspection.completion import load_config
 
     # A wrong config is refused before the first training.
     config = load_config(options.config, options.set)
@@ -217,14 +217,14 @@ def _report_importance(study: "Study", results: Results, folder: Path) -> None:
 
 def _prepare(options: argparse.Namespace, config: "Config") -> None:
     """Prepares the data once for all trainings: missing or damaged data end the command."""
-    from tfxc.data.preparation import ensure_prepared
+    from tfxc.data.store.preparation import ensure_prepared
 
     ensure_prepared(config.data, options.prepared)
 
 
 def _check(options: argparse.Namespace, changes: Mapping[str, Any]) -> None:
     from tfxc.commands.train import check_config
-    from tfxc.data.inspection.completion import load_config
+    from tfxc.data.reading.inspection.completion import load_config
 
     changed = [*options.set, *_texts(changes)]
     check_config(load_config(options.config, changed))

@@ -40,7 +40,7 @@ from tfxc.core.storage.remote import is_remote
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
-    from tfxc.data.inspection.completion import Completed
+    from tfxc.data.reading.inspection.completion import Completed
     from tfxc.recipes.base import Recipe
     from tfxc.training.memory.estimate import Memory
     from tfxc.training.rehearsal.rehearsal import Rehearsal
@@ -107,7 +107,7 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
 def _config(options: argparse.Namespace) -> "tuple[Config, Completed | None]":
     """Returns the config that the options describe, and what completed that of a file."""
     from tfxc.core.config import parse_config
-    from tfxc.data.inspection.completion import completed_of, load_config
+    from tfxc.data.reading.inspection.completion import completed_of, load_config
 
     if options.config:
         return load_config(options.config, options.set), None
@@ -172,9 +172,9 @@ def _train(
     from tfxc.core import registry
     from tfxc.core.config import load_tree
     from tfxc.core.interrupts import Stopped, watch_parent
-    from tfxc.data.inspection.completion import write_config
-    from tfxc.data.manifest import Manifest
-    from tfxc.data.preparation import ensure_prepared
+    from tfxc.data.reading.inspection.completion import write_config
+    from tfxc.data.store.manifest import Manifest
+    from tfxc.data.store.preparation import ensure_prepared
     from tfxc.parallel import cluster
     from tfxc.recipes.base import Context
     from tfxc.training.data_dependent import resolved
@@ -265,7 +265,7 @@ def check_config(config: "Config") -> None:
     from tfxc.core import registry
     from tfxc.core.settings import SPLIT
     from tfxc.core.storage.reading import existing_file
-    from tfxc.data.source_files import expand
+    from tfxc.data.reading.source_files import expand
 
     registry.check_section("recipe", config.recipe.section(), where="recipe")
     recipe = registry.get("recipe", config.recipe.name)
@@ -337,7 +337,7 @@ def _dry_run(
     Of a rehearsal, sizes are those of all examples, though only the first are prepared.
     """
     from tfxc.commands.prepare import describe
-    from tfxc.data.manifest import Manifest
+    from tfxc.data.store.manifest import Manifest
     from tfxc.training.job import try_one_step
     from tfxc.training.memory.estimate import allocated, estimate, memory_lines, rate_groups
 

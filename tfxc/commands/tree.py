@@ -86,7 +86,7 @@ def _build(options: argparse.Namespace) -> None:
 
 def label_vectors(options: argparse.Namespace) -> "np.ndarray | scipy.sparse.csr_matrix":
     """Returns the vectors that the options describe."""
-    from tfxc.data.parsing.arrays import load_matrix
+    from tfxc.data.reading.parsing.arrays import load_matrix
     from tfxc.data.sources.matrices import matrices
     from tfxc.labels.label_embeddings import pifa, pifa_with_label_features, pii
     from tfxc.labels.label_matrix import label_matrix
@@ -94,8 +94,8 @@ def label_vectors(options: argparse.Namespace) -> "np.ndarray | scipy.sparse.csr
     if options.label_vectors:
         return load_matrix(options.label_vectors)
     if options.prepared_data:
-        from tfxc.data.preparation import check_prepared
         from tfxc.data.sources.shards import open_source
+        from tfxc.data.store.preparation import check_prepared
 
         check_prepared(options.prepared_data)
         features, labels = matrices(open_source(options.prepared_data, "train"))

@@ -192,7 +192,7 @@ def _compare_pairs(
     options: argparse.Namespace,
 ) -> "tuple[ScoresResult, dict[str, np.ndarray], bool]":
     """Returns result, values per pair, and whether mirror images are part of it."""
-    from tfxc.data.formats import open_reader
+    from tfxc.data.reading.formats import open_reader
     from tfxc.data.verification.pairs import open_pairs, pairs_of_reader
     from tfxc.metrics.verification import pair_distances, verify_pairs
 
@@ -248,7 +248,7 @@ def _given_embeddings(options: argparse.Namespace) -> "tuple[np.ndarray | None, 
 
 def _embed(options: argparse.Namespace, source: "PairSource") -> "tuple[np.ndarray, bool]":
     """Returns float32 vectors (m, dim) by the run, and whether images were mirrored."""
-    from tfxc.data.kinds import SPARSE
+    from tfxc.data.examples.kinds import SPARSE
     from tfxc.runs.loaded import load_run
 
     loaded = load_run(options.run, options.trust)

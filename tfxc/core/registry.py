@@ -18,7 +18,7 @@ from tfxc.core.errors import ConfigError, inside, nearest
 #: The kinds of methods.
 KINDS = ("encoder", "head", "objective", "technique", "recipe")
 # The packages of other kinds than ``tfxc.heads`` is of heads.
-_PACKAGES = {"reader": "tfxc.data.formats", "tracker": "tfxc.training.trackers"}
+_PACKAGES = {"reader": "tfxc.data.reading.formats", "tracker": "tfxc.training.trackers"}
 _CONTRACT = "base"  # the file of the base class
 _NAMING = ("name", "reader")  # keys of a config whose values name a class
 _ROOT = Path(__file__).parents[2]

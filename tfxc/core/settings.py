@@ -117,7 +117,7 @@ class DataSettings(_Section):
             one is refused before it is read to its end.
         min_label_count: labels with fewer training examples are dropped.
         normalise: ``"l2"`` scales every row of given features to length 1.
-        layout: layout of the records, see ``tfxc.data.records.tfrecord``.
+        layout: layout of the records, see ``tfxc.data.reading.parsing.tfrecord``.
         shard_examples: at most this many examples in a shard.
         seed: of the shuffling when records are written.
         where: one sentence: where to get the data set and in which folder to put it; shown when a

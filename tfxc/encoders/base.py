@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import keras
 
 from tfxc.core.declared import Declared
-from tfxc.data.kinds import KINDS
+from tfxc.data.examples.kinds import KINDS
 from tfxc.ops.empty_batch import with_one_example
 from tfxc.ops.tables.large_weights import LargeWeights
 
@@ -29,8 +29,8 @@ class Encoder(Declared, LargeWeights):
 
     Class attributes:
         providers: functions that find arguments marked by ``FromData`` in the training split, by
-            argument, where ``data.providers.PROVIDERS`` has none or another; see there.
-        input_kind: name of the kind of features, see ``tfxc.data.kinds.KINDS``.
+            argument, where ``data.sources.providers.PROVIDERS`` has none or another; see there.
+        input_kind: name of the kind of features, see ``tfxc.data.examples.kinds.KINDS``.
         num_features: length of the vectors or width of the bags it was made for, if it depends on
             that.
         architecture: the shape of the network as a dict for JSON, where the config does

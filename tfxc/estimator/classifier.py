@@ -17,8 +17,8 @@ from tfxc.core.config import parse_config
 from tfxc.core.declared import check_choice
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.messages import printed
-from tfxc.data.kinds import IMAGE, SPARSE, kind_of_features
-from tfxc.data.rows import Rows
+from tfxc.data.examples.kinds import IMAGE, SPARSE, kind_of_features
+from tfxc.data.examples.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.text.registry import build_text_features
 from tfxc.estimator.class_texts import label_texts_of, texts_of_classes

@@ -17,6 +17,7 @@ from tfxc.core.storage.locks import scratch_folder
 from tfxc.data.sources.matrices import matrices
 from tfxc.estimator.fitted_model import FitData, FittedModel, best_labels
 from tfxc.inference.ranker_calibration import CALIBRATION, learn_calibration
+from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings, ranker_settings
 from tfxc.recipes.xr_linear.training import TREE, train_layers
@@ -25,7 +26,7 @@ from tfxc.training.evaluation import Evaluation
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
-    from tfxc.data.rows import Rows
+    from tfxc.data.examples.rows import Rows
     from tfxc.recipes.xr_linear.recipe import XRLinear
     from tfxc.runs.loaded import LoadedRun
 
@@ -52,7 +53,16 @@ class FittedLinear(FittedModel):
         self._check(recipe, data, callbacks)
         X, Y = matrices(data.train)
         self._new_folder()
-        reports = train_layers(recipe, self.config.seed, RunWriter(self._folder), X, Y, {})
+        reports = train_layers(
+            RunWriter(self._folder),
+            X,
+            Y,
+            TreeSettings(recipe.tree, self.config.seed),
+            ExampleMatrices(recipe.ranker).settings(self.config.seed),
+            {},
+            memory_gb=recipe.memory_gb,
+            threads=recipe.threads,
+        )
         self.model = LinearModel(self._folder, recipe.threads)
         if recipe.calibrate is not None and data.dev is not None:
             size = self.config.evaluation.batch_size

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core.errors import ConfigError
-from tfxc.data.manifest import SplitInfo
 from tfxc.data.sources.base import RowStream
+from tfxc.data.store.manifest import SplitInfo
 from tfxc.inference.decision import decision_of
 from tfxc.inference.predictors import reaching
 from tfxc.inference.searcher import Searcher
@@ -21,7 +21,7 @@ from tfxc.runs.writer import manifest_of, new_run, split_of
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
-    from tfxc.data.rows import Rows
+    from tfxc.data.examples.rows import Rows
     from tfxc.data.sources.base import ArraySource
     from tfxc.data.text.base import TextFeatures
     from tfxc.inference.protocol import RunModel

@@ -23,7 +23,7 @@ from tfxc.training.start.word_vectors import start_from_vectors
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
-    from tfxc.data.rows import Rows
+    from tfxc.data.examples.rows import Rows
     from tfxc.data.sources.base import ArraySource
     from tfxc.data.text.base import TextFeatures
     from tfxc.runs.loaded import LoadedRun

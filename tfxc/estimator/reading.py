@@ -8,10 +8,10 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.formats import open_reader
-from tfxc.data.inspection.contents import options_of
-from tfxc.data.parsing.column_guess import Wanted
-from tfxc.data.source_files import staged
+from tfxc.data.reading.formats import open_reader
+from tfxc.data.reading.inspection.contents import options_of
+from tfxc.data.reading.parsing.column_guess import Wanted
+from tfxc.data.reading.source_files import staged
 
 _CHUNK = 4096
 

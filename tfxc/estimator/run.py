@@ -10,8 +10,8 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.chunk import Chunk
-from tfxc.data.kinds import INPUTS
+from tfxc.data.examples.chunk import Chunk
+from tfxc.data.examples.kinds import INPUTS
 from tfxc.estimator.examples import Examples
 from tfxc.inference.search_options import SearchOptions
 from tfxc.runs.loaded import load_run

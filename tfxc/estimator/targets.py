@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 from tfxc.core.errors import DataError
-from tfxc.data.parsing.label_cells import label_of
+from tfxc.data.reading.parsing.label_cells import label_of
 from tfxc.estimator.examples import Examples
 from tfxc.labels.joined_labels import joined_labels
 from tfxc.labels.label_matrix import label_matrix

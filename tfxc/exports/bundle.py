@@ -18,7 +18,7 @@ from tfxc.core.storage import checksums
 from tfxc.core.storage.files import copy_folder, write_json
 from tfxc.core.storage.ownership import MARKER, mark
 from tfxc.core.storage.reading import read_json
-from tfxc.data.kinds import DENSE, IMAGE, SPARSE, TEXT
+from tfxc.data.examples.kinds import DENSE, IMAGE, SPARSE, TEXT
 from tfxc.data.text.given import GivenTerms
 from tfxc.data.text.subwords import PretrainedTokens
 from tfxc.data.text.subwords_pruning import ordered_pieces

@@ -6,33 +6,19 @@ its folder, see ``tfxc.exports.bundle``.
 """
 
 import importlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import tensorflow as tf
+from typing import TYPE_CHECKING, NamedTuple
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage import checksums
 from tfxc.core.storage.ownership import atomic_folder
-from tfxc.data.kinds import KINDS
 from tfxc.exports import MIN_AGREEMENT
 from tfxc.exports.bundle import NAMES, write_bundle
+from tfxc.exports.graph import Graph
 from tfxc.exports.parity import Agreement, Expected, agreement_of, outputs_of_function
-from tfxc.exports.savedmodel import (
-    check_target,
-    feature_signature,
-    folder_size,
-    from_features,
-    size_of,
-)
-from tfxc.ops.empty_batch import handle_empty_batches
-from tfxc.ops.sparse import bags_as
+from tfxc.exports.savedmodel import check_target, folder_size, size_of
 
 if TYPE_CHECKING:
-    from tfxc.data.kinds import Tensor
-    from tfxc.exports.litert import LiteRT
-    from tfxc.exports.onnx import Onnx
     from tfxc.runs.loaded import LoadedRun
 
 
@@ -47,7 +33,7 @@ class Converted(NamedTuple):
             ``text_features/``, and the programs of ``tfxc.exports.bundle``.
         format: ``"onnx"`` or ``"litert"``.
         file: name of the model's file.
-        input_kind: name of the kind of the features, see ``tfxc.data.kinds.KINDS``.
+        input_kind: name of the kind of the features, see ``tfxc.data.examples.kinds.KINDS``.
         k: labels per example.
         batch: the only batch size the model reads, or None if it takes any.
         size_bytes: of the model's file.
@@ -123,7 +109,13 @@ def export_model(
     check_target(loaded_run, folder, k, kind)
     if probabilities:
         loaded_run.model.check_probabilities()
-    graph = Graph(_in_float32(loaded_run), k, form, probabilities)
+    graph = Graph(
+        _in_float32(loaded_run),
+        k,
+        probabilities,
+        bags=form.bags,
+        takes_empty_batches=form.takes_empty_batches,
+    )
     weight_bytes = size_of(graph.function().get_concrete_function().graph.variables)
     if weight_bytes > _MAX_BYTES:
         raise ConfigError(
@@ -175,55 +167,6 @@ def export_model(
             probabilities=probabilities,
             missing=missing,
         )
-
-
-class Graph:
-    """The computation a format converts: features in, ``label_ids`` and ``scores`` out.
-
-    Args:
-        loaded_run: a ``LoadedRun``.
-        k: labels per example.
-        form: the format, with ``bags``, how sparse bags are summed up (see
-            ``ops.sparse.bags_as``), and ``takes_empty_batches``.
-        probabilities: whether ``scores`` are probabilities.
-    """
-
-    def __init__(
-        self, loaded_run: "LoadedRun", k: int, form: "LiteRT | Onnx", probabilities: bool = False
-    ) -> None:
-        self._model = loaded_run.model
-        self._manifest = loaded_run.manifest
-        self._kind = KINDS[self._model.encoder.input_kind]  # of joined features, it takes a part
-        self._k = k
-        self._form = form
-        self._probabilities = probabilities
-
-    def function(self, batch: int | None = None) -> Any:
-        """The ``tf.function``, whose only concrete function is that of ``signature``.
-
-        Args:
-            batch: number of examples; None leaves it open.
-        """
-
-        def answer(features: Mapping[str, Any] | tf.Tensor) -> dict[str, tf.Tensor]:
-            ids, scores = self._model.top_k(features, self._k, self._probabilities)
-            # Not "ids": a sparse bag's input is called that, and ONNX requires distinct names.
-            return {"label_ids": tf.cast(ids, tf.int32), "scores": tf.cast(scores, tf.float32)}
-
-        form = self._form
-        with bags_as(form.bags), handle_empty_batches(form.takes_empty_batches):
-            function = from_features(answer, self._kind, self._manifest, batch)
-            function.get_concrete_function()
-        return function
-
-    @property
-    def tensors(self) -> "tuple[Tensor, ...]":
-        """The ``tfxc.data.kinds.Tensor``s it takes."""
-        return self._kind.tensors(self._manifest)
-
-    def signature(self, batch: int | None = None) -> list[Any]:
-        """The ``tf.TensorSpec``s of ``function``."""
-        return feature_signature(self._kind, self._manifest, batch)
 
 
 def _in_float32(loaded_run: "LoadedRun") -> "LoadedRun":

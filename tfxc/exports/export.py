@@ -103,7 +103,7 @@ def report(done: "Exported", manifest: Mapping[str, Any]) -> str:
         done: ``tfxc.exports.savedmodel.Exported``.
         manifest: the run's manifest as a dict.
     """
-    from tfxc.data.kinds import ENCODED, IMAGE
+    from tfxc.data.examples.kinds import ENCODED, IMAGE
     from tfxc.exports.usage import inputs_of, served_call
 
     inputs = inputs_of(done.input_kind, manifest)

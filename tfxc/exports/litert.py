@@ -5,7 +5,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,12 +14,9 @@ from tensorflow.lite.python.convert import ConverterError
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage.files import captured_standard_error
 from tfxc.exports.axes import expand_new_axes
+from tfxc.exports.graph import Graph
 from tfxc.exports.savedmodel import forget_gradients
 from tfxc.ops.file_errors import os_errors
-
-if TYPE_CHECKING:
-    from tfxc.exports.convert import Graph
-
 
 _OPERATIONS = r"TF Select ops: (.+)|operation 'tf\.(\w+)'|'tf\.(\w+)' op is neither"
 
@@ -45,11 +42,11 @@ class LiteRT:
     def require(self) -> None:
         """Nothing: TensorFlow has it all."""
 
-    def write(self, graph: "Graph", path: Path) -> int | None:
+    def write(self, graph: Graph, path: Path) -> int | None:
         """Writes a model for any batch size, or where that fails for single examples.
 
         Args:
-            graph: a ``convert.Graph``.
+            graph: a ``Graph``.
             path: file to write.
 
         Returns:
@@ -87,13 +84,13 @@ class LiteRT:
 
         return run
 
-    def quantise(self, graph: "Graph", path: Path, batch: int | None) -> None:
+    def quantise(self, graph: Graph, path: Path, batch: int | None) -> None:
         """Writes the model again, large weights as 8-bit integers ("dynamic range")."""
         self._convert(graph, path, batch, [tf.lite.Optimize.DEFAULT])
 
     def _convert(
         self,
-        graph: "Graph",
+        graph: Graph,
         path: Path,
         batch: int | None,
         optimizations: Sequence[tf.lite.Optimize] = (),

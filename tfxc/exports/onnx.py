@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core.errors import ConfigError, missing_package
+from tfxc.exports.graph import Graph
 
 if TYPE_CHECKING:
     import onnx
     import tf2onnx
-
-    from tfxc.exports.convert import Graph
 
 
 _OPSET = 18  # the newest that tf2onnx 1.17 writes
@@ -45,11 +44,11 @@ class Onnx:
             for name in ("tf2onnx", "onnx", "onnxruntime"):
                 importlib.import_module(name)
 
-    def write(self, graph: "Graph", path: Path) -> None:
+    def write(self, graph: Graph, path: Path) -> None:
         """Writes a model for any batch size.
 
         Args:
-            graph: a ``convert.Graph``.
+            graph: a ``Graph``.
             path: file to write.
 
         Returns:
@@ -107,7 +106,7 @@ class Onnx:
             ) from error
         return lambda inputs: tuple(session.run(["label_ids", "scores"], inputs))
 
-    def quantise(self, graph: "Graph", path: Path, batch: int | None) -> None:
+    def quantise(self, graph: Graph, path: Path, batch: int | None) -> None:
         """Makes the constant tables and factors in ``path`` 8-bit integers."""
         from onnxruntime.quantization import QuantType, quantize_dynamic
 

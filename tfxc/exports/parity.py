@@ -10,9 +10,9 @@ import tensorflow as tf
 from sklearn.preprocessing import normalize
 
 from tfxc.core.errors import UserError
-from tfxc.data.held_out import open_split
-from tfxc.data.kinds import ENCODED, IMAGE, KINDS, SPARSE, TEXT
-from tfxc.data.rows import Rows
+from tfxc.data.examples.kinds import ENCODED, IMAGE, KINDS, SPARSE, TEXT
+from tfxc.data.examples.rows import Rows
+from tfxc.data.reading.held_out import open_split
 from tfxc.data.text.joined import given_terms
 from tfxc.inference.searcher import Searcher
 

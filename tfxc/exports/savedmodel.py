@@ -18,14 +18,14 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage import checksums
 from tfxc.core.storage.ownership import atomic_folder, check_own
+from tfxc.data.examples.kinds import ENCODED, IMAGE, INPUTS, TOKENS
 from tfxc.data.images.decoding import decode_batch
-from tfxc.data.kinds import ENCODED, IMAGE, INPUTS, TOKENS
 from tfxc.exports.parity import Expected, outputs_of_savedmodel
 from tfxc.ops.file_errors import os_errors
 from tfxc.ops.gradients import without_gradients
 
 if TYPE_CHECKING:
-    from tfxc.data.kinds import FeatureKind, Input
+    from tfxc.data.examples.kinds import FeatureKind, Input
     from tfxc.runs.loaded import LoadedRun
 
 
@@ -37,7 +37,7 @@ class Exported(NamedTuple):
 
     Attributes:
         folder: the SavedModel.
-        input_kind: what ``serving_default`` takes, a name in ``tfxc.data.kinds.INPUTS``.
+        input_kind: what ``serving_default`` takes, a name in ``tfxc.data.examples.kinds.INPUTS``.
         k: labels per example.
         size_bytes: of the whole folder.
         weight_bytes: of the variables alone.

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
-from tfxc.data.kinds import ENCODED, IMAGE, KINDS, SPARSE, TEXT, TEXT_AND_FEATURES
-from tfxc.data.records.record_writer import message_field
+from tfxc.data.examples.kinds import ENCODED, IMAGE, KINDS, SPARSE, TEXT, TEXT_AND_FEATURES
+from tfxc.data.store.records.record_writer import message_field
 from tfxc.exports.savedmodel import Exported, export_savedmodel
 
 if TYPE_CHECKING:

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tfxc.data.kinds import INPUTS
+from tfxc.data.examples.kinds import INPUTS
 from tfxc.exports.bundle import PROGRAM
 
 if TYPE_CHECKING:
-    from tfxc.data.kinds import Tensor
+    from tfxc.data.examples.kinds import Tensor
     from tfxc.exports.convert import Converted
     from tfxc.runs.loaded import LoadedRun
 
@@ -36,7 +36,7 @@ def inputs_of(input_kind: str, manifest: Mapping[str, Any]) -> str:
     """The inputs of an exported model in words.
 
     Args:
-        input_kind: name of what it reads, see ``tfxc.data.kinds.INPUTS``.
+        input_kind: name of what it reads, see ``tfxc.data.examples.kinds.INPUTS``.
         manifest: the run's manifest as a dict.
     """
     return ", ".join(map(str, INPUTS[input_kind].tensors(manifest)))

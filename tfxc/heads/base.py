@@ -43,7 +43,7 @@ class Head(Declared, LargeWeights):
 
     Class attributes:
         providers: functions that find such arguments in the training split, by argument, where
-            ``data.providers.PROVIDERS`` has none or another; see there.
+            ``data.sources.providers.PROVIDERS`` has none or another; see there.
         sharded: whether its weights are sharded over replicas where there are any.
         sharded_tables: ``ops.distributed.sharded_table.ShardedTable``s of a head whose weights are
             sharded over replicas, once it is built.

@@ -17,6 +17,7 @@ from tfxc.ops.distributed.devices import has_gpu
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
 from tfxc.ops.search.bucket_search import gather
+from tfxc.ops.search.bucket_search.inverse_lookups import InverseLookups, invert_lookups
 from tfxc.ops.search.gather_graph import sum_of, top_k_of_buckets
 from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once, rows_between
@@ -132,7 +133,7 @@ class MACH(Head):
         self._counted_lookups = self.lookups
         if len(self.counted) < self.num_repetitions:
             self._counted_lookups = self.lookups[self.counted]
-        self._inverse: gather.InverseLookups | None = None
+        self._inverse: InverseLookups | None = None
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernel (R, dim, B), bias (R, B), unless ``direct``, and the lookup table."""
@@ -235,10 +236,10 @@ class MACH(Head):
         """
         self.check_k(k)
         if self._inverse is None:
-            self._inverse = gather.invert_lookups(self._counted_lookups, self.num_buckets)
+            self._inverse = invert_lookups(self._counted_lookups, self.num_buckets)
         lookups = self._counted_lookups[:most]
         numbers = self.counted[:most]
-        inverse = gather.InverseLookups(*(array[:most] for array in self._inverse))
+        inverse = InverseLookups(*(array[:most] for array in self._inverse))
         places = numbers if scores.shape[1] == self.num_repetitions else range(len(numbers))
         if len(places) < scores.shape[1]:
             scores = np.ascontiguousarray(scores[:, places])

@@ -18,6 +18,7 @@ from tfxc.labels.mixed_radix import encode, suggest_digit_sizes
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
 from tfxc.ops.search.bucket_search import gather
+from tfxc.ops.search.bucket_search.inverse_lookups import InverseLookups, invert_lookups
 from tfxc.ops.search.gather_graph import top_k_of_buckets
 from tfxc.ops.search.k_best import k_best_codes
 from tfxc.ops.search.similarity import cosines_to_row
@@ -118,7 +119,7 @@ class MHP(DigitHead):
             self.search_methods = gather.METHODS
             self.log_scores = False
         self._other_codes: Any = None
-        self._cached: tuple[np.ndarray, gather.InverseLookups] | None = None
+        self._cached: tuple[np.ndarray, InverseLookups] | None = None
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernel (dim, R sum(C_h)), bias and the further codes of the labels."""
@@ -256,7 +257,7 @@ class MHP(DigitHead):
             codes = [np.asarray(codes) for codes in self._codes(tf.range(self.num_labels))]
             digits = [digit for code in codes for digit in encode(code, self.heads)]
             lookups = np.stack(digits).astype(np.int32)
-            self._cached = lookups, gather.invert_lookups(lookups, max(self.heads))
+            self._cached = lookups, invert_lookups(lookups, max(self.heads))
         return self._cached
 
     def load_own_variables(self, store: Any) -> None:

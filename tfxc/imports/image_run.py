@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfxc.core.config import parse_config
-from tfxc.data.kinds import IMAGE
+from tfxc.data.examples.kinds import IMAGE
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import XCModel, build_model
 from tfxc.runs.writer import manifest_of, new_run, split_of

@@ -8,8 +8,8 @@ import numpy as np
 from tfxc.core.config import Config, parse_config
 from tfxc.core.errors import DataError
 from tfxc.core.storage.reading import read_array
-from tfxc.data.kinds import SPARSE
-from tfxc.data.parsing.arrays import read_arrays
+from tfxc.data.examples.kinds import SPARSE
+from tfxc.data.reading.parsing.arrays import read_arrays
 from tfxc.imports.pecos import read_label_counts
 from tfxc.labels.hashing import bucket_lookup
 from tfxc.labels.vocabulary import LabelVocabulary

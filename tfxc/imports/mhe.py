@@ -10,7 +10,7 @@ import numpy as np
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.locks import scratch_folder
-from tfxc.data.kinds import TOKENS
+from tfxc.data.examples.kinds import TOKENS
 from tfxc.data.text.registry import build_text_features
 from tfxc.imports.torch_weights import Source, fill
 from tfxc.labels.vocabulary import LabelVocabulary
@@ -20,7 +20,7 @@ from tfxc.pretrained.torch_files import TorchTensor, load_state_dict
 from tfxc.runs.writer import manifest_of, new_run, split_of
 
 if TYPE_CHECKING:
-    from tfxc.data.manifest import Manifest
+    from tfxc.data.store.manifest import Manifest
 
 _WHERE = "The run was imported from MHE, without its data: name a file with --data"
 _LAST_LAYERS = ("l0", "l1", "embed")  # those after the language model

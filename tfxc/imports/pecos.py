@@ -9,8 +9,8 @@ import numpy as np
 from tfxc.core.config import parse_config
 from tfxc.core.errors import DataError
 from tfxc.core.storage.reading import read_json
-from tfxc.data.kinds import SPARSE
-from tfxc.data.parsing.arrays import load_matrix
+from tfxc.data.examples.kinds import SPARSE
+from tfxc.data.reading.parsing.arrays import load_matrix
 from tfxc.data.text.pecos import load_pecos_vectorizer
 from tfxc.labels.label_matrix import label_matrix
 from tfxc.labels.vocabulary import LabelVocabulary

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from tfxc.core.config import Config, parse_config
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.reading import read_json
-from tfxc.data.manifest import Manifest
+from tfxc.data.store.manifest import Manifest
 from tfxc.data.text.joined import JoinedFeatures
 from tfxc.data.text.subwords import PretrainedTokens
 from tfxc.imports.pecos import WHERE, read_label_counts, vectorizer_of

@@ -11,8 +11,8 @@ import tensorflow as tf
 from tfxc.core.config import Config, parse_config
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.messages import NOTES
-from tfxc.data.kinds import DENSE
-from tfxc.data.manifest import Manifest
+from tfxc.data.examples.kinds import DENSE
+from tfxc.data.store.manifest import Manifest
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import build_model
 from tfxc.pretrained.torch_files import TorchTensor, load_state_dict, load_torch

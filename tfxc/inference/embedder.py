@@ -11,7 +11,7 @@ from tfxc.core.progress import Progress
 from tfxc.ops.batch_function import BatchFunction
 
 if TYPE_CHECKING:
-    from tfxc.data.rows import Rows
+    from tfxc.data.examples.rows import Rows
     from tfxc.model import XCModel
 
 _TEXTS = 256  # encoded at a time

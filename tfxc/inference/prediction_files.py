@@ -19,14 +19,14 @@ import scipy.sparse
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.escaping import json_text
 from tfxc.core.storage.files import atomic_file
-from tfxc.data.formats.base import Table
-from tfxc.data.formats.delimited import Delimited
-from tfxc.data.formats.jsonl import JSONLines
-from tfxc.data.parsing.arrow_tables import TableFile, arrow
+from tfxc.data.reading.formats.base import Table
+from tfxc.data.reading.formats.delimited import Delimited
+from tfxc.data.reading.formats.jsonl import JSONLines
+from tfxc.data.reading.parsing.arrow_tables import TableFile, arrow
 from tfxc.ops.csr import bounds_of, load_sparse, summed_entries
 
 if TYPE_CHECKING:
-    from tfxc.data.chunk import Chunk
+    from tfxc.data.examples.chunk import Chunk
 
 #: Columns of a table that hold what was predicted.
 LABELS = "predicted_labels"
@@ -56,7 +56,7 @@ def write_predictions(
         MachineError: the disk is full, or the file cannot be written.
 
     Example:
-        >>> from tfxc.data.chunk import Chunk
+        >>> from tfxc.data.examples.chunk import Chunk
         >>> answer = Chunk([[]]), (np.array([[1, 0]]), np.float32([[0.5, 0.25]]))
         >>> write_predictions("P.npz", ["cat", "dog"], None, [answer])    # doctest: +SKIP
     """

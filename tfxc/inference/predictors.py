@@ -13,7 +13,7 @@ from tfxc.metrics.classification import SEARCHED
 from tfxc.ranker.ensemble import check_weights, combine, label_map
 
 if TYPE_CHECKING:
-    from tfxc.data.chunk import Chunk
+    from tfxc.data.examples.chunk import Chunk
     from tfxc.metrics.classification import Decision
 
 
@@ -42,7 +42,7 @@ class RunPredictor:
             any.
 
     Attributes:
-        input_kind: a name in ``tfxc.data.kinds.INPUTS``.
+        input_kind: a name in ``tfxc.data.examples.kinds.INPUTS``.
         num_features: width of given features.
         names: of the labels, by id.
 

@@ -11,16 +11,16 @@ import tensorflow as tf
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage import checksums
-from tfxc.data.conversion import check_kind
-from tfxc.data.images.conversion import ImageConverter
-from tfxc.data.kinds import DENSE, IMAGE, input_of
-from tfxc.data.manifest import LABELS_FILE
+from tfxc.data.examples.kinds import DENSE, IMAGE, input_of
+from tfxc.data.store.conversion import check_kind
+from tfxc.data.store.image_conversion import ImageConverter
+from tfxc.data.store.manifest import LABELS_FILE
 from tfxc.inference.predictors import Predictions, checked_k, named
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ops.text.subwords import require_text
 
 if TYPE_CHECKING:
-    from tfxc.data.chunk import Chunk
+    from tfxc.data.examples.chunk import Chunk
 
 
 class SavedModelPredictor:
@@ -31,7 +31,7 @@ class SavedModelPredictor:
         k: labels per example, at most as many as it was exported with; None means all of these.
 
     Attributes:
-        input_kind: a name in ``tfxc.data.kinds.INPUTS``.
+        input_kind: a name in ``tfxc.data.examples.kinds.INPUTS``.
         num_features: length of dense vectors, else None: the signature does not show it.
         names: of the labels, by id.
 

@@ -48,7 +48,7 @@ class SearchResult(NamedTuple):
 
 
 class Excluded(Protocol):
-    """Labels that do not count for examples, as ``tfxc.data.label_texts.exclusions``.
+    """Labels that do not count for examples, as ``tfxc.data.sources.exclusions``.
 
     Attributes:
         most: labels of the example that has most.

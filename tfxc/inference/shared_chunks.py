@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 from tfxc.core.resources import limited_threads, wait_passively
 from tfxc.core.storage.files import scratch_beside, write_json
 from tfxc.core.storage.reading import read_json
-from tfxc.data.blocks.chunk_file import read_chunks, write_chunks
-from tfxc.data.chunk import Chunk
-from tfxc.data.lists import LabelLists
+from tfxc.data.examples.chunk import Chunk
+from tfxc.data.examples.lists import LabelLists
+from tfxc.data.store.blocks.chunk_file import read_chunks, write_chunks
 from tfxc.parallel import map_tasks, not_on_storage, on_every_worker, worker_threads
 
 #: What a worker does: function of the number of the first example, and the ``Chunk``s from there on

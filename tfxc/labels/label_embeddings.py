@@ -115,7 +115,7 @@ def pifa_of_source(source: Any, num_labels: int, batch_size: int = _BATCH) -> Ma
         texts with both features and tokens, these), else an array.
 
     Example:
-        >>> from tfxc.data.rows import Rows
+        >>> from tfxc.data.examples.rows import Rows
         >>> from tfxc.data.sources.base import ArraySource
         >>> rows = Rows.from_dense(np.array([[2.0, 0], [0, 5.0]]), [[0], [0, 1]])
         >>> pifa_of_source(ArraySource(rows), 2)[1].tolist()

@@ -24,7 +24,7 @@ class Objective(Declared, keras.layers.Layer):
         link: how logits become probabilities, ``"sigmoid"`` or ``"softmax"``; ``"hinge"`` where
             they are margins, which become none.
         providers: functions that find such arguments in the training split, by argument, where
-            ``data.providers.PROVIDERS`` has none or another; see there.
+            ``data.sources.providers.PROVIDERS`` has none or another; see there.
         over_shards: whether ``call`` handles groups with ``cross_replica``.
         partial_loss: whether the loss of a batch is not a measure of the fit to all labels.
         num_examples: training examples that it keeps numbers of, or None.

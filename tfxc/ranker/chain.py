@@ -24,7 +24,7 @@ from tfxc.ranker.store import PARAMETERS, write_parameters
 
 if TYPE_CHECKING:
     from tfxc.labels.cluster_tree import ClusterTree
-    from tfxc.ops.linear.solver import SolverSettings
+    from tfxc.ops.linear.settings import SolverSettings
 
 
 def train_ranker(

@@ -13,7 +13,7 @@ from tfxc.ranker.problem import LayerProblem
 from tfxc.ranker.search import load_layer
 
 if TYPE_CHECKING:
-    from tfxc.ops.linear.solver import SolverSettings
+    from tfxc.ops.linear.settings import SolverSettings
     from tfxc.ranker.layer import Limits
 
 

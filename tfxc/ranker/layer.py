@@ -9,7 +9,7 @@ import numpy as np
 
 from tfxc.core.progress import Progress
 from tfxc.core.resources import limited_threads, thread_count
-from tfxc.ops.linear.solver import SolverSettings
+from tfxc.ops.linear.settings import SolverSettings
 from tfxc.parallel import workers
 from tfxc.ranker.block_queue import Pause, blocks_written, finished
 from tfxc.ranker.problem import Blocks, BudgetError, LayerProblem
@@ -65,7 +65,7 @@ def train_layer(
     Args:
         problem: ``LayerProblem``.
         folder: where ``tfxc.ranker.search.load_layer`` will find the layer.
-        settings: ``tfxc.ops.linear.solver.SolverSettings``; None means its defaults.
+        settings: ``tfxc.ops.linear.settings.SolverSettings``; None means its defaults.
         limits: ``Limits``.
         held: bytes of the memory budget that are taken already.
         title: of the progress line.

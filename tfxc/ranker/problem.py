@@ -11,7 +11,8 @@ import scipy.sparse
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.ops.csr import bounds_of
 from tfxc.ops.linear.block import Block
-from tfxc.ops.linear.solver import SolverSettings, block_memory, solve_block
+from tfxc.ops.linear.settings import SolverSettings
+from tfxc.ops.linear.solver import block_memory, solve_block
 from tfxc.ranker.block_queue import AHEAD, Plan
 from tfxc.ranker.relevance import aligned
 
@@ -64,7 +65,7 @@ class Blocks:
 
     Args:
         problem: ``LayerProblem``.
-        settings: ``tfxc.ops.linear.solver.SolverSettings``.
+        settings: ``tfxc.ops.linear.settings.SolverSettings``.
 
     Attributes:
         num_parents: number of blocks.

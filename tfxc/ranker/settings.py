@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from tfxc.core.declared import Count, Natural, NotNegative, Positive, checked
 from tfxc.core.errors import ConfigError, inside
-from tfxc.ops.linear.solver import Loss, SolverSettings
+from tfxc.ops.linear.settings import Loss, SolverSettings
 from tfxc.ranker.negatives import scheme_of
 from tfxc.ranker.post_processors import post_processor
 
@@ -23,7 +23,7 @@ class RankerSettings:
 
     Args:
         cost_positive, cost_negative, loss, epsilon, max_passes, threshold, max_nonzeros: see
-            ``tfxc.ops.linear.solver.SolverSettings``.
+            ``tfxc.ops.linear.settings.SolverSettings``.
         negatives: ``"tfn"``, ``"man"``, ``"usn"`` or some of them joined by ``+``, see
             ``tfxc.ranker.negatives.scheme_of``; not used for a layer under one root, which
             learns from all examples.

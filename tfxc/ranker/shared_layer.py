@@ -15,7 +15,7 @@ import scipy.sparse
 from tfxc.core.storage.files import write_array, write_errors, write_json
 from tfxc.core.storage.reading import read_array, read_json
 from tfxc.ops.linear.block import Block
-from tfxc.ops.linear.solver import SolverSettings
+from tfxc.ops.linear.settings import SolverSettings
 from tfxc.parallel import not_on_storage
 from tfxc.ranker.block_queue import Plan
 from tfxc.ranker.problem import Blocks, LayerProblem

@@ -14,7 +14,7 @@ from tfxc.core.config import Config
 from tfxc.core.declared import Declared
 from tfxc.core.errors import CheckpointError, ConfigError, number_spans
 from tfxc.core.interrupts import StopAtOnce
-from tfxc.data.manifest import Manifest
+from tfxc.data.store.manifest import Manifest
 from tfxc.inference.protocol import RunModel
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import LoadedRun

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tfxc.core.escaping import json_text, markdown_text
-from tfxc.data.kinds import KINDS
+from tfxc.data.examples.kinds import KINDS
 from tfxc.reports.measured import SLICE_COLUMNS, Measured
 from tfxc.reports.tables import average_rows, markdown
 

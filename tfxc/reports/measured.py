@@ -136,7 +136,7 @@ def measure(loaded: "LoadedRun", measurement: "Measurement", where: str) -> Meas
     Raises:
         ConfigError: the run does not know how frequent its labels are.
     """
-    from tfxc.data.kinds import IMAGE
+    from tfxc.data.examples.kinds import IMAGE
     from tfxc.reports.measurement import of_unknown_labels
     from tfxc.reports.page import MOST_WRONG
     from tfxc.reports.pictures import pictures_of

@@ -14,10 +14,10 @@ from tfxc.core.shared_options import ReaderOptions
 if TYPE_CHECKING:
     import numpy as np
 
-    from tfxc.data.formats.base import Reader
-    from tfxc.data.label_texts.exclusions import Exclusions
-    from tfxc.data.rows import Rows
+    from tfxc.data.examples.rows import Rows
+    from tfxc.data.reading.formats.base import Reader
     from tfxc.data.sources.base import RowStream, Source
+    from tfxc.data.sources.exclusions import Exclusions
     from tfxc.inference.searcher import Agreement, Examples
     from tfxc.labels.slices import LabelSlices
     from tfxc.metrics.classification import Decision
@@ -95,8 +95,8 @@ class ExamplesOptions(ReaderOptions):
 
     def _prepared_data(self, loaded: "LoadedRun", split: str, where: str) -> Path:
         """Returns the prepared folder, with the examples of a split that the run was made with."""
-        from tfxc.data.manifest import Manifest
-        from tfxc.data.preparation import ensure_prepared
+        from tfxc.data.store.manifest import Manifest
+        from tfxc.data.store.preparation import ensure_prepared
 
         folder = ensure_prepared(loaded.config.data, self.prepared)
         if Manifest.load(folder).num_labels != loaded.manifest["num_labels"]:
@@ -125,7 +125,7 @@ class ExamplesOptions(ReaderOptions):
             split: the name that ``examples`` returned.
             wanted: numbers of examples, from 0.
         """
-        from tfxc.data.held_out import open_split
+        from tfxc.data.reading.held_out import open_split
         from tfxc.reports.texts import texts_of
 
         if loaded.text_features is None or (split == "train" and not self.data):
@@ -148,7 +148,7 @@ class ExamplesOptions(ReaderOptions):
             CheckpointError: the training examples are not those of the run.
         """
         from tfxc.core.settings import SPLIT, check_exclusion
-        from tfxc.data.label_texts.exclusions import exclusions, exclusions_of_file
+        from tfxc.data.sources.exclusions import exclusions, exclusions_of_file
         from tfxc.data.sources.shards import open_source
 
         data = loaded.config.data
@@ -189,7 +189,7 @@ class ExamplesOptions(ReaderOptions):
 
     def _split_of_file(self, loaded: "LoadedRun", kind: str) -> str:
         """Returns the split of the run's data that a file is."""
-        from tfxc.data.source_files import source_path
+        from tfxc.data.reading.source_files import source_path
 
         assert self.data is not None, "callers read a file"
         for split in ("dev", "test", "train"):
@@ -349,8 +349,8 @@ class Measurement(ExamplesOptions):
         if unknown and self.data:
             names = cast("RowStream", rows).unknown
         elif unknown:  # a linear ranker without such labels needs no TensorFlow
-            from tfxc.data.manifest import UNSEEN_LABELS_FILE
-            from tfxc.data.preparation import ensure_prepared
+            from tfxc.data.store.manifest import UNSEEN_LABELS_FILE
+            from tfxc.data.store.preparation import ensure_prepared
             from tfxc.labels.vocabulary import LabelVocabulary
 
             folder = ensure_prepared(loaded.config.data, self.prepared)
@@ -401,9 +401,9 @@ def reader_of_file(
     """
     from tfxc.core.settings import MAX_LINE_BYTES
     from tfxc.core.storage.compression import ending_of
-    from tfxc.data.formats import open_reader
-    from tfxc.data.given_features import with_features
-    from tfxc.data.source_files import options_of_file
+    from tfxc.data.reading.formats import open_reader
+    from tfxc.data.reading.given_features import with_features
+    from tfxc.data.reading.source_files import options_of_file
 
     data = loaded.config.data
     arguments = {}

@@ -10,10 +10,10 @@ import scipy.sparse
 
 from tfxc.core.errors import DataError
 from tfxc.core.progress import Progress
-from tfxc.data.formats import open_reader
-from tfxc.data.inspection.contents import options_of
-from tfxc.data.lists import pad_labels
-from tfxc.data.parsing.column_guess import Wanted
+from tfxc.data.examples.lists import pad_labels
+from tfxc.data.reading.formats import open_reader
+from tfxc.data.reading.inspection.contents import options_of
+from tfxc.data.reading.parsing.column_guess import Wanted
 from tfxc.inference.prediction_files import ListedLabels, read_predictions
 from tfxc.labels.label_matrix import label_matrix
 from tfxc.labels.vocabulary import LabelVocabulary

@@ -1,6 +1,6 @@
 """P@k over the number of repetitions of a hashed head."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +8,7 @@ from tfxc.core.storage.files import atomic_files
 from tfxc.reports.tables import write_csv
 
 if TYPE_CHECKING:
-    from tfxc.reports.measurement import Measurement
+    from tfxc.metrics.suite import MetricSuite
     from tfxc.runs.loaded import LoadedRun
 
 
@@ -17,18 +17,18 @@ class RepetitionCurve:
 
     Args:
         loaded: a run with a hashed head.
-        measurement: what is measured.
+        new_metrics: returns metrics that are not yet updated, at each call others.
 
     Example:
-        curve = RepetitionCurve(loaded, measurement)
+        curve = RepetitionCurve(loaded, partial(measurement.metrics, loaded))
         measurement.update(loaded, rows, metrics, curve=curve)
         print(curve.write(Path("curves")))
     """
 
-    def __init__(self, loaded: "LoadedRun", measurement: "Measurement") -> None:
+    def __init__(self, loaded: "LoadedRun", new_metrics: "Callable[[], MetricSuite]") -> None:
         self._model = loaded.model
         self._method = loaded.options.search or self._model.search_methods[0]
-        self._suites = [measurement.metrics(loaded) for _ in loaded.counted or ()]
+        self._suites = [new_metrics() for _ in loaded.counted or ()]
 
     def update(self, batch: Mapping[str, Any]) -> None:
         """Searches a batch, as ``RunModel.stream`` yields it, with each number of repetitions."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from tfxc.core.errors import UserError
 
 if TYPE_CHECKING:
-    from tfxc.data.formats.base import Reader
+    from tfxc.data.reading.formats.base import Reader
 
 
 def texts_of(open_reader: "Callable[[], Reader]", wanted: set[int]) -> dict[int, str]:

@@ -30,7 +30,7 @@ from tfxc.core.storage.reading import (
     read_record,
     valid_record,
 )
-from tfxc.data.manifest import MANIFEST_FILE, Manifest
+from tfxc.data.store.manifest import MANIFEST_FILE, Manifest
 from tfxc.runs.checkpoint_files import CheckpointFiles, problem_of_shards, shard_prefixes
 from tfxc.runs.writer import (
     ARCHITECTURE,

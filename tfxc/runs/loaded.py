@@ -20,17 +20,12 @@ from tfxc.core.messages import NOTES
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import check_local
 from tfxc.core.storage.reading import existing_file, read_array, read_errors, read_record
-from tfxc.data.conversion import Converter
-from tfxc.data.kinds import KINDS, TEXT, TEXT_AND_FEATURES, TOKENS
+from tfxc.data.examples.kinds import KINDS, TEXT, TEXT_AND_FEATURES, TOKENS
+from tfxc.data.label_texts import LABEL_TEXTS_FOLDER
 from tfxc.data.label_texts.keys import text_keys
 from tfxc.data.label_texts.prepared import TEXTS_FILE, LabelTexts, features_of, label_texts_by_name
-from tfxc.data.manifest import (
-    DIMENSIONS,
-    LABEL_COUNTS_FILE,
-    LABEL_TEXTS_FOLDER,
-    LABELS_FILE,
-    Manifest,
-)
+from tfxc.data.store.conversion import Converter
+from tfxc.data.store.manifest import DIMENSIONS, LABEL_COUNTS_FILE, LABELS_FILE, Manifest
 from tfxc.data.text.joined import given_terms
 from tfxc.data.text.registry import load_text_features
 from tfxc.inference.protocol import RunModel
@@ -41,10 +36,10 @@ from tfxc.runs.folder import RunFolder
 from tfxc.runs.writer import SUMMARY, WEIGHTS
 
 if TYPE_CHECKING:
-    from tfxc.data.chunk import Chunk, ChunkSource
-    from tfxc.data.images.conversion import ImageConverter
-    from tfxc.data.kinds import FeatureKind
-    from tfxc.data.rows import Rows
+    from tfxc.data.examples.chunk import Chunk, ChunkSource
+    from tfxc.data.examples.kinds import FeatureKind
+    from tfxc.data.examples.rows import Rows
+    from tfxc.data.store.image_conversion import ImageConverter
     from tfxc.data.text.base import TextFeatures
     from tfxc.inference.embedder import Embedder
 
@@ -405,7 +400,7 @@ class LoadedRun:
 
     @property
     def input_kind(self) -> str:
-        """What an example is, a name in ``tfxc.data.kinds.INPUTS``."""
+        """What an example is, a name in ``tfxc.data.examples.kinds.INPUTS``."""
         if self.text_features is None:
             return self.manifest["feature_kind"]
         terms = given_terms(self.text_features)
@@ -413,7 +408,7 @@ class LoadedRun:
 
     @property
     def encoder_takes(self) -> str:
-        """What its encoder alone needs of an example, a name in ``tfxc.data.kinds.INPUTS``."""
+        """What its encoder alone needs of an example, see ``tfxc.data.examples.kinds.INPUTS``."""
         return self.input_kind if self._tokens is None else TEXT.name
 
     @functools.cached_property
@@ -455,7 +450,7 @@ class LoadedRun:
         shape = self.manifest.get("image_shape")
         if shape is None:
             return None
-        from tfxc.data.images.conversion import ImageConverter
+        from tfxc.data.store.image_conversion import ImageConverter
 
         return ImageConverter.of_shape(shape)
 

@@ -17,10 +17,10 @@ from tfxc.core.escaping import json_text
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import atomic_file, make_folder, write_array, write_errors, write_json
 from tfxc.core.storage.ownership import atomic_folder, mark
+from tfxc.data.label_texts import LABEL_TEXTS_FOLDER
 from tfxc.data.label_texts.prepared import TEXTS_FILE, write_texts
-from tfxc.data.manifest import (
+from tfxc.data.store.manifest import (
     LABEL_COUNTS_FILE,
-    LABEL_TEXTS_FOLDER,
     LABELS_FILE,
     MANIFEST_FILE,
     Manifest,

@@ -12,7 +12,7 @@ from tfxc.serving.examples import join_chunks
 from tfxc.serving.limits import Limits, RequestError
 
 if TYPE_CHECKING:
-    from tfxc.data.chunk import Chunk
+    from tfxc.data.examples.chunk import Chunk
 
 
 Found = tuple[np.ndarray, np.ndarray]
@@ -44,7 +44,7 @@ class Batcher:
 
     Example:
         >>> import asyncio, numpy as np
-        >>> from tfxc.data.chunk import Chunk
+        >>> from tfxc.data.examples.chunk import Chunk
         >>> def search(chunk, k):
         ...     return np.zeros((len(chunk), k), np.int32), np.ones((len(chunk), k), np.float32)
         >>> async def ask():

@@ -16,8 +16,8 @@ import scipy.sparse
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text, one_line
-from tfxc.data.chunk import Chunk
-from tfxc.data.kinds import (
+from tfxc.data.examples.chunk import Chunk
+from tfxc.data.examples.kinds import (
     DENSE,
     ENCODED,
     IMAGE,
@@ -42,14 +42,14 @@ class ExampleForms:
     """Reads the examples that one run is asked about.
 
     Args:
-        input_kind: a name in ``tfxc.data.kinds.INPUTS``.
+        input_kind: a name in ``tfxc.data.examples.kinds.INPUTS``.
         sizes: mapping with ``num_features`` and ``image_shape``: the run's manifest.
         where: the run, for messages.
         most: examples of a request.
 
     Attributes:
         fields: names of the fields that hold examples in the simple form.
-        signatures: tuples of ``tfxc.data.kinds.Tensor``, by the name of the signature.
+        signatures: tuples of ``tfxc.data.examples.kinds.Tensor``, by the name of the signature.
 
     Raises:
         ConfigError: examples of this kind cannot be sent in a request.

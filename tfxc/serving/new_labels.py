@@ -15,7 +15,7 @@ from tfxc.core.storage.compression import COMPRESSED
 from tfxc.core.storage.files import write_errors
 from tfxc.core.storage.locks import locked
 from tfxc.data.label_texts.file import read_label_texts, text_of_name
-from tfxc.data.parsing.label_checks import check_label_name
+from tfxc.data.reading.parsing.label_checks import check_label_name
 from tfxc.serving.examples import unfit
 from tfxc.serving.limits import RequestError, bad_request
 

@@ -25,7 +25,7 @@ from tfxc.serving.new_labels import NewLabels
 from tfxc.serving.requests import checked_field
 
 if TYPE_CHECKING:
-    from tfxc.data.chunk import Chunk
+    from tfxc.data.examples.chunk import Chunk
 
 
 _DEFAULT_K = 5

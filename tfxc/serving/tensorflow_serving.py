@@ -12,7 +12,7 @@ from tfxc.serving.examples import DEFAULT_SIGNATURE
 from tfxc.serving.limits import bad_request
 
 if TYPE_CHECKING:
-    from tfxc.data.chunk import Chunk
+    from tfxc.data.examples.chunk import Chunk
     from tfxc.serving.requests import ServedRequest
     from tfxc.serving.served import ServedRun
 

@@ -4,7 +4,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core import registry
-from tfxc.data.providers import PROVIDERS, TrainingData
+from tfxc.data.sources.providers import PROVIDERS, TrainingData
 from tfxc.model import make_components
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _KINDS = ("head", "encoder", "objective")
 def data_dependent_arguments(
     config: "Config", source: "Source", *, feature_kind: str = "sparse", **known: Any
 ) -> dict[str, Any]:
-    """The arguments of ``build_model`` that providers find, see ``tfxc.data.providers``.
+    """The arguments of ``build_model`` that providers find, see ``tfxc.data.sources.providers``.
 
     Args:
         config: ``Config``.

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tfxc.core.storage.reading import read_array
-from tfxc.data.label_texts.exclusions import exclusions
 from tfxc.data.label_texts.prepared import has_label_texts
-from tfxc.data.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest
+from tfxc.data.sources.exclusions import exclusions
+from tfxc.data.store.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest
 from tfxc.inference.decision import classification_of, decision_of, measures_full_loss
 from tfxc.inference.protocol import RunModel
 from tfxc.inference.searcher import Searcher, evaluate_source
@@ -19,8 +19,8 @@ from tfxc.metrics.suite import build_metrics, metrics_of_pairs
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
-    from tfxc.data.label_texts.exclusions import Exclusions
     from tfxc.data.sources.base import Source
+    from tfxc.data.sources.exclusions import Exclusions
     from tfxc.labels.slices import LabelSlices
 
 

@@ -9,11 +9,11 @@ from tfxc.core.config import Config
 from tfxc.core.errors import ConfigError
 from tfxc.core.messages import NOTES
 from tfxc.core.storage.locks import scratch_folder
-from tfxc.data.kinds import KINDS
+from tfxc.data.examples.kinds import KINDS
 from tfxc.data.label_texts.prepared import load_label_texts
-from tfxc.data.manifest import Manifest
 from tfxc.data.sources.base import Source
 from tfxc.data.sources.shards import open_source
+from tfxc.data.store.manifest import Manifest
 from tfxc.data.text.registry import load_text_features
 from tfxc.model import XCModel, build_model
 from tfxc.runs.folder import RunFolder

@@ -13,7 +13,7 @@ import pytest
 from tfxc.core.errors import UserError
 from tfxc.core.storage.files import atomic_file, atomic_files
 from tfxc.core.storage.ownership import atomic_folder
-from tfxc.data.row_writer import RowWriter
+from tfxc.data.store.row_writer import RowWriter
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.data.inspection.test_contents import rows
+from tests.data.reading.inspection.test_contents import rows
 from tfxc.core.errors import ConfigError, DataError, MachineError
 from tfxc.core.storage.hub import saved_folder
 from tfxc.core.storage.remote import is_remote, stage, staged_path

@@ -12,10 +12,10 @@ from tests.data.images.examples import file_of, png, smooth_images
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import DataSettings, ImageSettings
-from tfxc.data.chunk import Chunk
-from tfxc.data.images.conversion import ImageConverter
+from tfxc.data.examples.chunk import Chunk
 from tfxc.data.images.decoding import decode_files, decode_good, fit_arrays, own_shape
-from tfxc.data.manifest import fingerprint
+from tfxc.data.store.image_conversion import ImageConverter
+from tfxc.data.store.manifest import fingerprint
 
 
 def converted(images, names=None, **settings):

@@ -11,16 +11,17 @@ from tests.data.sources.examples import files_of
 from tfxc.core.config import DataSettings
 from tfxc.core.errors import DataError
 from tfxc.core.settings import Method
-from tfxc.data import preparation
+from tfxc.data.examples.kinds import ENCODED, IMAGE
+from tfxc.data.examples.rows import Rows
 from tfxc.data.images.augmentation import build_augmentation
 from tfxc.data.images.decoding import decode_files, fit_arrays
-from tfxc.data.kinds import ENCODED, IMAGE
-from tfxc.data.manifest import Manifest
-from tfxc.data.preparation import prepare
-from tfxc.data.records import record_writer, tfrecord
-from tfxc.data.rows import Rows
+from tfxc.data.reading.parsing import tfrecord
 from tfxc.data.sources.dataset import Share, training_dataset
 from tfxc.data.sources.shards import ArraySource, ShardSource
+from tfxc.data.store import preparation
+from tfxc.data.store.manifest import Manifest
+from tfxc.data.store.preparation import prepare
+from tfxc.data.store.records import record_writer
 
 KIND_OF = {"pixels": IMAGE, "encoded": ENCODED}
 STORES = list(KIND_OF)

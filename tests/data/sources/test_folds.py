@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tfxc.core.errors import ConfigError
-from tfxc.data.rows import Rows
+from tfxc.data.examples.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.sources.folds import Fold, stratified_folds
 

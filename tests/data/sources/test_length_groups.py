@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
-from tfxc.data.kinds import TOKENS
-from tfxc.data.rows import Rows
+from tfxc.data.examples.kinds import TOKENS
+from tfxc.data.examples.rows import Rows
 from tfxc.data.sources.base import ArraySource, length_groups
 from tfxc.data.sources.dataset import Share, training_dataset
 from tfxc.data.sources.folds import Fold

@@ -6,9 +6,9 @@ import scipy.sparse
 
 from tests.data.prepared import dense_rows, numbered_rows
 from tfxc.core.errors import DataError
-from tfxc.data.kinds import TOKENS
-from tfxc.data.parsing.arrays import load_matrix
-from tfxc.data.rows import Rows
+from tfxc.data.examples.kinds import TOKENS
+from tfxc.data.examples.rows import Rows
+from tfxc.data.reading.parsing.arrays import load_matrix
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.sources.matrices import matrices
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfxc.data.rows import Rows
+from tfxc.data.examples.rows import Rows
 from tfxc.data.sources.base import ArraySource, near_groups
 from tfxc.data.sources.dataset import Share, training_dataset
 from tfxc.data.sources.folds import Fold

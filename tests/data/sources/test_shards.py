@@ -8,10 +8,11 @@ import scipy.sparse
 
 from tests.data.prepared import dense_rows, numbered_rows, prepared
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.manifest import Manifest
-from tfxc.data.records import record_writer, tfrecord
-from tfxc.data.rows import Rows
+from tfxc.data.examples.rows import Rows
+from tfxc.data.reading.parsing import tfrecord
 from tfxc.data.sources.shards import ArraySource, ShardSource, verify
+from tfxc.data.store.manifest import Manifest
+from tfxc.data.store.records import record_writer
 
 COUNT = 43
 

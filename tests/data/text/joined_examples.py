@@ -3,8 +3,8 @@
 import numpy as np
 import scipy.sparse
 
-from tfxc.data.kinds import JOINED, TOKENS
-from tfxc.data.rows import Rows
+from tfxc.data.examples.kinds import JOINED, TOKENS
+from tfxc.data.examples.rows import Rows
 
 NUM_FEATURES, VOCABULARY_SIZE = 30, 90
 

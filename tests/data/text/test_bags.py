@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
 
-from tests.data.formats import data_folder
+from tests.data.reading.formats import data_folder
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.ownership import MARKER
 from tfxc.data.text.bags import HashingFeatures, TfidfFeatures
@@ -235,7 +235,7 @@ def test_eurlex_vocabulary():
 
 
 def test_no_tensorflow_needed():
-    code = "import sys, tfxc.data.text.registry, tfxc.data.builtin.apidocs.reader"
-    code += ", tfxc.data.formats.matrix"
+    code = "import sys, tfxc.data.text.registry, tfxc.data.reading.builtin.apidocs.reader"
+    code += ", tfxc.data.reading.formats.matrix"
     code += "; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,13 +7,13 @@ import tensorflow as tf
 
 from tfxc.core.config import DataSettings
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.chunk import Chunk
-from tfxc.data.formats import open_reader
-from tfxc.data.given_features import WithFeatures
-from tfxc.data.kinds import JOINED, TEXT_AND_FEATURES, input_of
-from tfxc.data.manifest import Manifest
-from tfxc.data.preparation import prepare
+from tfxc.data.examples.chunk import Chunk
+from tfxc.data.examples.kinds import JOINED, TEXT_AND_FEATURES, input_of
+from tfxc.data.reading.formats import open_reader
+from tfxc.data.reading.given_features import WithFeatures
 from tfxc.data.sources.shards import open_source
+from tfxc.data.store.manifest import Manifest
+from tfxc.data.store.preparation import prepare
 from tfxc.data.text.registry import build_text_features, load_text_features
 
 COUNT, WIDTH = 30, 7
@@ -73,7 +73,7 @@ def test_records_hold_the_features_as_they_are(tmp_path, dense, capsys):
 
 
 def test_changed_features_are_noticed(tmp_path):
-    from tfxc.data.preparation import ensure_prepared
+    from tfxc.data.store.preparation import ensure_prepared
 
     write_folder(tmp_path / "set")
     settings = settings_of(tmp_path / "set")

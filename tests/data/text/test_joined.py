@@ -12,10 +12,10 @@ from tests.encoders.hub_folders import write_folder
 from tests.small_runs import TEXTS
 from tfxc.core.config import DataSettings
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.lists import pad_tokens
-from tfxc.data.manifest import Manifest
-from tfxc.data.preparation import prepare
+from tfxc.data.examples.lists import pad_tokens
 from tfxc.data.sources.shards import ShardSource
+from tfxc.data.store.manifest import Manifest
+from tfxc.data.store.preparation import prepare
 from tfxc.data.text.registry import build_text_features, load_text_features
 
 WORDS, TFIDF = {"name": "words", "min_count": 1}, {"name": "tfidf", "ngram_range": [1, 2]}

@@ -6,15 +6,16 @@ import pytest
 from tests.data.prepared import prepared
 from tests.data.text.joined_examples import NUM_FEATURES, assert_batch, joined, parts
 from tfxc.core.errors import DataError
-from tfxc.data.kinds import JOINED
-from tfxc.data.manifest import Manifest
-from tfxc.data.records.record_writer import LAYOUTS, write_shard
-from tfxc.data.records.tfrecord import read_shard
-from tfxc.data.rows import Rows
+from tfxc.data.examples.kinds import JOINED
+from tfxc.data.examples.rows import Rows
+from tfxc.data.reading.parsing.record_layout import LAYOUTS
+from tfxc.data.reading.parsing.tfrecord import read_shard
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.sources.dataset import training_dataset
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import ShardSource
+from tfxc.data.store.manifest import Manifest
+from tfxc.data.store.records.record_writer import write_shard
 from tfxc.labels.label_embeddings import pifa_of_source
 
 

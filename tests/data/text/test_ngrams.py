@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
-from tfxc.data.lists import pad_tokens
+from tfxc.data.examples.lists import pad_tokens
 from tfxc.data.text.ngrams import fnv1a, subword_hashes
 from tfxc.data.text.registry import build_text_features, load_text_features
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tests.encoders.hub_folders import PIECES, write_folder
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.lists import pad_tokens
+from tfxc.data.examples.lists import pad_tokens
 from tfxc.data.text.registry import build_text_features, load_text_features
 from tfxc.ops.text.subwords_bpe import byte_letters
 from tfxc.pretrained.folder import open_folder

@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from tests.marked_words import find_words
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.kinds import TOKENS
-from tfxc.data.lists import pad_tokens
-from tfxc.data.rows import Rows
+from tfxc.data.examples.kinds import TOKENS
+from tfxc.data.examples.lists import pad_tokens
+from tfxc.data.examples.rows import Rows
 from tfxc.data.text.registry import build_text_features, load_text_features
 from tfxc.ops.text.tokens import TextTokens
 

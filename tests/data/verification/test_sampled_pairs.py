@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.chunk import Chunk
+from tfxc.data.examples.chunk import Chunk
 from tfxc.data.verification.pairs import make_pairs, pairs_of_reader
 
 LABELS = np.random.default_rng(0).integers(0, 25, 300)

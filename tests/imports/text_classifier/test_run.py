@@ -20,7 +20,7 @@ from tests.imports.text_classifier.project import (
 )
 from tfxc.commands import export, predict
 from tfxc.core.errors import DataError
-from tfxc.data.chunk import Chunk
+from tfxc.data.examples.chunk import Chunk
 from tfxc.imports.text_classifier.run import read_token_file
 from tfxc.runs.loaded import load_run
 

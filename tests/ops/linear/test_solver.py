@@ -7,7 +7,8 @@ import pytest
 import scipy.sparse
 
 from tfxc.core.errors import ConfigError
-from tfxc.ops.linear.solver import SolverSettings, block_memory, has_native, solve_block
+from tfxc.ops.linear.settings import SolverSettings
+from tfxc.ops.linear.solver import block_memory, has_native, solve_block
 
 needs_native = pytest.mark.skipif(not has_native(), reason="compiled linear solver not built")
 NATIVE = [False, pytest.param(True, marks=needs_native)]

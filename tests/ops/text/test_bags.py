@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.utils import murmurhash3_32 as sklearn_hash
 
 from tests.marked_words import find_words, without_marks
-from tfxc.data.formats import open_reader
+from tfxc.data.reading.formats import open_reader
 from tfxc.data.text.bags import HashingFeatures, TfidfFeatures
 from tfxc.data.text.pecos import PecosTfidfFeatures
 from tfxc.ops.text.bags import TextBag, lower, murmurhash3_32, terms, words
@@ -209,7 +209,7 @@ def test_real_texts(name, tmp_path):
 
 def raw_texts(path, count):
     """Lines of a file as they are: any text does for comparing two vectorisers."""
-    from tfxc.data.parsing.lines import Lines
+    from tfxc.data.reading.parsing.lines import Lines
 
     lines = (line for _, line in Lines(path).texts())
     return [f"{line}\n" for line, _ in zip(lines, range(count), strict=False)]

@@ -4,8 +4,8 @@ import pytest
 
 from tests import label_text_runs, tiny
 from tfxc.core.config import parse_config
-from tfxc.data.manifest import Manifest
-from tfxc.data.preparation import ensure_prepared
+from tfxc.data.store.manifest import Manifest
+from tfxc.data.store.preparation import ensure_prepared
 from tfxc.heads.bases import label_chunks
 from tfxc.recipes.kfold.recipe import KFold
 from tfxc.recipes.repetitions.recipe import Repetitions

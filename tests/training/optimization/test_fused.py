@@ -12,7 +12,7 @@ from tests.training.test_resume import Killed, dies_after
 from tfxc.commands.train import check_config
 from tfxc.core.config import TrainingSettings, parse_config
 from tfxc.core.errors import ConfigError, NonFiniteLossError
-from tfxc.data.kinds import SPARSE
+from tfxc.data.examples.kinds import SPARSE
 from tfxc.encoders.bag_mlp import BagMLP
 from tfxc.heads.bases import label_chunks
 from tfxc.heads.dense import Dense
@@ -252,7 +252,7 @@ def test_bfloat16_follows_float32():
 
 
 def test_memory_counts_no_gradient_of_the_chunks(tmp_path):
-    from tfxc.data.preparation import ensure_prepared
+    from tfxc.data.store.preparation import ensure_prepared
     from tfxc.training.memory.estimate import estimate
 
     labels, dim, chunk = 30, 512, 4

@@ -19,7 +19,7 @@ from tfxc.encoders.bases.repeated import Repeated
 from tfxc.encoders.pretrained.encoder import Pretrained
 from tfxc.heads.dense import Dense
 from tfxc.training.optimization.optimizers import get_optimizer
-from tfxc.training.optimization.rates import RateFactors, rate_lines, trained_weights
+from tfxc.training.optimization.rates import RateFactors, trained_weights
 from tfxc.training.optimization.schedules import Schedule
 from tfxc.training.step import TrainStep
 
@@ -207,7 +207,7 @@ def test_groups_as_lines():
     network = model(2, 6)
     optimizer = get_optimizer({"name": "adam", "learning_rate": 0.01, "layer_decay": 0.5})
     weights = trained_weights(network.encoder, network.head)
-    lines = list(rate_lines(optimizer, weights))
+    lines = list(optimizer.rates.lines(weights, optimizer.learning_rate))
     assert [line.split()[0] for line in lines[1:]] == ["0.0025", "0.005", "0.01"]
     assert lines[1].endswith("72 parameters: encoder/table")
-    assert RateFactors().trivial and not list(rate_lines(get_optimizer({"name": "sgd"}), weights))
+    assert RateFactors().trivial and not list(RateFactors().lines(weights, 0.01))

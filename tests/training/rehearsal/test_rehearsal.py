@@ -6,10 +6,10 @@ import pytest
 from tests.source_tree import ROOT
 from tfxc.core.config import load_tree, parse_config
 from tfxc.core.errors import ConfigError
-from tfxc.data.builtin.synthetic.shapes import SHAPES
-from tfxc.data.feature_sets.feature_set import FeatureSet
-from tfxc.data.manifest import Manifest, fingerprint
-from tfxc.data.preparation import ensure_prepared
+from tfxc.data.reading.builtin.synthetic.shapes import SHAPES
+from tfxc.data.reading.parsing.feature_set import FeatureSet
+from tfxc.data.store.manifest import Manifest, fingerprint
+from tfxc.data.store.preparation import ensure_prepared
 from tfxc.pretrained.architecture import read_architecture
 from tfxc.pretrained.stand_in import write_stand_in
 from tfxc.pretrained.tokenizer_files import read_subwords

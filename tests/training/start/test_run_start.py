@@ -15,8 +15,8 @@ from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage.reading import read_json
-from tfxc.data.preparation import ensure_prepared
 from tfxc.data.sources.folds import Fold
+from tfxc.data.store.preparation import ensure_prepared
 from tfxc.imports.mach import import_mach
 from tfxc.recipes.base import Context
 from tfxc.recipes.distill.recipe import StudentJob

@@ -10,7 +10,7 @@ from tests.small_runs import config_tree
 from tfxc import XCClassifier
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.preparation import ensure_prepared
+from tfxc.data.store.preparation import ensure_prepared
 from tfxc.training.job import TrainingJob
 from tfxc.training.start.word_vectors import read_vectors
 from tfxc.training.strategies import make_strategy

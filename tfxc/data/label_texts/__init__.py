@@ -1,4 +1,4 @@
 """Texts of labels: read from a file, kept next to the records, looked up in a training step."""
 
-#: In place of a file: the names of the labels.
-NAMES = "names"
+#: Their place in a prepared folder, and in the assets of a run.
+LABEL_TEXTS_FOLDER = "label_texts"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
-from tfxc.data.formats.jsonl import JSONLines
+from tfxc.data.reading.formats.jsonl import JSONLines
 
 if TYPE_CHECKING:
     from tfxc.core.settings import DataSettings

@@ -7,7 +7,6 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.messages import NOTES
-from tfxc.data.label_texts import NAMES
 from tfxc.data.label_texts.file import (
     read_label_texts,
     repeated_texts,
@@ -16,14 +15,14 @@ from tfxc.data.label_texts.file import (
 )
 from tfxc.data.label_texts.keys import labels_of_texts, text_keys
 from tfxc.data.label_texts.prepared import save_examples, save_label_texts
-from tfxc.data.source_files import source_path
+from tfxc.data.reading.source_files import NAMES, source_path
 from tfxc.data.text.joined import given_terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from tfxc.core.settings import DataSettings
-    from tfxc.data.label_ids import LabelNumbering
+    from tfxc.data.examples.label_ids import LabelNumbering
 
 
 class LabelTextsPreparation:

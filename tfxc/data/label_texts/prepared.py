@@ -1,9 +1,10 @@
 """Label texts of a prepared folder: features of each label, and which example has which text.
 
 Its folder ``label_texts`` holds ``texts.jsonl`` (labels and texts in the order of the ids), the
-arrays of the texts' features as ``tfxc.data.rows.Rows`` has them, ``keys.npy`` (of the texts), and
-of each split ``own-SPLIT.npy`` (int32 (examples,): the label whose text is the example's own, or
--1) and ``examples-SPLIT.npy`` (keys of the examples' texts), in the order of its records.
+arrays of the texts' features as ``tfxc.data.examples.rows.Rows`` has them, ``keys.npy`` (of the
+texts), and of each split ``own-SPLIT.npy`` (int32 (examples,): the label whose text is the
+example's own, or -1) and ``examples-SPLIT.npy`` (keys of the examples' texts), in the order of its
+records.
 """
 
 from collections.abc import Sequence
@@ -16,14 +17,15 @@ from tfxc.core.errors import DataError
 from tfxc.core.escaping import json_text
 from tfxc.core.storage.files import atomic_file, write_array
 from tfxc.core.storage.reading import read_array
+from tfxc.data.examples.rows import Rows
+from tfxc.data.label_texts import LABEL_TEXTS_FOLDER
 from tfxc.data.label_texts.file import read_label_texts
 from tfxc.data.label_texts.keys import text_keys
-from tfxc.data.manifest import AGAIN, LABEL_TEXTS_FOLDER
-from tfxc.data.rows import Rows
+from tfxc.data.reading.parsing.record_layout import AGAIN
 from tfxc.data.text.terms import first_of_each
 
 if TYPE_CHECKING:
-    from tfxc.data.kinds import FeatureKind
+    from tfxc.data.examples.kinds import FeatureKind
 
 TEXTS_FILE = "texts.jsonl"
 _KEYS = "keys.npy"

@@ -1,0 +1,1 @@
+"""Batches of examples, each a function of seed and step."""

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core.errors import ConfigError, UserError
-from tfxc.data.kinds import ENCODED
-from tfxc.data.rows import Rows
+from tfxc.data.examples.kinds import ENCODED
+from tfxc.data.examples.order import permutation
+from tfxc.data.examples.rows import Rows
 
 if TYPE_CHECKING:
-    from tfxc.data.kinds import FeatureKind
+    from tfxc.data.examples.kinds import FeatureKind
     from tfxc.data.label_texts.prepared import LabelTexts
 
 
@@ -34,7 +35,7 @@ class Source(abc.ABC):
         num_examples: number of examples.
         num_features: width of the sparse feature space or length of the dense vectors.
         num_labels: number of training labels, or None if it is not known.
-        kind: the ``tfxc.data.kinds.FeatureKind`` of the rows.
+        kind: the ``tfxc.data.examples.kinds.FeatureKind`` of the rows.
         image_shape: (height, width, channels) of images, else None.
         failure: the ``UserError`` that stopped a training pipeline, else None.
     """
@@ -57,7 +58,7 @@ class Source(abc.ABC):
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """``num_features`` and ``image_shape``, as ``tfxc.data.kinds`` expects them."""
+        """``num_features`` and ``image_shape``, as ``tfxc.data.examples.kinds`` expects them."""
         return {"num_features": self.num_features, "image_shape": self.image_shape}
 
     def batch(
@@ -372,14 +373,6 @@ def near_groups(groups: np.ndarray, rest: int, draw: np.random.Generator) -> np.
     ranks = draw.permutation(int(groups.max(initial=0)) + 1)
     later = rest + np.argsort(ranks[groups[rest:]], kind="stable")
     return np.concatenate([np.arange(rest), later])
-
-
-def permutation(count: int, *key: int) -> np.ndarray:
-    """A permutation of ``range(count)`` that is a function of the integers in ``key`` alone."""
-    numbers = np.arange(count, dtype=np.int32 if count < 1 << 31 else np.int64)
-    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
-    generator.shuffle(numbers)
-    return numbers
 
 
 def _joined(pieces: Sequence[tuple[Rows, np.ndarray]]) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError, DataError, UserError
+from tfxc.data.examples.kinds import ENCODED
 from tfxc.data.images.augmentation import Augmentation
-from tfxc.data.kinds import ENCODED
 from tfxc.data.sources.base import slice_size
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def training_dataset(
 
     Example:
         >>> import numpy as np
-        >>> from tfxc.data.rows import Rows
+        >>> from tfxc.data.examples.rows import Rows
         >>> from tfxc.data.sources.shards import ArraySource
         >>> source = ArraySource(Rows.from_dense(np.eye(4), [[0], [1], [2], [3]]))
         >>> batches = training_dataset(source, batch_size=2, seed=0, num_steps=3)

@@ -5,14 +5,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tfxc.core.errors import ConfigError
-from tfxc.data.sources.base import ArraySource, permutation
+from tfxc.data.examples.order import permutation, rarest_labels
+from tfxc.data.sources.base import ArraySource
 
 if TYPE_CHECKING:
-    from tfxc.data.rows import Rows
+    from tfxc.data.examples.rows import Rows
     from tfxc.data.sources.base import Source
-
-
-_PIECE = 65_536
 
 
 class Fold(NamedTuple):
@@ -47,7 +45,7 @@ class Fold(NamedTuple):
             ConfigError: fewer examples than folds.
 
         Example:
-            >>> from tfxc.data.rows import Rows
+            >>> from tfxc.data.examples.rows import Rows
             >>> rows = Rows.from_dense(np.eye(4), [[0], [0], [1], [1]])
             >>> outside, inside = Fold(0, 2).sources(ArraySource(rows))
             >>> sorted(inside.batch(0, 0, 2)["labels"].ravel().tolist())
@@ -86,7 +84,7 @@ def stratified_folds(rows: "Rows", count: int, seed: int) -> np.ndarray:
         int64 (len(rows),), values 0 .. count - 1.
 
     Example:
-        >>> from tfxc.data.rows import Rows
+        >>> from tfxc.data.examples.rows import Rows
         >>> rows = Rows.from_dense(np.eye(6), [[0], [0], [0], [1], [1], [1]])
         >>> np.bincount(stratified_folds(rows, 3, seed=0)[:3]).tolist()
         [1, 1, 1]
@@ -97,32 +95,3 @@ def stratified_folds(rows: "Rows", count: int, seed: int) -> np.ndarray:
     folds = np.empty(len(rows), np.int64)
     folds[dealt] = np.arange(len(rows)) % count
     return folds
-
-
-def rarest_labels(indptr: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """The label each example is assigned by: the rarest of its own, the lowest id among equals.
-
-    Args:
-        indptr: int64 (examples + 1,), bounds of each example's labels in ``ids``.
-        ids: int32 (labels of all examples,).
-
-    Returns:
-        int32 (examples,), -1 for an example without labels.
-
-    Example:
-        >>> rarest_labels(np.array([0, 1, 3, 3]), np.array([0, 0, 1])).tolist()
-        [0, 1, -1]
-    """
-    frequency = np.bincount(ids, minlength=1)
-    count = len(indptr) - 1
-    rarest = np.full(count, -1, np.int32)
-    # Piece by piece: the sorting takes many times what the labels do.
-    for first in range(0, count, _PIECE):
-        bounds = indptr[first : first + _PIECE + 1]
-        labels = ids[bounds[0] : bounds[-1]]
-        sizes = np.diff(bounds)
-        order = np.lexsort((labels, frequency[labels], np.repeat(np.arange(len(sizes)), sizes)))
-        has_labels = sizes > 0
-        rarest_places = (bounds[:-1] - bounds[0])[has_labels]
-        rarest[first : first + _PIECE][has_labels] = labels[order][rarest_places]
-    return rarest

@@ -31,7 +31,7 @@ def matrices(source: "Source", batch_size: int = _BATCH) -> tuple[Any, scipy.spa
         DataError: the source holds images or lists of tokens.
 
     Example:
-        >>> from tfxc.data.rows import Rows
+        >>> from tfxc.data.examples.rows import Rows
         >>> from tfxc.data.sources.base import ArraySource
         >>> rows = Rows.from_dense(np.array([[2.0, 0], [0, 5.0]]), [[0], [0, 1]])
         >>> [matrix.shape for matrix in matrices(ArraySource(rows, num_labels=2))]

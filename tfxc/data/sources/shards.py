@@ -1,6 +1,6 @@
 """Sources of batches: rows in memory, and prepared shards larger than memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,16 +10,17 @@ from tfxc.core.errors import DataError
 from tfxc.core.messages import NOTES
 from tfxc.core.progress import Progress
 from tfxc.core.storage import checksums
-from tfxc.data.feature_sets.source import open_feature_split
+from tfxc.data.examples.rows import Rows, RowsBuilder
 from tfxc.data.label_texts.prepared import has_label_texts, load_label_texts
-from tfxc.data.manifest import AGAIN, Manifest
-from tfxc.data.rows import Rows, RowsBuilder
+from tfxc.data.reading.parsing.record_layout import AGAIN
 from tfxc.data.sources.base import ArraySource, Source
+from tfxc.data.sources.feature_sets import open_feature_split
 from tfxc.data.sources.windowed import WINDOWS_IN_MEMORY, WindowSource
+from tfxc.data.store.manifest import Manifest
 
 if TYPE_CHECKING:
     from tfxc.data.label_texts.prepared import LabelTexts
-    from tfxc.data.manifest import ShardInfo
+    from tfxc.data.store.manifest import ShardInfo
 
 
 __all__ = ["ArraySource", "ShardSource", "Source", "check_sizes", "open_source", "verify"]
@@ -30,8 +31,7 @@ DEFAULT_MEMORY_BYTES = 2 << 30
 class ShardSource(WindowSource):
     """One split of a prepared folder.
 
-    A split within the memory budget is loaded once and permuted as a whole. A larger one is read
-    window by window, see ``tfxc.data.sources.windowed.WindowSource``; its blocks are the shards.
+    Its blocks are the shards. A split within the memory budget is loaded at once.
 
     Args:
         folder: a prepared folder.
@@ -57,6 +57,7 @@ class ShardSource(WindowSource):
             self.manifest.num_labels,
             self.manifest.row_kind,
             self.manifest.image_shape,
+            name=split,
             counts=[shard.examples for shard in info.shards],
             sizes=sizes,
             memory_bytes=memory_bytes,
@@ -69,11 +70,8 @@ class ShardSource(WindowSource):
                 f"{folder}: windows of one shard take {needed / 1e9:.2f} GB, more than the "
                 f"{memory_bytes / 1e9:.2f} GB allowed; prepare with a smaller data.shard_examples"
             )
-        self._whole: ArraySource | None = None
-        if sum(sizes) <= memory_bytes:
-            with Progress(f"loading {split}", info.examples, "examples") as progress:
-                rows = self._load(range(len(self._shards)), progress)
-            self._whole = ArraySource(rows, self.num_labels, self.image_shape)
+        if self.in_memory:
+            self._whole()  # so that a damaged shard is reported before any work is done
 
     def label_texts(self) -> "LabelTexts | None":
         """See ``Source``."""
@@ -82,37 +80,9 @@ class ShardSource(WindowSource):
         manifest = self.manifest
         return load_label_texts(self.folder, manifest.kind, manifest.num_features, self._split)
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether the whole split is in memory."""
-        return self._whole is not None
-
-    def group_by_length(self, batch_size: int) -> None:
-        """See ``Source``."""
-        whole = self._whole
-        return whole.group_by_length(batch_size) if whole else super().group_by_length(batch_size)
-
-    def group_near(self, batch_size: int, groups: np.ndarray) -> None:
-        """See ``Source``."""
-        whole = self._whole
-        if whole is None:
-            super().group_near(batch_size, groups)
-        else:
-            whole.group_near(batch_size, groups)
-
-    def _pieces(
-        self, seed: int, epoch: int, start: int, stop: int
-    ) -> Sequence[tuple[Rows, np.ndarray]]:
-        if self._whole is not None:
-            return self._whole._pieces(seed, epoch, start, stop)
-        return super()._pieces(seed, epoch, start, stop)
-
-    def _in_order(self) -> Iterator[Rows]:
-        return super()._in_order() if self._whole is None else self._whole._in_order()
-
     def _load(self, numbers: Sequence[int], progress: Progress | None = None) -> Rows:
         # TensorFlow is imported here: a source of rows in memory does without.
-        from tfxc.data.records.tfrecord import read_chunks
+        from tfxc.data.reading.parsing.tfrecord import read_chunks
 
         shards = [self._shards[number] for number in numbers]
         counts = np.sum([shard.counts for shard in shards], axis=0).tolist()

@@ -15,7 +15,7 @@ from tfxc.core.progress import Progress
 from tfxc.core.storage.files import write_array, write_json
 from tfxc.core.storage.ownership import atomic_folder
 from tfxc.core.storage.reading import read_array, read_json, read_text
-from tfxc.data.kinds import SPARSE, FeatureKind
+from tfxc.data.examples.kinds import SPARSE, FeatureKind
 from tfxc.data.text.terms import CutTexts
 from tfxc.ops.csr import bounds_of
 from tfxc.ops.text.token_patterns import TokenPattern

@@ -8,7 +8,7 @@ import scipy.sparse
 
 from tfxc.core.declared import Count, checked
 from tfxc.core.errors import DataError
-from tfxc.data.kinds import SPARSE, kind_of_features
+from tfxc.data.examples.kinds import SPARSE, kind_of_features
 from tfxc.data.text.base import check_fitted, saving
 from tfxc.ops.csr import as_csr
 

@@ -9,7 +9,7 @@ import scipy.sparse
 
 from tfxc.core.declared import checked
 from tfxc.core.errors import DataError
-from tfxc.data.kinds import JOINED
+from tfxc.data.examples.kinds import JOINED
 from tfxc.data.text.base import COPY_AGAIN, build_of, fitted, load_of, saving
 from tfxc.data.text.given import GivenTerms
 from tfxc.data.text.names import TERMS, TOKENS

@@ -11,7 +11,7 @@ from annotated_types import Ge
 
 from tfxc.core.declared import Natural
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.kinds import TOKENS
+from tfxc.data.examples.kinds import TOKENS
 from tfxc.data.text.base import COPY_AGAIN, Learner, TextFeatures, check_fitted, saving
 from tfxc.data.text.subwords_pruning import kept_ids, ordered_pieces, vocabulary_of, without
 from tfxc.data.text.terms import CutTexts

@@ -13,7 +13,7 @@ import numpy as np
 from tfxc.core.declared import Count
 from tfxc.core.errors import ConfigError, DataError, missing_package
 from tfxc.core.messages import NOTES
-from tfxc.data.kinds import TOKENS
+from tfxc.data.examples.kinds import TOKENS
 from tfxc.data.text.base import (
     COPY_AGAIN,
     Learner,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tfxc.core.errors import DataError
-from tfxc.data.parsing.lines import Lines
+from tfxc.data.reading.parsing.lines import Lines
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".JPG", ".JPEG", ".PNG")
 _FLAGS = {"1": True, "true": True, "0": False, "-1": False, "false": False}

@@ -18,15 +18,15 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.chunk import Chunk
-from tfxc.data.held_out import selected
-from tfxc.data.parsing.arrays import load_embeddings, matrix, read_arrays
+from tfxc.data.examples.chunk import Chunk
+from tfxc.data.reading.held_out import selected
+from tfxc.data.reading.parsing.arrays import load_embeddings, matrix, read_arrays
 from tfxc.data.verification.insightface_bin import read_bin
 from tfxc.data.verification.pair_lists import ImageFolder, NamedRows, resolve
 from tfxc.data.verification.sampled_pairs import make_pairs
 
 if TYPE_CHECKING:
-    from tfxc.data.formats.base import Reader
+    from tfxc.data.reading.formats.base import Reader
 
 
 __all__ = ["Examples", "PairSet", "load_embeddings", "make_pairs", "open_pairs", "pairs_of_reader"]

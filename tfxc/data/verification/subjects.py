@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.formats.image_folder import ImageFolder as SubjectFolder
-from tfxc.data.parsing.lines import Lines
+from tfxc.data.reading.formats.image_folder import ImageFolder as SubjectFolder
+from tfxc.data.reading.parsing.lines import Lines
 from tfxc.data.verification.pair_lists import ImageFolder, NamedRows, fields_of
 from tfxc.data.verification.pairs import Examples, PairSource
 

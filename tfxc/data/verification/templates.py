@@ -20,7 +20,7 @@ import numpy as np
 
 from tfxc.core.errors import DataError
 from tfxc.core.storage.reading import existing_file, read_errors
-from tfxc.data.chunk import Chunk
+from tfxc.data.examples.chunk import Chunk
 from tfxc.data.images.alignment import SIZE, aligned_images
 from tfxc.data.verification.pairs import PairSource
 from tfxc.data.verification.subjects import IdentificationSet, resolve_subjects

@@ -12,7 +12,7 @@ from annotated_types import Ge, Le
 from tfxc.core.declared import Count, FromData, Natural, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
-from tfxc.data.kinds import TOKENS
+from tfxc.data.examples.kinds import TOKENS
 from tfxc.data.label_texts.prepared import LabelTexts
 from tfxc.heads.base import Head, seen_labels
 from tfxc.heads.label_text.columns import Columns, columns_of, drawn_labels, without_twins
@@ -27,7 +27,7 @@ from tfxc.ops.search.top_k import read_once, rows_between
 from tfxc.ops.tables.large_weights import assign_rows
 
 if TYPE_CHECKING:
-    from tfxc.data.providers import TrainingData
+    from tfxc.data.sources.providers import TrainingData
 
 _LARGEST_SCALE = 100.0  # of the cosines: one over the temperature
 _START = 0.01  # of the own vectors of labels without a text

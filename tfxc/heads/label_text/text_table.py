@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from tfxc.data.kinds import SPARSE, TOKENS
+from tfxc.data.examples.kinds import SPARSE, TOKENS
 from tfxc.data.label_texts.prepared import shortened
 
 if TYPE_CHECKING:
-    from tfxc.data.rows import Rows
+    from tfxc.data.examples.rows import Rows
 
 _TOKENS = 8  # lists of tokens are padded to a multiple of it, as in batches of examples
 
@@ -23,7 +23,7 @@ class TextTable:
 
     Example:
         >>> import numpy as np, scipy.sparse
-        >>> from tfxc.data.rows import Rows
+        >>> from tfxc.data.examples.rows import Rows
         >>> table = TextTable(Rows.from_csr(scipy.sparse.csr_matrix(np.eye(3)), [[]] * 3))
         >>> table(tf.constant([2, 0]))["ids"].numpy().tolist()
         [2, 0]

@@ -9,7 +9,7 @@ from tfxc.core.config import Config, parse_config
 from tfxc.core.errors import ConfigError, DataError, UserError
 from tfxc.core.storage.files import write_errors, write_json
 from tfxc.core.storage.reading import read_text
-from tfxc.data.kinds import TOKENS
+from tfxc.data.examples.kinds import TOKENS
 from tfxc.data.text.registry import build_text_features
 from tfxc.data.text.tokens import PADDING, UNKNOWN
 from tfxc.imports.text_classifier.mapping import Mapped, mapped

@@ -11,7 +11,7 @@ from tfxc.core.declared import FromData, NotNegative
 from tfxc.objectives.base import Objective
 
 if TYPE_CHECKING:
-    from tfxc.data.providers import TrainingData
+    from tfxc.data.sources.providers import TrainingData
     from tfxc.ops.logit_group import LogitGroup
 
 BALANCED = "balanced"

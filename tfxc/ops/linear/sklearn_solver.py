@@ -2,14 +2,11 @@
 
 import threading
 import warnings
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse
 
-if TYPE_CHECKING:
-    from tfxc.ops.linear.solver import SolverSettings
-
+from tfxc.ops.linear.settings import SolverSettings
 
 _ALONE = threading.Lock()  # its random numbers come from one generator of the process
 
@@ -18,7 +15,7 @@ def solve(
     features: scipy.sparse.csr_matrix,
     signs: np.ndarray,
     costs: np.ndarray,
-    settings: "SolverSettings",
+    settings: SolverSettings,
     seed: int,
 ) -> tuple[np.ndarray, int]:
     """Trains one label.
@@ -27,7 +24,7 @@ def solve(
         features: float32 CSR (n, D).
         signs: int (n,), 1 and -1.
         costs: float (n,).
-        settings: ``tfxc.ops.linear.solver.SolverSettings``.
+        settings: ``tfxc.ops.linear.settings.SolverSettings``.
         seed: below 2**32.
 
     Returns:

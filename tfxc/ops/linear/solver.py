@@ -16,16 +16,15 @@ at once, and a feature that only one example has costs nothing. Without it sciki
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from tfxc.core.declared import Count, Natural, NotNegative, Positive, checked
 from tfxc.core.errors import ConfigError
 from tfxc.ops.linear import sklearn_solver
 from tfxc.ops.linear.block import PIECE_BYTES, assembled, greatest
 from tfxc.ops.linear.columns import Columns, cache_aligned
+from tfxc.ops.linear.settings import SolverSettings
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -38,7 +37,6 @@ try:
 except ImportError:  # not built: scikit-learn does the work
     _linear_solver = None  # type: ignore[assignment]
 
-Loss = Literal["squared-hinge", "hinge", "logistic"]
 _Piece = tuple[int, np.ndarray, np.ndarray]  # child, positions of its weights, weights
 _COMPILED = ("squared-hinge", "hinge")
 _LANES = 16
@@ -53,42 +51,10 @@ def has_native() -> bool:
     return _linear_solver is not None
 
 
-@checked
-@dataclass(frozen=True)
-class SolverSettings:
-    """What is minimised, how exactly, and which weights are kept.
-
-    Args:
-        cost_positive: cost of a positive example, times its relevance.
-        cost_negative: cost of a negative example.
-        bias: value of the constant feature; 0 for none.
-        loss: ``"squared-hinge"``, ``"hinge"``, or ``"logistic"``, which has no compiled solver and
-            takes far longer.
-        epsilon: a label is done once its greatest and least projected gradient differ by no more.
-        max_passes: passes over the examples at most.
-        threshold: weights of a smaller magnitude are dropped, that of the bias too.
-        max_nonzeros: greatest weights kept of each label; 0 for all.
-        seed: of the order in which the examples are visited.
-
-    Raises:
-        ConfigError: a value out of range.
-    """
-
-    cost_positive: Positive = 1.0
-    cost_negative: Positive = 1.0
-    bias: NotNegative = 1.0
-    loss: Loss = "squared-hinge"
-    epsilon: Positive = 0.1
-    max_passes: Count = 100
-    threshold: NotNegative = 0.1
-    max_nonzeros: Natural = 0
-    seed: int = 0
-
-
 def solve_block(
     features: "scipy.sparse.csr_matrix",
     positives: Sequence[Sequence[int] | np.ndarray],
-    settings: "SolverSettings",
+    settings: SolverSettings,
     *,
     relevance: Sequence[np.ndarray] | None = None,
     members: np.ndarray | None = None,
@@ -172,7 +138,7 @@ def block_memory(
     nonzeros: int,
     num_features: int,
     children: int,
-    settings: "SolverSettings",
+    settings: SolverSettings,
     *,
     compress: bool = True,
     threads: int = 1,

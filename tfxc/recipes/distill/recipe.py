@@ -12,8 +12,8 @@ from tfxc.core.declared import NotNegative, Positive
 from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.core.interrupts import StopAtOnce
 from tfxc.core.messages import OUTPUT
-from tfxc.data.manifest import LABELS_FILE, Manifest
 from tfxc.data.sources.shards import open_source
+from tfxc.data.store.manifest import LABELS_FILE, Manifest
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.recipes.base import Context, Recipe, StartPart
 from tfxc.recipes.distill.layer_matching import Matches

@@ -17,16 +17,16 @@ from tfxc.core.escaping import json_text
 from tfxc.core.progress import Progress
 from tfxc.core.storage.files import atomic_file, write_json
 from tfxc.core.storage.reading import read_json
-from tfxc.data.held_out import open_split
-from tfxc.data.preparation import CHUNK_EXAMPLES
-from tfxc.data.records.reading_order import check_order, reading_order
-from tfxc.data.row_writer import RemainingChunks, RowWriter
+from tfxc.data.reading.held_out import open_split
+from tfxc.data.store.blocks.layout import CHUNK_EXAMPLES
+from tfxc.data.store.records.reading_order import check_order, reading_order
+from tfxc.data.store.row_writer import RemainingChunks, RowWriter
 from tfxc.runs.loaded import fingerprint_of_run, load_run
 
 if TYPE_CHECKING:
     from tfxc.core.settings import DataSettings
-    from tfxc.data.manifest import Manifest
     from tfxc.data.sources.base import Source
+    from tfxc.data.store.manifest import Manifest
     from tfxc.runs.loaded import LoadedRun
 
 

@@ -24,8 +24,8 @@ from tfxc.training.start.run_start import RunStart
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
-    from tfxc.data.manifest import Manifest
     from tfxc.data.sources.base import ArraySource, Source
+    from tfxc.data.store.manifest import Manifest
     from tfxc.inference.protocol import RunModel
     from tfxc.runs.loaded import LoadedRun
 

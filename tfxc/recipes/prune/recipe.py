@@ -10,8 +10,8 @@ from tfxc.core.declared import Count
 from tfxc.core.errors import ConfigError
 from tfxc.core.messages import OUTPUT
 from tfxc.core.storage.files import make_folder
-from tfxc.data.manifest import LABELS_FILE
 from tfxc.data.sources.shards import open_source
+from tfxc.data.store.manifest import LABELS_FILE
 from tfxc.data.text.registry import load_text_features
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.recipes.base import Context, Recipe
@@ -29,7 +29,7 @@ from tfxc.training.job import TrainingJob
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
-    from tfxc.data.manifest import Manifest
+    from tfxc.data.store.manifest import Manifest
 
 
 # What the two configs have to agree in, as the weights go from one model to the other.

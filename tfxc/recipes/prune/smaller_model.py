@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core.errors import ConfigError
-from tfxc.data.kinds import TOKENS
+from tfxc.data.examples.kinds import TOKENS
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.model import build_model
 from tfxc.recipes.prune.importance import Importance, shrink

@@ -8,7 +8,7 @@ import scipy.sparse
 
 from tfxc.core.declared import check
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.source_files import expand
+from tfxc.data.reading.source_files import expand
 from tfxc.ops.csr import load_sparse, sparse_shape
 from tfxc.ranker.negatives import scheme_of
 from tfxc.ranker.relevance import aligned
@@ -16,7 +16,7 @@ from tfxc.recipes.xr_linear.settings import MATRIX_FILES, TreeSettings, ranker_s
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
-    from tfxc.data.manifest import Manifest
+    from tfxc.data.store.manifest import Manifest
     from tfxc.labels.cluster_tree import ClusterTree
     from tfxc.ranker.settings import RankerSettings
 
@@ -142,7 +142,7 @@ class ExampleMatrices:
         """
         if not self._files:
             return {}
-        from tfxc.data.records.reading_order import check_order, reading_order
+        from tfxc.data.store.records.reading_order import check_order, reading_order
 
         order = reading_order(manifest, config.data)
         check_order(np.split(labels.indices, labels.indptr[1:-1]), config.data, names, order)

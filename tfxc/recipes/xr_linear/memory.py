@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tfxc.core.resources import resident_bytes
-from tfxc.data.kinds import DENSE
+from tfxc.data.examples.kinds import DENSE
 from tfxc.ops.search.beam_search.chunked_layer import MOST_DENSE
 from tfxc.training.memory.preparation import preparation_bytes
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
-    from tfxc.data.manifest import Manifest
+    from tfxc.data.store.manifest import Manifest
     from tfxc.recipes.xr_linear.settings import TreeSettings
 
 # Different features of a label's examples, of those counted with repetitions; labels of many

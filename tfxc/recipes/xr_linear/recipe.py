@@ -13,11 +13,12 @@ from tfxc.core.settings import TrainingSettings
 from tfxc.recipes.base import Context, StagedRecipe
 from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices
 from tfxc.recipes.xr_linear.model import LinearModel
-from tfxc.recipes.xr_linear.settings import TreeSettings
+from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
-    from tfxc.data.manifest import Manifest
+    from tfxc.data.store.manifest import Manifest
+    from tfxc.ranker.settings import RankerSettings
     from tfxc.runs.loaded import LoadedRun
 
 
@@ -96,9 +97,8 @@ class XRLinear(StagedRecipe):
         """Lists levels, blocks and memory; the clusters are not known before training."""
         from tfxc.recipes.xr_linear.memory import clustering_bytes, memory_lines
         from tfxc.recipes.xr_linear.stages import estimate_lines
-        from tfxc.recipes.xr_linear.training import checked_plan
 
-        sizes, settings = checked_plan(self, config, manifest)
+        sizes, settings = self._checked_plan(config, manifest)
         clustering = clustering_bytes(manifest, TreeSettings(self.tree, config.seed))
         lines = estimate_lines(
             manifest, sizes, settings, self.memory_gb, self.threads, clustering=clustering
@@ -108,9 +108,8 @@ class XRLinear(StagedRecipe):
     def check(self, context: Context) -> None:
         """Refuses settings that do not fit the data."""
         from tfxc.recipes.xr_linear.stages import check_memory
-        from tfxc.recipes.xr_linear.training import checked_plan
 
-        sizes, settings = checked_plan(self, context.config, context.manifest)
+        sizes, settings = self._checked_plan(context.config, context.manifest)
         check_memory(context.manifest, sizes, settings, self.memory_gb)
 
     def stages(self, context: Context) -> Callable[[], dict[str, Any]]:
@@ -123,7 +122,35 @@ class XRLinear(StagedRecipe):
         """
         from tfxc.recipes.xr_linear.training import train
 
-        return functools.partial(train, self, context)
+        seed = context.config.seed
+        return functools.partial(
+            train,
+            context,
+            TreeSettings(self.tree, seed),
+            ExampleMatrices(self.ranker),
+            memory_gb=self.memory_gb,
+            calibrate=self.calibrate,
+            threads=self.threads,
+        )
+
+    def _checked_plan(
+        self, config: "Config", manifest: "Manifest"
+    ) -> "tuple[list[int], RankerSettings]":
+        """Returns sizes of the tree's levels, and ``RankerSettings`` that fit them.
+
+        Raises:
+            ConfigError: the config does not fit the data.
+        """
+        from tfxc.recipes.xr_linear.stages import check_data
+
+        check_data(config, manifest, self.calibrate)
+        tree = TreeSettings(self.tree, config.seed)
+        tree.check_texts(config.data)
+        sizes = tree.sizes(manifest.num_labels, manifest.num_features)
+        matrices = ExampleMatrices(self.ranker)
+        settings = checked_settings(matrices.settings(config.seed), sizes)
+        matrices.check(config, manifest, sizes, tree)
+        return sizes, settings
 
     def assemble(self, loaded: "LoadedRun") -> LinearModel:
         """Returns the ranker of the run folder, a ``LinearModel``."""

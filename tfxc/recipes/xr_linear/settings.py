@@ -9,8 +9,8 @@ from annotated_types import MinLen
 
 from tfxc.core.declared import Count, Natural, Share, check, check_section, checked
 from tfxc.core.errors import ConfigError, inside
-from tfxc.data.parsing.arrays import load_matrix
-from tfxc.data.source_files import expand
+from tfxc.data.reading.parsing.arrays import load_matrix
+from tfxc.data.reading.source_files import expand
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import Mode, pifa, pifa_with_label_features, pii
 from tfxc.labels.pecos_tree import is_leaf_matrix, load_tree

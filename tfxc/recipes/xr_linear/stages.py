@@ -13,11 +13,11 @@ from tfxc.core.escaping import json_text, one_line
 from tfxc.core.messages import OUTPUT
 from tfxc.core.resources import available_bytes, resident_bytes, thread_count
 from tfxc.core.storage.files import atomic_file, write_errors
-from tfxc.data.kinds import DENSE, KINDS
+from tfxc.data.examples.kinds import DENSE, KINDS
 from tfxc.data.label_texts.prepared import load_label_texts
-from tfxc.data.manifest import Manifest
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
+from tfxc.data.store.manifest import Manifest
 from tfxc.inference.ranker_calibration import CALIBRATION, learn_calibration
 from tfxc.ops.linear.solver import block_memory
 from tfxc.parallel import workers
@@ -27,7 +27,7 @@ from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.inference.protocol import RunModel
-    from tfxc.ops.linear.solver import SolverSettings
+    from tfxc.ops.linear.settings import SolverSettings
     from tfxc.ranker.settings import RankerSettings
     from tfxc.recipes.xr_linear.model import LinearModel
     from tfxc.runs.folder import RunFolder

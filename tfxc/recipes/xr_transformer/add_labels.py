@@ -17,7 +17,7 @@ from tfxc.core import registry
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.files import copy_folder
 from tfxc.core.storage.reading import read_json
-from tfxc.data.manifest import Manifest, fingerprints_of
+from tfxc.data.store.manifest import Manifest, fingerprints_of
 from tfxc.inference.ranker_calibration import CALIBRATION
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import pifa
@@ -37,8 +37,8 @@ from tfxc.recipes.xr_transformer.ranker_features import RECIPES, PlainFeatures, 
 from tfxc.runs.writer import WEIGHTS, RunWriter, new_run
 
 if TYPE_CHECKING:
-    from tfxc.data.chunk import Chunk
-    from tfxc.data.formats.base import Reader
+    from tfxc.data.examples.chunk import Chunk
+    from tfxc.data.reading.formats.base import Reader
     from tfxc.ranker.settings import RankerSettings
     from tfxc.runs.loaded import LoadedRun
 

@@ -14,8 +14,8 @@ from tfxc.core.progress import Progress
 from tfxc.core.storage.files import write_errors
 from tfxc.core.storage.locks import scratch_folder
 from tfxc.core.storage.reading import checksum
-from tfxc.data.manifest import MANIFEST_FILE
-from tfxc.data.row_writer import RowWriter
+from tfxc.data.store.manifest import MANIFEST_FILE
+from tfxc.data.store.row_writer import RowWriter
 from tfxc.ops.csr import as_csr, bounds_of
 from tfxc.runs.writer import WEIGHTS
 

@@ -17,7 +17,7 @@ from tfxc.inference.embedder import Embedder
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.model import build_model
 from tfxc.ops.csr import as_csr, bounds_of
-from tfxc.ops.linear.solver import SolverSettings
+from tfxc.ops.linear.settings import SolverSettings
 from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer, chunks_of
 from tfxc.ranker.ensemble import combine
 from tfxc.ranker.layer import Limits, train_layer

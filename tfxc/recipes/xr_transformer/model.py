@@ -9,7 +9,7 @@ import scipy.sparse
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
-from tfxc.data.kinds import KINDS
+from tfxc.data.examples.kinds import KINDS
 from tfxc.inference.embedder import Embedder
 from tfxc.inference.protocol import RankerModel
 from tfxc.model import example_features, make_components

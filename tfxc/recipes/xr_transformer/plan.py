@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from tfxc.core.errors import ConfigError
+from tfxc.ranker.settings import RankerSettings
+from tfxc.recipes.xr_linear.settings import TreeSettings
 
 #: Which clusters are negatives of a level.
 Negatives = Literal["tfn", "man", "tfn+man"]
@@ -39,6 +41,24 @@ class Plan:
     threshold: float
     cost_sensitive: bool
     threads: int | None
+
+
+class Planned(NamedTuple):
+    """What a config comes to on its data.
+
+    Attributes:
+        first, second: ``TreeSettings`` of the trees of the levels and of the ranker.
+        plan: ``Plan`` of the fine-tuned levels, None if nothing is fine-tuned.
+        ranker: ``RankerSettings``.
+        levels, layers: nodes of each level of the first and of the second tree.
+    """
+
+    first: TreeSettings
+    second: TreeSettings
+    plan: Plan | None
+    ranker: RankerSettings
+    levels: list[int]
+    layers: list[int]
 
 
 def fine_tuned_levels(sizes: Sequence[int], most: int) -> int:

@@ -14,12 +14,11 @@ from tfxc.data.sources.shards import open_source
 from tfxc.inference.embedder import Embedder
 from tfxc.recipes.xr_linear.settings import ranker_settings
 from tfxc.recipes.xr_linear.stages import training_matrices
-from tfxc.recipes.xr_transformer.checks import settings_of_ranker
 from tfxc.recipes.xr_transformer.embeddings import concatenated, write_embeddings
 from tfxc.recipes.xr_transformer.recipe import EMBEDDINGS
 
 if TYPE_CHECKING:
-    from tfxc.data.rows import Rows
+    from tfxc.data.examples.rows import Rows
     from tfxc.ranker.settings import RankerSettings
     from tfxc.recipes.xr_linear.recipe import XRLinear
     from tfxc.recipes.xr_transformer.recipe import XRTransformer
@@ -67,7 +66,7 @@ class EncodedFeatures(PlainFeatures):
         self._embed = Embedder(loaded.model)
 
     def settings(self, sizes: Sequence[int]) -> "RankerSettings":
-        return settings_of_ranker(self._recipe, self._loaded.config, sizes)
+        return self._recipe.settings_of_ranker(self._loaded.config, sizes)
 
     def of_training(
         self, data_folder: str | Path

@@ -1,14 +1,16 @@
 """XR-Transformer: an encoder fine-tuned on ever finer label clusters, and a linear ranker."""
 
 import gc
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import scipy.sparse
 
+from tfxc.core import registry
 from tfxc.core.declared import Count, NotNegative, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.core.messages import OUTPUT
@@ -16,29 +18,42 @@ from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import Source, open_source
 from tfxc.inference.embedder import Embedder
 from tfxc.labels.cluster_tree import ClusterTree
+from tfxc.labels.tree_shape import tree_in_order
+from tfxc.model import make_components
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.layer import Limits
+from tfxc.ranker.settings import RankerSettings
 from tfxc.recipes.base import Context, StagedRecipe
 from tfxc.recipes.xr_linear.model import LinearModel
-from tfxc.recipes.xr_linear.settings import TreeSettings
+from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings, ranker_settings
 from tfxc.recipes.xr_linear.stages import (
     calibrate,
+    estimate_lines,
     label_text_matrix,
     log,
     memory_of_ranker,
+    need_split,
     report_lines,
 )
-from tfxc.recipes.xr_transformer.checks import planned, stage_lines, trial, unused_lines
+from tfxc.recipes.xr_transformer.checks import check_fit
 from tfxc.recipes.xr_transformer.embeddings import concatenated_on_disk, origin_of, write_embeddings
 from tfxc.recipes.xr_transformer.levels import LevelData, Levels
 from tfxc.recipes.xr_transformer.model import EncoderRanker, built_encoder
-from tfxc.recipes.xr_transformer.plan import Ensemble, Initial, Negatives
+from tfxc.recipes.xr_transformer.plan import (
+    Ensemble,
+    Initial,
+    Negatives,
+    Plan,
+    Planned,
+    fine_tuned_levels,
+    per_level,
+)
 from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 from tfxc.training.strategies import by_chief
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
-    from tfxc.data.manifest import Manifest
+    from tfxc.data.store.manifest import Manifest
     from tfxc.encoders.base import Encoder
     from tfxc.runs.loaded import LoadedRun
 
@@ -46,6 +61,7 @@ if TYPE_CHECKING:
 FIRST_TREE = "tree-preliminary.npz"
 LAST_TREE = "tree.npz"
 EMBEDDINGS = "embeddings/train.npy"
+_SHAPE = ("nr_splits", "min_codes", "max_leaf_size", "spherical", "seed")  # of a tree
 
 
 class XRTransformer(StagedRecipe):
@@ -177,13 +193,13 @@ class XRTransformer(StagedRecipe):
         self, config: "Config", manifest: "Manifest"
     ) -> "tuple[list[str], dict[str, Any] | None]":
         """Lists levels with their steps, what the ranker takes, and the widest level's training."""
-        lines = list(stage_lines(self, config, manifest))
-        return lines, trial(self, config, manifest)
+        lines = list(self.stage_lines(config, manifest))
+        return lines, self.trial(config, manifest)
 
     def check(self, context: Context) -> None:
         """Refuses settings that do not fit the data; prints those that are not used."""
-        planned(self, context.config, context.manifest)
-        for line in unused_lines(self):
+        self.planned(context.config, context.manifest)
+        for line in self.unused_lines():
             OUTPUT.info(line)
 
     def stages(self, context: Context) -> "_Stages":
@@ -198,6 +214,198 @@ class XRTransformer(StagedRecipe):
         loaded.folder.load_weights(model)
         return model
 
+    def planned(self, config: "Config", manifest: "Manifest") -> Planned:
+        """Checks a config against its data, and says what it comes to.
+
+        Args:
+            config: ``Config``.
+            manifest: the data's ``Manifest``.
+
+        Raises:
+            ConfigError: data or config do not fit the method.
+        """
+        check_fit(config, manifest)
+        assert config.objective is not None, "``check_config`` has asked for one"
+        link = registry.get("objective", config.objective.name).link
+        if self.ensemble != "concat-only" and link == "softmax":
+            raise ConfigError(
+                f"{self.ensemble!r} needs an objective that scores each cluster by itself, and "
+                f"{config.objective.name!r} does not",
+                where="recipe.ensemble",
+                fix="use 'concat-only', or an objective such as squared_hinge or sigmoid",
+            )
+        if self.calibrate is not None:
+            need_split(manifest, "dev", "recipe.calibrate")
+        (first, levels), (second, layers) = self.tree_settings(config, manifest)
+        plan = self.plan_of(config, levels) if self.do_fine_tune else None
+        if self.fix_clustering:
+            second = first
+            layers = levels
+        return Planned(first, second, plan, self.settings_of_ranker(config, layers), levels, layers)
+
+    def stage_lines(self, config: "Config", manifest: "Manifest") -> Iterator[str]:
+        """Yields lines about what the stages will take; raises as ``planned`` does."""
+        _, _, plan, ranker, levels, layers = self.planned(config, manifest)
+        train = manifest.split("train")
+        yield from self.unused_lines()
+        if plan is not None:
+            sizes = ", ".join(f"{size:,}" for size in levels)
+            yield f"first tree: levels of {sizes} nodes, {plan.count} of them are fine-tuned on"
+            for level in range(plan.count):
+                steps = plan.steps[level]
+                epochs = plan.epochs[level]
+                if steps is None:
+                    steps = max(1, math.ceil(epochs * train.examples / config.training.batch_size))
+                line = f"  level {level + 1}: {steps:,} steps"
+                if level:
+                    line += f", negatives {plan.negatives[level]}"
+                    line += f", the head begins with {plan.initial[level]}"
+                yield line
+        if self.only_encoder:
+            return
+        encoder, _, _ = make_components(config, **manifest.dimensions)
+        width = encoder.compute_output_shape((None, manifest.num_features))[-1]
+        memory = self.memory_gb
+        yield f"ranker on {manifest.num_features:,} terms and vectors of {width:,}:"
+        yield from estimate_lines(manifest, layers, ranker, memory, self.threads, width)
+
+    def unused_lines(self) -> Iterator[str]:
+        """Yields a line for each switch that makes other settings of the config ineffective."""
+        of_ranker = ("refined_tree", "ranker", "memory_gb")
+        of_levels = ("first_tree", "negatives", "initial", "epochs", "steps", "warmup_steps")
+        unused = {
+            "do_fine_tune is false": of_levels if not self.do_fine_tune else (),
+            "only_encoder is true": of_ranker if self.only_encoder else (),
+            "fix_clustering is true": ("refined_tree",) if self.fix_clustering else (),
+        }
+        for why, names in unused.items():
+            keys = [f"recipe.{name}" for name in names if getattr(self, name) is not None]
+            if self.fix_clustering and "recipe.first_tree" in keys:
+                keys.remove("recipe.first_tree")  # the ranker's
+            if keys:
+                yield f"not used, as recipe.{why}: {', '.join(keys)}"
+
+    def trial(self, config: "Config", manifest: "Manifest") -> dict[str, Any] | None:
+        """Arguments of ``build_model`` for the widest level, with a stand-in for the tree.
+
+        Returns:
+            dict, or None if nothing is fine-tuned.
+        """
+        _, _, plan, _, levels, _ = self.planned(config, manifest)
+        if plan is None:
+            return None
+        last = plan.count - 1
+        data_dependent = {"label_tree": tree_in_order(levels), "level": last}
+        if last:  # whatever its negatives are: the most that a text sees
+            nodes = min(plan.only_topk, levels[last - 1])
+            matched = np.full((manifest.split("train").examples, plan.only_topk), -1, np.int32)
+            matched[:, :nodes] = np.arange(nodes)
+            data_dependent["matched"] = matched
+        return data_dependent
+
+    def tree_settings(
+        self, config: "Config", manifest: "Manifest"
+    ) -> tuple[tuple[TreeSettings, list[int]], tuple[TreeSettings, list[int]]]:
+        """Says how the two trees are built, and the sizes of their levels.
+
+        Args:
+            config: ``Config``.
+            manifest: the data's ``Manifest``.
+
+        Returns:
+            ``((first, sizes), (second, sizes))`` with ``TreeSettings`` and lists of int.
+
+        Raises:
+            ConfigError: an unknown key, or an impossible value.
+        """
+        assert config.head is not None, "``check_fit`` has asked for one"
+        head = config.head.section()
+        known = registry.arguments(registry.get("head", "tree"))
+        shape = {name: head.get(name, known[name]) for name in _SHAPE if name != "seed"}
+        shape["seed"] = head.get("seed", config.seed)
+        above = {name: shape[name] for name in ("nr_splits", "min_codes")}
+        first = TreeSettings(self.first_tree, where="recipe.first_tree", above=above)
+        if first.file is None:
+            section = self.first_tree or {}
+            for name in _SHAPE:
+                if name in section:
+                    raise ConfigError(
+                        "this setting belongs to the head",
+                        where=f"recipe.first_tree.{name}",
+                        fix=f"set head.{name}",
+                    )
+            where = "recipe.first_tree" if section else "head"
+            first = TreeSettings({**shape, **section}, where=where, where_shape="head")
+        first.check_texts(config.data)
+        sizes = first.sizes(manifest.num_labels, manifest.num_features)
+        second = TreeSettings(self.refined_tree, where="recipe.refined_tree", above=above)
+        if second.file is None:
+            section = self.refined_tree or {}
+            if section.get("join") == "convex":
+                raise ConfigError(
+                    "'convex' needs label features like those of the second tree, which are terms "
+                    "and encodings, and labels have no encodings",
+                    where="recipe.refined_tree.join",
+                    fix="set it to 'concat'",
+                )
+            second = TreeSettings({**shape, **section}, where="recipe.refined_tree")
+        second.check_texts(config.data)
+        second_sizes = second.sizes(manifest.num_labels, manifest.num_features)
+        return (first, sizes), (second, second_sizes)
+
+    def plan_of(self, config: "Config", sizes: Sequence[int]) -> Plan:
+        """Returns the ``Plan`` of the fine-tuned levels.
+
+        Args:
+            config: ``Config``.
+            sizes: nodes of all levels of the first tree.
+
+        Raises:
+            ConfigError: a value that is not allowed, or a list of another length than there are
+                levels.
+        """
+        sizes = sizes[: fine_tuned_levels(sizes, self.max_match_clusters)]
+        negatives = self.negatives
+        if negatives is None:
+            assert config.head is not None, "``check_fit`` has asked for one"
+            negatives = config.head.section().get("negatives", "tfn+man")
+        epochs = per_level(self.epochs, sizes, "epochs")
+        plan = Plan(
+            count=len(sizes),
+            negatives=per_level(negatives, sizes, "negatives"),
+            initial=per_level(self.initial or "linear", sizes, "initial"),
+            epochs=[config.training.epochs if value is None else value for value in epochs],
+            steps=per_level(self.steps, sizes, "steps"),
+            warmup_steps=per_level(self.warmup_steps, sizes, "warmup_steps"),
+            only_topk=self.only_topk,
+            ensemble=self.ensemble,
+            threshold=self.threshold,
+            cost_sensitive=self.cost_sensitive,
+            threads=self.threads,
+        )
+        for steps, warmup in zip(plan.steps, plan.warmup_steps, strict=True):
+            if warmup is not None and (steps is None or warmup >= steps):
+                raise ConfigError(
+                    f"{warmup} warm-up steps are not fewer than the {steps} steps",
+                    where="recipe.warmup_steps",
+                    fix="choose fewer",
+                )
+        return plan
+
+    def settings_of_ranker(self, config: "Config", sizes: Sequence[int]) -> RankerSettings:
+        """Returns ``RankerSettings`` that fit the second tree.
+
+        Args:
+            config: ``Config``.
+            sizes: nodes of all levels of the tree.
+
+        Raises:
+            ConfigError: a value that is not allowed, or a list of another length than there are
+                levels.
+        """
+        section = {"threshold": 0.001, **(self.ranker or {})}
+        return checked_settings(ranker_settings(section, config.seed), sizes)
+
 
 class _Stages:
     """The stages of one run, called when it starts."""
@@ -210,7 +418,7 @@ class _Stages:
         self.folder = context.folder
         self.strategy = context.strategy
         self.dimensions = self.manifest.dimensions
-        self.planned = planned(recipe, self.config, self.manifest)
+        self.planned = recipe.planned(self.config, self.manifest)
         self.memory = int(self.config.training.memory_gb * 2**30)
         self.began = time.monotonic()
         self.source = open_source(self.data_folder, "train", self.memory)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import keras
 
 from tfxc.core.resources import available_bytes, resident_bytes
-from tfxc.data.manifest import Manifest
+from tfxc.data.store.manifest import Manifest
 from tfxc.model import make_components
 from tfxc.ops.tables.large_weights import largest_piece
 from tfxc.training.memory.preparation import preparation_bytes
 from tfxc.training.memory.traced import TracedModel
 from tfxc.training.optimization.optimizers import get_optimizer
-from tfxc.training.optimization.rates import rate_lines, trained_weights
+from tfxc.training.optimization.rates import trained_weights
 from tfxc.training.strategies import check_batch_size, gpu_bytes, num_workers, replicas_here
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def memory_lines(
 def rate_groups(
     config: "Config", dimensions: Mapping[str, Any], repetition: int | None = None
 ) -> list[str]:
-    """Lines that say which weights learn at another rate than the others, see ``rate_lines``.
+    """Lists what learns at another rate than the rest, see ``RateFactors.lines``.
 
     Args:
         config: ``Config``.
@@ -276,7 +276,8 @@ def rate_groups(
     encoder, head, _ = make_components(config, **dimensions, repetition=repetition)
     weight_shapes(encoder, head)
     optimizer = get_optimizer(config.training.optimizer.section())
-    return list(rate_lines(optimizer, trained_weights(encoder, head)))
+    weights = trained_weights(encoder, head)
+    return list(optimizer.rates.lines(weights, optimizer.learning_rate))
 
 
 class WeightShape(NamedTuple):

@@ -1,9 +1,9 @@
 """How much memory the preparation of data takes, from the sizes of the set."""
 
 from tfxc.core.settings import DataSettings
-from tfxc.data.manifest import Manifest
-from tfxc.data.preparation import CHUNK_EXAMPLES, CHUNK_IMAGES
-from tfxc.data.records.shard_writer import IMAGE_SHARD_BYTES, SHARD_BYTES
+from tfxc.data.store.blocks.layout import CHUNK_EXAMPLES, CHUNK_IMAGES
+from tfxc.data.store.manifest import Manifest
+from tfxc.data.store.records.shard_writer import IMAGE_SHARD_BYTES, SHARD_BYTES
 
 # A block is there as what the reader yields, as arrays, as what is written and on its way between.
 _COPIES_OF_BLOCK = 4

@@ -23,7 +23,7 @@ from tfxc.training.step import TrainStep
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
-    from tfxc.data.manifest import Manifest
+    from tfxc.data.store.manifest import Manifest
     from tfxc.heads.label_text.head import LabelText
 
 

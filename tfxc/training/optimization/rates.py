@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from tfxc.encoders.base import Encoder
     from tfxc.heads.base import Head
     from tfxc.objectives.base import Objective
-    from tfxc.training.optimization.row_optimizer import Optimizer
 
 
 _WHERE = "training.optimizer"
@@ -73,7 +72,7 @@ class RateFactors:
         """Whether all factors are 1."""
         return not self.rates and self.layer_decay == 1
 
-    def of(self, weights: "Sequence[TrainedWeight]") -> list[float]:
+    def of(self, weights: Sequence[TrainedWeight]) -> list[float]:
         """The factors of a model's weights.
 
         Args:
@@ -105,6 +104,28 @@ class RateFactors:
                     factor *= rate
             factors.append(float(factor))
         return factors
+
+    def lines(self, weights: Sequence[TrainedWeight], learning_rate: float) -> Iterator[str]:
+        """The groups of weights with their own rate as lines, lowest first; none if all are alike.
+
+        Args:
+            weights: list of ``TrainedWeight``.
+            learning_rate: the optimizer's.
+
+        Raises:
+            ConfigError: see ``of``.
+        """
+        groups: dict[float, list[TrainedWeight]] = {}
+        for weight, factor in zip(weights, self.of(weights), strict=True):
+            groups.setdefault(factor, []).append(weight)
+        if self.trivial:
+            return
+        yield "highest learning rates:"
+        for factor in sorted(groups):
+            size = sum(weight.size for weight in groups[factor])
+            rate = f"{factor * learning_rate:.4g}"
+            names = _shortened([weight.path for weight in groups[factor]], most=3)
+            yield f"  {rate:>10} ({factor:.4g} times) {size:>13,} parameters: {names}"
 
 
 def trained_weights(
@@ -138,26 +159,6 @@ def weight_name(kind: str, part: "keras.layers.Layer", weight: "keras.Variable")
     path = weight.path.split("/")
     inside = path[path.index(part.name) + 1 :] if part.name in path else path[-1:]
     return "/".join([kind, *inside])
-
-
-def rate_lines(optimizer: "Optimizer", weights: "Sequence[TrainedWeight]") -> Iterator[str]:
-    """The groups of weights with their own rate as lines, lowest first; none if all are alike.
-
-    Args:
-        optimizer: from ``training.optimization.optimizers``.
-        weights: list of ``TrainedWeight``.
-    """
-    groups: dict[float, list[TrainedWeight]] = {}
-    for weight, factor in zip(weights, optimizer.rates.of(weights), strict=True):
-        groups.setdefault(factor, []).append(weight)
-    if optimizer.rates.trivial:
-        return
-    yield "highest learning rates:"
-    for factor in sorted(groups):
-        size = sum(weight.size for weight in groups[factor])
-        rate = f"{factor * optimizer.learning_rate:.4g}"
-        names = _shortened([weight.path for weight in groups[factor]], most=3)
-        yield f"  {rate:>10} ({factor:.4g} times) {size:>13,} parameters: {names}"
 
 
 def _fits(pattern: str, path: str) -> bool:

@@ -11,11 +11,10 @@ from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 from tfxc.core.settings import SPLIT, SPLITS, Config, DataSettings
-from tfxc.data.builtin.synthetic.shapes import SHAPES, Shape, find_shape
-from tfxc.data.feature_sets.preparation import LAYOUT as FEATURE_SET
-from tfxc.data.label_texts import NAMES
-from tfxc.data.manifest import Manifest, SplitInfo
-from tfxc.data.source_files import BUILTIN
+from tfxc.data.reading.builtin.synthetic.shapes import SHAPES, Shape, find_shape
+from tfxc.data.reading.source_files import BUILTIN, NAMES
+from tfxc.data.store.feature_sets.preparation import LAYOUT as FEATURE_SET
+from tfxc.data.store.manifest import Manifest, SplitInfo
 from tfxc.pretrained.folder import model_path
 from tfxc.pretrained.stand_in import check_model
 from tfxc.training.rehearsal.rehearsal import Rehearsal, source_of

@@ -14,13 +14,13 @@ from tfxc.core.progress import Progress, duration
 from tfxc.core.resources import peak_resident_bytes
 from tfxc.core.settings import Config, DataSettings
 from tfxc.core.storage.files import folder_bytes
-from tfxc.data.builtin.synthetic.drawing import SYLLABLES
-from tfxc.data.builtin.synthetic.reader import Synthetic
-from tfxc.data.builtin.synthetic.shapes import Shape
-from tfxc.data.feature_sets.extraction import read_labels
-from tfxc.data.feature_sets.writer import FeatureWriter
-from tfxc.data.manifest import Manifest, ShardInfo, SplitInfo
-from tfxc.data.preparation import ensure_prepared
+from tfxc.data.reading.builtin.synthetic.drawing import SYLLABLES
+from tfxc.data.reading.builtin.synthetic.reader import Synthetic
+from tfxc.data.reading.builtin.synthetic.shapes import Shape
+from tfxc.data.store.feature_sets.extraction import read_labels
+from tfxc.data.store.feature_sets.writer import FeatureWriter
+from tfxc.data.store.manifest import Manifest, ShardInfo, SplitInfo
+from tfxc.data.store.preparation import ensure_prepared
 from tfxc.pretrained.stand_in import write_stand_in
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def source_of(split: str, shape: Shape) -> str:
     """The split of a shape that stands in for one of a config: of dev and test, the other may.
 
     Example:
-        >>> from tfxc.data.builtin.synthetic.shapes import SHAPES
+        >>> from tfxc.data.reading.builtin.synthetic.shapes import SHAPES
         >>> source_of("dev", SHAPES["bibtex"])
         'test'
     """

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError
-from tfxc.data.manifest import LABELS_FILE, Manifest
+from tfxc.data.store.manifest import LABELS_FILE, Manifest
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import XCModel, build_model, own_precision
 from tfxc.runs.folder import RunFolder

@@ -12,8 +12,8 @@ from tfxc.core.messages import NOTES
 from tfxc.core.progress import Progress
 from tfxc.core.storage.compression import decompressed
 from tfxc.core.storage.reading import archive_errors, existing_file, read_errors
-from tfxc.data.kinds import TOKENS
-from tfxc.data.source_files import expand
+from tfxc.data.examples.kinds import TOKENS
+from tfxc.data.reading.source_files import expand
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config

@@ -4,12 +4,11 @@ import pytest
 from tfxc.core.errors import ConfigError
 from tfxc.ops.search.bucket_search.gather import (
     ApproximateSettings,
-    InverseLookups,
     approximate_top_k,
     has_native,
-    invert_lookups,
     top_k,
 )
+from tfxc.ops.search.bucket_search.inverse_lookups import InverseLookups, invert_lookups
 
 needs_native = pytest.mark.skipif(not has_native(), reason="compiled gather kernels not built")
 PATHS = [

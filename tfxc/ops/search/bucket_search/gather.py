@@ -15,6 +15,13 @@ from tfxc.core.declared import check_choice
 from tfxc.core.errors import ConfigError
 from tfxc.core.resources import thread_count
 from tfxc.ops.search.bucket_search import gather_native, gather_numpy
+from tfxc.ops.search.bucket_search.inverse_lookups import (
+    InverseLookups,
+    check_inverse,
+    check_range,
+    checked_lookups,
+    invert_lookups,
+)
 
 METHODS = ("auto", "brute", "threshold")
 
@@ -24,19 +31,6 @@ METHODS = ("auto", "brute", "threshold")
 _WALK_SHARE = {"threshold": 1 / 64, "auto": 1 / 128}
 _SMALLEST_BUDGET = 1 << 14
 _PROBED_EXAMPLES = 4
-
-
-class InverseLookups(NamedTuple):
-    """The classes of every bucket of every repetition.
-
-    Attributes:
-        class_order: int32 (R, N), class ids by bucket, ascending inside a bucket.
-        offsets: int64 (R, B + 1); ``class_order[r, offsets[r, b]:offsets[r, b + 1]]`` are the
-            classes of bucket b.
-    """
-
-    class_order: np.ndarray
-    offsets: np.ndarray
 
 
 class ApproximateSettings(NamedTuple):
@@ -61,34 +55,6 @@ def has_native() -> bool:
     return gather_native.is_built()
 
 
-def invert_lookups(lookups: np.ndarray, num_buckets: int) -> "InverseLookups":
-    """Returns the inverse of (R, N) lookups, which the threshold method and the approximate one
-    walk.
-
-    Args:
-        lookups: uint16 or int32 (R, N), bucket of every class in every repetition.
-        num_buckets: B.
-
-    Returns:
-        ``InverseLookups``.
-
-    Raises:
-        ConfigError: a bucket is outside 0..B-1, or the array has another type or rank.
-
-    Example:
-        >>> invert_lookups(np.array([[1, 0, 1]], np.int32), 2).class_order
-        array([[1, 0, 2]], dtype=int32)
-    """
-    lookups = _checked_lookups(lookups)
-    _check_range(lookups, num_buckets)
-    class_order = np.empty(lookups.shape, np.int32)
-    offsets = np.zeros((len(lookups), num_buckets + 1), np.int64)
-    for repetition, lookup in enumerate(lookups):
-        class_order[repetition] = np.argsort(lookup, kind="stable")
-        np.cumsum(np.bincount(lookup, minlength=num_buckets), out=offsets[repetition, 1:])
-    return InverseLookups(class_order, offsets)
-
-
 def top_k(
     bucket_scores: np.ndarray,
     lookups: np.ndarray,
@@ -96,7 +62,7 @@ def top_k(
     *,
     aggregate: str = "sum",
     method: str = "auto",
-    inverse: "InverseLookups | None" = None,
+    inverse: InverseLookups | None = None,
     threads: int | None = None,
     native: bool | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -136,19 +102,19 @@ def top_k(
         ([[2, 1]], [[3.0, 2.0]])
     """
     bucket_scores = _checked_scores(bucket_scores)
-    lookups = _checked_lookups(lookups)
+    lookups = checked_lookups(lookups)
     check_choice("aggregate", aggregate, gather_numpy.AGGREGATES)
     check_choice("method", method, METHODS)
     _check_k(k, lookups.shape[1])
     _check_same_repetitions(bucket_scores, lookups)
     num_buckets = bucket_scores.shape[2]
     if inverse is not None:
-        _check_inverse(inverse, lookups.shape, num_buckets)
+        check_inverse(inverse, lookups.shape, num_buckets)
     elif method == "threshold":
         inverse = invert_lookups(lookups, num_buckets)
     kernels = _kernels(native, threads)
     if method == "brute" or inverse is None:
-        _check_range(lookups, num_buckets)
+        check_range(lookups, num_buckets)
         return kernels.brute(bucket_scores, lookups, k, aggregate)
     batch = len(bucket_scores)
     budget = max(int(lookups.size * _WALK_SHARE[method]), _SMALLEST_BUDGET)
@@ -165,7 +131,7 @@ def top_k(
     if probe.stop < batch and 2 * done[probe].sum() >= probe.stop:
         walk(slice(probe.stop, batch))
     if not done.all():
-        _check_range(lookups, num_buckets)
+        check_range(lookups, num_buckets)
         left = kernels.brute(bucket_scores[~done], lookups, k, aggregate)
         ids[~done], scores[~done] = left
     return ids, scores
@@ -174,7 +140,7 @@ def top_k(
 def approximate_top_k(
     bucket_scores: np.ndarray,
     lookups: np.ndarray,
-    inverse: "InverseLookups",
+    inverse: InverseLookups,
     k: int,
     *,
     aggregate: str = "sum",
@@ -207,12 +173,12 @@ def approximate_top_k(
             or an inverse of other lookups.
     """
     bucket_scores = _checked_scores(bucket_scores)
-    lookups = _checked_lookups(lookups)
+    lookups = checked_lookups(lookups)
     check_choice("aggregate", aggregate, gather_numpy.AGGREGATES)
     _check_k(k, lookups.shape[1])
     _check_same_repetitions(bucket_scores, lookups)
     num_buckets = bucket_scores.shape[2]
-    _check_inverse(inverse, lookups.shape, num_buckets)
+    check_inverse(inverse, lookups.shape, num_buckets)
     for name, value in candidates._asdict().items():
         if value < 1:
             raise ConfigError(f"{value} is less than 1", where=name)
@@ -249,42 +215,6 @@ def _checked_scores(bucket_scores: np.ndarray) -> np.ndarray:
             fix="look for a diverged repetition, or scale the scores down",
         )
     return bucket_scores
-
-
-def _checked_lookups(lookups: np.ndarray) -> np.ndarray:
-    lookups = np.ascontiguousarray(lookups)
-    if lookups.ndim != 2 or 0 in lookups.shape or lookups.dtype not in (np.uint16, np.int32):
-        raise ConfigError(
-            f"{lookups.dtype} of shape {lookups.shape} is not uint16 or int32 of shape "
-            "(repetitions, classes)",
-            where="lookups",
-            fix="make them with tfxc.labels.hashing.bucket_lookups",
-        )
-    return lookups
-
-
-def _check_range(lookups: np.ndarray, num_buckets: int) -> None:
-    lowest = lookups.min()
-    highest = lookups.max()
-    if lowest < 0 or highest >= num_buckets:
-        raise ConfigError(
-            f"the buckets go from {lowest} to {highest}, but there are only 0 to {num_buckets - 1}",
-            where="lookups",
-        )
-
-
-def _check_inverse(inverse: InverseLookups, shape: tuple[int, ...], num_buckets: int) -> None:
-    class_order, offsets = inverse
-    right = (np.int32, shape, np.int64, (shape[0], num_buckets + 1))
-    facts = (class_order.dtype, class_order.shape, offsets.dtype, offsets.shape)
-    contiguous = class_order.flags.c_contiguous and offsets.flags.c_contiguous
-    if facts != right or not contiguous:
-        raise ConfigError(
-            f"class_order is {facts[0]} {facts[1]} and offsets {facts[2]} {facts[3]}, "
-            f"not int32 {right[1]} and int64 {right[3]}, contiguous",
-            where="inverse",
-            fix="make it from the same lookups and bucket count with invert_lookups",
-        )
 
 
 def _check_same_repetitions(bucket_scores: np.ndarray, lookups: np.ndarray) -> None:

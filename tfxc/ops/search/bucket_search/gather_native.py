@@ -1,15 +1,10 @@
 """The compiled kernels of ``gather``: scratch memory, threads and merging."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.ops.search.bucket_search.gather_numpy import AGGREGATES, sorted_best
-
-if TYPE_CHECKING:
-    from tfxc.ops.search.bucket_search.gather import InverseLookups
-
+from tfxc.ops.search.bucket_search.inverse_lookups import InverseLookups
 
 try:
     from tfxc.ops.search.bucket_search import _gather, _walk
@@ -74,7 +69,7 @@ class Kernels:
         self,
         bucket_scores: np.ndarray,
         lookups: np.ndarray,
-        inverse: "InverseLookups",
+        inverse: InverseLookups,
         k: int,
         aggregate: str,
         budget: int,
@@ -113,7 +108,7 @@ class Kernels:
         self,
         bucket_scores: np.ndarray,
         lookups: np.ndarray,
-        inverse: "InverseLookups",
+        inverse: InverseLookups,
         k: int,
         aggregate: str,
         num_buckets_taken: int,

@@ -1,15 +1,11 @@
 """The NumPy path of ``gather``: the same results where nothing is compiled."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfxc.core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from tfxc.ops.search.bucket_search.gather import InverseLookups
-
+from tfxc.ops.search.bucket_search.inverse_lookups import InverseLookups
 
 AGGREGATES = ("sum", "min", "median")
 
@@ -76,7 +72,7 @@ def brute(
 def walk(
     bucket_scores: np.ndarray,
     lookups: np.ndarray,
-    inverse: "InverseLookups",
+    inverse: InverseLookups,
     k: int,
     aggregate: str,
     budget: int,
@@ -107,7 +103,7 @@ def walk(
 def _walk_example(
     example: np.ndarray,
     lookups: np.ndarray,
-    inverse: "InverseLookups",
+    inverse: InverseLookups,
     k: int,
     aggregate: str,
     budget: int,
@@ -136,7 +132,7 @@ def _walk_example(
 def approximate(
     bucket_scores: np.ndarray,
     lookups: np.ndarray,
-    inverse: "InverseLookups",
+    inverse: InverseLookups,
     k: int,
     aggregate: str,
     num_buckets_taken: int,
@@ -174,7 +170,7 @@ def approximate(
     return ids, scores
 
 
-def _members(inverse: "InverseLookups", buckets: np.ndarray) -> Iterator[np.ndarray]:
+def _members(inverse: InverseLookups, buckets: np.ndarray) -> Iterator[np.ndarray]:
     """Yields the classes of the ``buckets`` (R, m) of every repetition."""
     for class_order, offsets, chosen in zip(*inverse, buckets, strict=True):
         starts = offsets[chosen]

@@ -1,0 +1,179 @@
+"""Configs that a file makes."""
+
+import json
+
+import pytest
+
+from tests import tiny
+from tests.data.reading.inspection.test_contents import pairs, write
+from tfxc.commands.train import check_config
+from tfxc.core import registry
+from tfxc.core.config import parse_config
+from tfxc.core.errors import ConfigError
+from tfxc.data.reading.inspection.completion import Choice, complete, has_gaps, name_of
+from tfxc.data.reading.inspection.contents import Contents
+from tfxc.data.reading.inspection.presets import model_of
+from tfxc.data.reading.parsing.column_guess import Wanted
+
+PLAIN = Contents("delimited", {}, "text", 5000, 20, 1.0, True, length=12, long=30)
+KINDS = {
+    "one label": {},
+    "several labels": {"labels_each": 2.3},
+    "many labels": {"labels": 80_000, "labels_each": 2.3},
+    "Chinese": {"tokens": "characters", "length": 30, "long": 80},
+    "long texts": {"length": 600, "long": 1500},
+    "sparse": {"kind": "sparse"},
+    "dense": {"kind": "dense"},
+    "images": {"kind": "image", "image_shape": (28, 28, 1)},
+    "few": {"examples": 12, "labels": 2},
+}
+
+
+def complete_tree(contents, preset):
+    model = model_of(contents, preset)
+    data = {"name": "a", "train": "a.csv", **model.pop("data", {})}
+    return {"run": "runs/a", "data": data, **model}
+
+
+@pytest.mark.parametrize("preset", ["fast", "balanced", "best"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_presets_are_valid_configs_of_the_kind(kind, preset):
+    contents = Contents(**{**vars(PLAIN), **KINDS[kind]})
+    config = parse_config(complete_tree(contents, preset))
+    check_config(config)
+    if config.encoder is None:
+        assert config.recipe.name == "xr_linear" and contents.kind != "image"
+        return
+    features = config.data.text_features
+    given = {"text": "sparse"}.get(contents.kind, contents.kind)
+    if features and features["name"] != "tfidf":
+        given = "tokens"
+    assert registry.get("encoder", config.encoder.name).input_kind == given
+
+
+@pytest.mark.parametrize(
+    ("tree", "expected"),
+    [
+        ({"data": {"train": "a"}}, True),
+        ({"run": "r", "data": {"name": "n", "train": "a"}}, True),
+        ({"run": "r", "data": {"name": "n", "train": "a"}, "recipe": "xr_linear"}, False),
+        ({"run": "r", "data": {"train": "a"}, "recipe": {"name": "xr_linear"}}, True),
+        ({"run": "r", "data": {"name": "n"}}, False),
+        ({"run": "r"}, False),
+    ],
+)
+def test_gaps(tree, expected):
+    assert has_gaps(tree) is expected
+
+
+def test_a_config_without_gaps_stays_as_it_is(tmp_path):
+    tree = tiny.tiny_tree(tmp_path)
+    found = complete(tree, Choice())
+    assert found.tree == tree and found.contents is None and not found.lines()
+
+
+@pytest.fixture
+def table(tmp_path):
+    return write(tmp_path / "mine.csv", "text,label", pairs())
+
+
+def test_what_is_written_comes_first(table):
+    tree = {
+        "data": {"train": table, "dev_share": 0.3},
+        "encoder": "textcnn",
+        "training": {"epochs": 2, "optimizer": "adagrad"},
+    }
+    found = complete(tree, Choice()).tree
+    assert found["data"]["dev_share"] == 0.3 and found["data"]["name"] == "mine"
+    assert found["encoder"]["name"] == "textcnn" and found["run"] == "runs/mine"
+    assert found["training"]["epochs"] == 2
+    assert found["training"]["optimizer"] == {"name": "adagrad"}, "Adam's rate is not its own"
+    assert found["objective"]["name"] == "softmax" and found["head"] == {"name": "dense"}
+    config = parse_config(found)
+    check_config(config)
+    assert config.data.text_features["name"] == "words", "which the encoder reads"
+
+
+def test_what_the_user_says_of_the_tables_holds_for_all_splits(tmp_path):
+    """Only what was found in the training file is looked for again in the others."""
+    data = {"reader_options": {"encoding": "cp1252"}}
+    for split in ("train", "dev", "test"):
+        rows = "".join(f"{pair}é\n".replace(",", ";") for pair in pairs(20))
+        (tmp_path / f"{split}.csv").write_bytes(("text;label\n" + rows).encode("cp1252"))
+        data[split] = str(tmp_path / f"{split}.csv")
+    found = complete({"data": data}, Choice()).tree["data"]
+    assert found["reader_options"]["encoding"] == "cp1252"
+    assert not found.get("split_options")
+
+
+def test_a_recipe_that_is_written(table):
+    found = complete({"data": {"train": table}, "recipe": "xr_linear"}, Choice()).tree
+    assert "encoder" not in found and found["data"]["text_features"]["name"] == "tfidf"
+    check_config(parse_config(found))
+
+
+def test_dev_split_and_lines(table, tmp_path):
+    dev = write(tmp_path / "dev.csv", "text,label", pairs(9), ";")
+    found = complete({"data": {"train": table, "dev": dev}}, Choice("fast"))
+    assert "dev_share" not in found.tree["data"] and found.tree["run"] == "runs/mine-fast"
+    assert found.tree["data"]["split_options"] == {"dev": {"delimiter": ";"}}
+    first, second = found.lines()
+    assert "40 examples, texts 'text', labels 'label', 3 labels, one each" in first
+    assert second == "preset fast: recipe xr_linear"
+    held_out = complete({"data": {"train": table}}, Choice())
+    assert "15 % of the examples are held out" in held_out.lines()[1]
+
+
+@pytest.mark.parametrize(
+    ("second", "more", "preset"),
+    [
+        ([], {}, "balanced"),
+        (["all"], {}, "fast"),
+        (["all"], {"training": {"epochs": 2}}, "balanced"),
+        (["all"], {"recipe": "kfold"}, "balanced"),
+    ],
+)
+def test_the_usual_preset_is_by_the_labels(tmp_path, second, more, preset):
+    rows = [{"text": f"word{n} and", "labels": [f"label{n % 2}", *second]} for n in range(40)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = complete({"data": {"train": str(tmp_path / "mine.jsonl")}, **more}, Choice())
+    assert found.tree["run"] == "runs/mine" and found.preset == preset
+    assert ("encoder" in found.tree) == (preset == "balanced")
+    assert ("calibrate" in found.tree.get("recipe", {})) == (preset == "fast")
+    undivided = {"data": {"train": str(tmp_path / "mine.jsonl"), "dev_share": None}, **more}
+    assert "calibrate" not in complete(undivided, Choice()).tree.get("recipe", {})
+
+
+def test_dev_of_another_format(table, tmp_path):
+    other = tmp_path / "dev.jsonl"
+    other.write_text('{"text": "a", "labels": ["animal"]}\n')
+    with pytest.raises(ConfigError, match=r"the format jsonl, but the training file has delimited"):
+        complete({"data": {"train": table, "dev": str(other)}}, Choice())
+
+
+def test_pretrained(table, tmp_path):
+    (tmp_path / "model").mkdir()
+    choice = Choice(pretrained=str(tmp_path / "model"), wanted=Wanted())
+    with pytest.raises(
+        ConfigError, match=r"--pretrained .*no folder of a pretrained model: .*config.json"
+    ):
+        complete({"data": {"train": table}}, choice)
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"hidden_size": 384}))
+    found = complete({"data": {"train": table}}, choice).tree
+    assert found["run"] == "runs/mine-best" and found["encoder"]["name"] == "pretrained"
+    check_config(parse_config(found))
+    with pytest.raises(ConfigError, match=r"only --preset best takes a pretrained model, not"):
+        complete({"data": {"train": table}}, Choice("fast", choice.pretrained))
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("a/train.jsonl.xz", "a"),
+        ("train.csv", "train"),
+        ("my data.csv", "my-data"),
+        ("é.csv", "data"),
+    ],
+)
+def test_names(path, name):
+    assert name_of(path) == name

@@ -1,0 +1,140 @@
+"""A dev split held out of the training file."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from tfxc.core.errors import DataError
+from tfxc.data.examples.chunk import Chunk
+from tfxc.data.reading.held_out import held_out_examples, open_split
+from tfxc.data.sources.shards import ShardSource
+from tfxc.data.store.manifest import Manifest, fingerprint
+from tfxc.data.store.preparation import DataSettings, prepare
+
+
+def write_texts(folder, labels):
+    lines = [
+        json.dumps({"text": f"text w{number}", "labels": [f"l{label}" for label in row]}) + "\n"
+        for number, row in enumerate(labels)
+    ]
+    (folder / "train.jsonl").write_text("".join(lines))
+
+
+def settings_of(folder, **more):
+    return DataSettings(name="held", train=str(folder / "train.jsonl"), **more)
+
+
+def texts_of(reader, size=4096):
+    return list(itertools.chain.from_iterable(chunk.texts for chunk in reader.chunks(size)))
+
+
+def number_of(text):
+    return int(text.split("w")[1])
+
+
+def test_same_share_of_each_label():
+    random = np.random.default_rng(0)
+    labels = random.choice(5, 2000, p=[0.4, 0.3, 0.2, 0.07, 0.03])
+    chosen = held_out_examples([[label] for label in labels], 0.15, seed=3)
+    assert chosen.sum() == 300
+    counts, held = np.bincount(labels), np.bincount(labels, weights=chosen)
+    np.testing.assert_allclose(held, 0.15 * counts, atol=1.01)
+    assert (chosen != held_out_examples([[label] for label in labels], 0.15, seed=4)).any()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_each_label_keeps_an_example_that_goes_by_it(share):
+    labels = [[0, 1], [1], [1], [0], [], [2], [1, 3], [1, 3]]
+    chosen = held_out_examples(labels, share, seed=0)
+    left = set(itertools.chain.from_iterable(itertools.compress(labels, ~chosen)))
+    assert {2, 3, 1} <= left
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 100])
+def test_two_parts_in_the_order_of_the_file(tmp_path, size):
+    write_texts(tmp_path, [[number % 3] for number in range(50)])
+    settings = settings_of(tmp_path, dev_share=0.2)
+    parts = {split: open_split(settings, split) for split in ("train", "dev")}
+    found = {split: texts_of(reader, size) for split, reader in parts.items()}
+    assert {split: len(texts) for split, texts in found.items()} == {"train": 40, "dev": 10}
+    assert sorted(found["train"] + found["dev"]) == sorted(f"text w{n}" for n in range(50))
+    for split, reader in parts.items():
+        assert found[split] == sorted(found[split], key=number_of)
+        sizes = [len(chunk) for chunk in reader.chunks(size)]
+        assert set(sizes[:-1]) <= {size}
+        assert reader.num_examples == len(found[split])
+        lists = list(itertools.chain.from_iterable(reader.label_lists(size)))
+        assert lists == [[f"l{number_of(text) % 3}"] for text in found[split]]
+
+
+class Chunks:
+    """A reader of given chunks."""
+
+    num_examples = 6
+
+    def __init__(self, *chunks):
+        self._chunks = chunks
+
+    def chunks(self, size=4096):
+        yield from self._chunks
+
+    def label_lists(self, size=4096):
+        yield from (chunk.labels for chunk in self._chunks)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [np.arange(24, dtype=np.uint8).reshape(6, 2, 2, 1), [b"a", b"b", b"c", b"d", b"e", b"f"]],
+    ids=["pixels", "files"],
+)
+def test_images_and_their_names(tmp_path, monkeypatch, images):
+    labels, names = [[0], [0], [0], [1], [1], [1]], list("uvwxyz")
+    halves = [
+        Chunk(labels=labels[part], images=images[part], names=names[part])
+        for part in (slice(0, 3), slice(3, 6))
+    ]
+    monkeypatch.setattr(
+        "tfxc.data.reading.held_out.open_reader", lambda *given, **options: Chunks(*halves)
+    )
+    settings = settings_of(tmp_path, dev_share=0.34)
+    seen = {}
+    for split in ("train", "dev"):
+        for chunk in open_split(settings, split).chunks(4):
+            seen |= dict(zip(chunk.names, chunk.images, strict=True))
+    assert sorted(seen) == names
+    for name, image in zip(names, images, strict=True):
+        np.testing.assert_array_equal(np.asarray(seen[name]), np.asarray(image))
+
+
+def test_prepared_data(tmp_path):
+    """The vocabulary is that of the training part, and each example is in one of the splits."""
+    write_texts(tmp_path, [[number % 3] for number in range(60)])
+    settings = settings_of(tmp_path, dev_share=0.25, text_features={"name": "tfidf"})
+    manifest = prepare(settings, tmp_path / "out")
+    assert {split: info.examples for split, info in manifest.splits.items()} == {
+        "train": 45,
+        "dev": 15,
+    }
+    assert manifest.num_features == 46, "each text has a word of its own, next to a common one"
+    (batch,) = ShardSource(tmp_path / "out", "dev").sequential(100)
+    assert np.bincount(batch["labels"].ravel()).tolist() == [5, 5, 5]
+    assert Manifest.load(tmp_path / "out").sources["dev"].path == settings.train
+
+
+def test_bad_settings(tmp_path):
+    write_texts(tmp_path, [[0], [1]])
+    with pytest.raises(ValueError, match="dev and dev_share do not go together"):
+        settings_of(tmp_path, dev="dev.jsonl", dev_share=0.1)
+    with pytest.raises(ValueError, match="less than 1"):
+        settings_of(tmp_path, dev_share=1.0)
+    with pytest.raises(DataError, match=r"2 examples are too few to hold 0.3"):
+        open_split(settings_of(tmp_path, dev_share=0.3), "train")
+
+
+def test_prepared_folders_without_keep_their_name(tmp_path):
+    settings = settings_of(tmp_path)
+    assert "dev_share" in settings.model_dump()
+    shares = {fingerprint(settings_of(tmp_path, dev_share=x)) for x in (None, 0.1, 0.2)}
+    assert len(shares) == 3

@@ -1,0 +1,1 @@
+"""What an example is: chunks as read, rows as stored, kinds of features, ids of labels."""

@@ -1,0 +1,1 @@
+"""From files to chunks of examples: formats, parsing, inspection, downloads, source files."""

@@ -1,0 +1,225 @@
+"""Parquet and Arrow: a column of texts and a column of labels, in one file or a folder of them."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.data.reading.formats.base import (
+    NONE_GIVEN,
+    LabelSeparator,
+    LabelsField,
+    Reader,
+    Table,
+    TextReader,
+    column_options,
+    split_error,
+)
+from tfxc.data.reading.parsing.arrow_tables import SUFFIXES, TableFile
+from tfxc.data.reading.parsing.column_guess import (
+    TEXT_FIELDS,
+    Wanted,
+    find_column,
+    find_label_columns,
+    first_values,
+    guess_columns,
+)
+from tfxc.data.reading.parsing.label_cells import RowLabels
+from tfxc.data.reading.parsing.label_checks import check_label_names, check_labels, check_unicode
+from tfxc.data.reading.parsing.path_probe import PathProbe
+
+# As train-00000-of-00002.parquet; and names that files or folders of one split begin with.
+_SHARD = re.compile(r"^(.+?)-\d+-of-\d+$")
+_SPLIT = re.compile(r"^(train|training|dev|val|valid|validation|test)(?![a-z])")
+_REST = "(other files)"
+
+
+class Parquet(TextReader):
+    """Reads a ``.parquet``, ``.arrow`` or ``.feather`` file, or all those in a folder.
+
+    Labels are a list of names or ids, or a single one of either, in columns of any type of texts,
+    numbers or truth values; nothing (null, NaN, an empty list or an empty text) means no labels, a
+    label given twice counts once. Numbers of classes that the file names, as files of Hugging
+    Face's ``datasets`` do, are read as these names; their number -1 means no label. Files are read
+    by row groups, in constant memory.
+
+    The files of a folder, at any depth, are read in the order of their names. Where these say to
+    which split they belong, as ``train-00000-of-00002.parquet`` and ``test/0.parquet`` do,
+    ``split`` selects those of one.
+
+    Args:
+        path: the file or folder.
+        split: of a folder with several: the one to read.
+
+    Raises:
+        ConfigError: pyarrow is not installed, or ``split`` is given with a file.
+        DataError: naming file and row: a column is missing or of another type, a text is null, a
+            label name is impossible, a file is damaged; or a folder holds several splits.
+
+    Example:
+        >>> reader = Parquet("train.parquet", labels_field="tags")   # doctest: +SKIP
+        >>> next(reader.chunks(1)).labels                            # doctest: +SKIP
+        [['sauce', 'cheese']]
+    """
+
+    suffixes: tuple[str, ...] = SUFFIXES
+    compressed = False
+    summary = "Parquet and Arrow files, or a folder of them"
+    specificity = 20
+    label_options = ("labels_field", "label_separator")
+
+    @classmethod
+    def recognises(cls, probe: PathProbe) -> bool:
+        endings = (probe.endings, probe.inner_endings)
+        return probe.suffix() in SUFFIXES or any(not e.isdisjoint(SUFFIXES) for e in endings)
+
+    @classmethod
+    def splits_of(cls, path: Path) -> list[str]:
+        splits = _files_by_split(path) if path.is_dir() else {}
+        return sorted(splits) if len(splits) > 1 else []
+
+    @classmethod
+    def options_of(
+        cls,
+        path: Path,
+        wanted: Wanted,
+        split: str | None = None,
+        given: Mapping[str, Any] = NONE_GIVEN,
+    ) -> dict[str, Any]:
+        """Columns and what separates labels, by the first rows of the first file."""
+        table = TableFile(cls._files(path, split)[0])
+        values = first_values(row for _, row in table.rows(table.readable))
+        columns = {name: [row[at] for row in values] for at, name in enumerate(table.readable)}
+        guess = guess_columns(columns, wanted, str(table.path), unreadable=table.unreadable)
+        return column_options(guess)
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        text_field: str | None = None,
+        labels_field: LabelsField | None = None,
+        label_separator: LabelSeparator | None = None,
+        split: str | None = None,
+        labelled: bool = True,
+    ) -> None:
+        Reader.__init__(self, path)
+        self._labelled = labelled
+        self._tables = [TableFile(file) for file in self._files(self.path, split)]
+        first = self._tables[0]
+        self._text = _column(first, text_field, TEXT_FIELDS, "text_field")
+        self._columns = [self._text]
+        self._classes: list[str] | None = None
+        if labelled:
+            places = find_label_columns(first.columns, labels_field, first.path)
+            names = [first.columns[place] for place in places]
+            single = labels_field is None or isinstance(labels_field, str)
+            self._row_labels = RowLabels(names[0] if single else names, label_separator)
+            self._columns += names
+            if single:
+                self._classes = self._class_names(first, names[0])
+            self.label_names = self._classes if single else names
+            if self.label_names is not None:
+                check_label_names(self.label_names, f"{first.path}: {names[0]}")
+                self.num_labels = len(self.label_names)
+        for table in self._tables[1:]:
+            for place, name in enumerate(self._columns):
+                _column(table, name, (), "labels_field" if place else "text_field")
+        counts = [table.num_rows for table in self._tables]
+        self.num_examples = None if None in counts else sum(filter(None, counts))
+
+    @property
+    def bytes_read(self) -> int:
+        return sum(table.bytes_read for table in self._tables)
+
+    def table(self) -> Table:
+        """The columns that all files have."""
+        first, *others = self._tables
+        columns = [c for c in first.columns if all(c in table.columns for table in others)]
+        rows = (row for table in self._tables for _, row in table.rows(columns))
+        return Table(columns, rows, [first.schema.field(name).type for name in columns])
+
+    @classmethod
+    def _files(cls, path: Path, split: str | None) -> Sequence[Path]:
+        """The files of a split, in order."""
+        if path.is_file():
+            if split is not None:
+                raise ConfigError(
+                    f"{path} is a file, and only folders have splits",
+                    where="split",
+                    fix="leave it out",
+                )
+            return [path]
+        by_split = _files_by_split(path)
+        if split in by_split:
+            return by_split[split]
+        if not by_split or split is not None or len(by_split) > 1:
+            if by_split:
+                raise split_error(path, sorted(by_split), split)
+            problem = f"the folder has no {', '.join(SUFFIXES)} files"
+            raise DataError(problem, where=path, fix="check the folder")
+        return next(iter(by_split.values()))
+
+    @classmethod
+    def _class_names(cls, table: TableFile, column: str) -> list[str] | None:
+        return table.class_names(column)
+
+    def _examples(self) -> Iterator[tuple[str, list[Any]]]:
+        kind = None
+        for table in self._tables:
+            for number, (text, *values) in table.rows(self._columns):
+                where = f"{table.path}: row {number}"
+                if not isinstance(text, str):
+                    raise _wrong_value("a text", self._text, text, where)
+                check_unicode(text, "a text", where)
+                labels = self._labels(values, where) if values else []
+                if labels:
+                    kind = kind or type(labels[0])
+                    check_labels(labels, kind, where)
+                yield text, labels
+
+    def _labels(self, values: Sequence[Any], where: str) -> list[Any]:
+        labels = self._row_labels.read(values, where)
+        classes = self._classes
+        if classes is None:
+            return labels
+        numbers = [label for label in labels if label != -1]
+        for number in numbers:
+            if type(number) is not int or not 0 <= number < len(classes):
+                wanted = f"the number of one of {len(classes)} classes"
+                raise _wrong_value(wanted, self._columns[1], number, where)
+        return [classes[number] for number in numbers]
+
+
+def _files_by_split(folder: Path) -> dict[str, list[Path]]:
+    """The files of a folder in order, by the split they belong to."""
+    by_split: dict[str, list[Path]] = {}
+    shards: dict[str, Path] = {}
+    for file in sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES):
+        shard = _SHARD.match(file.stem)
+        namesake = shards.setdefault(file.name, file) if shard else file
+        if namesake != file:
+            raise DataError(
+                f"the folder holds several data sets: {file.name} is in "
+                f"{namesake.parent.relative_to(folder)} and in {file.parent.relative_to(folder)}",
+                where=folder,
+                fix="name one of these folders",
+            )
+        # The name of the file says which split it is of, or that of a folder it is in.
+        names = [*file.relative_to(folder).parent.parts, file.stem]
+        split = shard or next(filter(None, map(_SPLIT.match, names)), None)
+        by_split.setdefault(split[1] if split else _REST, []).append(file)
+    return by_split
+
+
+def _column(table: TableFile, wanted: str | None, usual: Sequence[str], option: str) -> str:
+    return table.columns[find_column(table.columns, wanted, usual, option, table.path)]
+
+
+def _wrong_value(wanted: str, column: str, value: object, where: str) -> DataError:
+    return DataError(
+        f"column {column!r} holds {str(value)[:60]!r}, which is not {wanted}",
+        where=where,
+        fix="correct the row, or name another column",
+    )

@@ -1,0 +1,246 @@
+"""The splits of a data set as readers, a dev split out of the training file if necessary."""
+
+import array
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.core.errors import DataError
+from tfxc.data.examples.chunk import Chunk
+from tfxc.data.examples.lists import LabelLists
+from tfxc.data.examples.order import permutation, rarest_labels
+from tfxc.data.reading.formats import open_reader
+from tfxc.data.reading.source_files import local_copy, source_path
+
+if TYPE_CHECKING:
+    from tfxc.core.settings import DataSettings
+    from tfxc.data.reading.formats.base import Reader
+
+
+# Of random numbers: not those of the shuffle or of the folds.
+_STREAM = 7
+_LABEL_STREAM = 9
+#: What a field of a ``Chunk`` may be.
+_Values: TypeAlias = "LabelLists | list[Any] | np.ndarray | scipy.sparse.csr_matrix"
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(Chunk))
+
+
+def open_split(settings: "DataSettings", split: str) -> Any:
+    """The reader of one split.
+
+    With ``dev_share`` the training split is the training file without the examples that make the
+    dev split, and the dev split those. With ``held_out_labels`` the training split has neither
+    these labels nor the examples that have no other.
+
+    Args:
+        settings: ``DataSettings``.
+        split: ``"train"``, ``"dev"`` or ``"test"``.
+
+    Returns:
+        A ``Reader``, or what has a reader's attributes and ``chunks``.
+
+    Raises:
+        DataError: the file cannot be read, or holds too few examples to hold some out.
+    """
+    reader = _split_of(settings, split)
+    if split == "train" and settings.held_out_labels is not None:
+        reader = without_labels(reader, settings.held_out_labels, settings.seed)
+        if not reader.num_examples:
+            raise DataError(
+                f"no example is left with {settings.held_out_labels:g} of the labels held out",
+                where=source_path(settings.train),
+                fix="lower data.held_out_labels",
+            )
+    return reader
+
+
+def _split_of(settings: "DataSettings", split: str) -> Any:
+    share = None if split == "test" else settings.dev_share
+    name = split if share is None else "train"
+    split_options: dict[Any, dict[str, Any]] = {**settings.split_options}
+    options = {**settings.reader_options, **split_options.get(name, {})}
+    reader = open_reader(
+        local_copy(settings.sources()[name]),
+        settings.reader,
+        settings.max_line_bytes,
+        **options,
+    )
+    if share is None:
+        return reader
+    label_lists = itertools.chain.from_iterable(reader.label_lists())
+    chosen = held_out_examples(label_lists, share, settings.seed)
+    if not 0 < np.count_nonzero(chosen) < len(chosen):
+        raise DataError(
+            f"{len(chosen):,} examples are too few to hold {share:g} of them out",
+            where=source_path(settings.train),
+            fix="raise data.dev_share, or name a file in data.dev",
+        )
+    return Subset(reader, chosen if split == "dev" else ~chosen)
+
+
+def held_out_examples(label_lists: Iterable[Sequence[Any]], share: float, seed: int) -> np.ndarray:
+    """Which examples make the dev split: of each label the same share, as far as possible.
+
+    Examples with several labels are assigned by the rarest of them. The first example of each label
+    by that rule stays in the training split, so that no label is left without one.
+
+    Args:
+        label_lists: iterable of lists of labels, one list per example.
+        share: of the examples, between 0 and 1.
+        seed: of the draw.
+
+    Returns:
+        bool (examples,), True in the dev split.
+
+    Example:
+        >>> lists = [["a"]] * 10 + [["b"]] * 10 + [["c"]]
+        >>> chosen = held_out_examples(lists, 0.2, seed=0)
+        >>> chosen[:10].sum(), chosen[10:20].sum(), chosen[20]
+        (np.int64(2), np.int64(2), np.False_)
+    """
+    # A list of labels takes 8 bytes here, and 4 for each label.
+    ids: dict[Any, int] = {}
+    bounds = array.array("q", [0])
+    flat = array.array("i")
+    for labels in label_lists:
+        flat.extend([ids.setdefault(label, len(ids)) for label in labels])
+        bounds.append(len(flat))
+    rarest = rarest_labels(np.frombuffer(bounds, np.int64), np.frombuffer(flat, np.int32))
+    shuffled = permutation(len(rarest), seed, _STREAM)
+    dealt = shuffled[np.argsort(rarest[shuffled], kind="stable")]
+    groups = rarest[dealt]
+    follows = np.concatenate([[False], groups[1:] == groups[:-1]]) if len(dealt) else groups == 0
+    eligible = dealt[follows]
+    count = min(round(share * len(rarest)), len(eligible))
+    chosen = np.zeros(len(rarest), bool)
+    if count:
+        # At equal distances, so that the labels, which are contiguous, share evenly.
+        chosen[eligible[((np.arange(count) + 0.5) * len(eligible) / count).astype(np.int64)]] = True
+    return chosen
+
+
+def held_out_labels(labels: Iterable[Any], share: float, seed: int) -> set[Any]:
+    """A share of labels, drawn at random; at least one, and never all.
+
+    Args:
+        labels: names or numbers, in any order.
+        share: of the labels, between 0 and 1.
+        seed: of the draw.
+
+    Example:
+        >>> len(held_out_labels(range(50), 0.1, seed=0))
+        5
+    """
+    names = sorted(set(labels))
+    count = min(max(1, round(share * len(names))), len(names) - 1)
+    return {names[place] for place in permutation(len(names), seed, _LABEL_STREAM)[:count]}
+
+
+def without_labels(reader: "Reader", share: float, seed: int) -> "Subset":
+    """A reader without a share of its labels, and without the examples that have no other.
+
+    Args:
+        reader: of a training split.
+        share, seed: see ``held_out_labels``.
+    """
+    lists = [list(labels) for part in reader.label_lists() for labels in part]
+    held_out = held_out_labels(itertools.chain.from_iterable(lists), share, seed)
+    chosen = np.array([bool(set(labels) - held_out) for labels in lists], bool)
+    return Subset(reader, chosen, held_out)
+
+
+class Subset:
+    """A part of another reader's examples, in their order.
+
+    Args:
+        reader: the ``Reader``.
+        chosen: bool, which of its examples belong to the part.
+        held_out: labels that the part's examples do not have any more.
+    """
+
+    def __init__(
+        self, reader: "Reader", chosen: np.ndarray, held_out: Set[Any] = frozenset()
+    ) -> None:
+        self._reader = reader
+        self._chosen = chosen
+        self.held_out = held_out
+        self.num_examples = int(np.count_nonzero(chosen))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    def ranges(self, folder: Path) -> None:
+        """None: which examples belong to the part, every process would have to draw anew."""
+        return None
+
+    def chunks(self, size: int = 4096) -> Iterator[Chunk]:
+        """Yields the part's examples as ``Chunk``s of ``size`` examples, the last smaller."""
+        waiting = []
+        count = 0
+        first = 0
+        for chunk in self._reader.chunks(size):
+            places = np.flatnonzero(self._chosen[first : first + len(chunk)])
+            first += len(chunk)
+            part = selected(chunk, places)
+            if self.held_out:
+                labels = [self._without(row) for row in part.labels]
+                part = dataclasses.replace(part, labels=labels)
+            waiting.append(part)
+            count += len(places)
+            if count >= size:
+                whole = _joined(waiting)
+                yield selected(whole, np.arange(size))
+                waiting = [selected(whole, np.arange(size, count))]
+                count -= size
+        if count:
+            yield _joined(waiting)
+
+    def label_lists(self, size: int = 4096) -> Iterator[list[list[Any]]]:
+        """Yields the labels of the part's examples, lists as in ``Chunk.labels``."""
+        first = 0
+        for labels in self._reader.label_lists(size):
+            rows = itertools.compress(labels, self._chosen[first : first + len(labels)])
+            yield [self._without(row) for row in rows]
+            first += len(labels)
+
+    def _without(self, labels: Iterable[Any]) -> list[Any]:
+        return [label for label in labels if label not in self.held_out]
+
+
+def selected(chunk: Chunk, places: np.ndarray) -> Chunk:
+    """The given examples of a chunk, in the given order."""
+    return _chunk(lambda name: _rows(getattr(chunk, name), places))
+
+
+def _joined(chunks: Sequence[Chunk]) -> Chunk:
+    return _chunk(lambda name: _concatenated([getattr(chunk, name) for chunk in chunks]))
+
+
+def _chunk(value_of: Callable[[str], Any]) -> Chunk:
+    return Chunk(**{name: value_of(name) for name in _FIELDS})
+
+
+def _rows(values: "_Values | None", places: np.ndarray) -> "_Values | None":
+    if isinstance(values, LabelLists):
+        return values.select(places)
+    if isinstance(values, list):
+        return [values[place] for place in places]
+    return None if values is None else values[places]
+
+
+def _concatenated(parts: "Sequence[_Values]") -> "_Values | None":
+    if parts[0] is None:
+        return None
+    if scipy.sparse.issparse(parts[0]):
+        return scipy.sparse.vstack(parts, format="csr")
+    if isinstance(parts[0], LabelLists):
+        return LabelLists.joined([part for part in parts if isinstance(part, Sequence)])
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return np.concatenate(parts)
+    return list(itertools.chain.from_iterable(parts))

@@ -1,0 +1,304 @@
+"""Configs with gaps: what they leave out is filled in by what the training file holds."""
+
+import argparse
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from tfxc.core import registry
+from tfxc.core.config import Config, changed, check_given, load_tree, merge, named, parse_config
+from tfxc.core.errors import ConfigError
+from tfxc.core.storage.compression import COMPRESSED
+from tfxc.core.storage.files import write_json
+from tfxc.data.reading.formats import detect_format
+from tfxc.data.reading.inspection.contents import Contents, inspect, options_of
+from tfxc.data.reading.inspection.presets import model_of, usual_preset
+from tfxc.data.reading.parsing.column_guess import Wanted
+from tfxc.data.reading.source_files import is_builtin, staged
+
+DEV_SHARE = 0.15
+_NETWORK = ("encoder", "head", "objective")
+# Recipes other than these need no network, or make it from another run.
+_NETWORK_RECIPES = ("fit", "kfold", "repetitions")
+_BAGS_OF_TERMS = ("tfidf", "hashing", "pecos_tfidf")
+_ENDINGS = (*COMPRESSED, ".tar")
+_SPLIT_NAMES = ("train", "training", "trn", "data")
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What the user decides, apart from the data.
+
+    Attributes:
+        preset: one of ``tfxc.core.cli.PRESETS``; None is ``"best"`` with ``pretrained``, else the
+            usual one for such data.
+        pretrained: folder of a pretrained language model.
+        wanted: columns that the user names.
+    """
+
+    preset: str | None = None
+    pretrained: str | None = None
+    wanted: Wanted = dataclasses.field(default_factory=Wanted)
+
+
+@dataclasses.dataclass(frozen=True)
+class Completed:
+    """A complete config, and what it was made of.
+
+    Attributes:
+        tree: the config as a nested dict.
+        contents: what the training file holds; None if it was not looked at.
+        preset: name of the preset; None if there was nothing to complete.
+    """
+
+    tree: dict[str, Any]
+    contents: Contents | None
+    preset: str | None
+
+    def lines(self) -> list[str]:
+        """What was found and chosen, in a few lines of text."""
+        if self.contents is None:
+            return []
+        data = self.tree["data"]
+        model = ", ".join(
+            f"{part} {named(part, self.tree[part])['name']}"
+            for part in (*_NETWORK, "recipe")
+            if part in self.tree
+        )
+        training = self.tree.get("training", {})
+        epochs = f", {training['epochs']:g} epochs" if "epochs" in training else ""
+        names = [
+            f"{split} {options['split']!r}"
+            for split, options in data.get("split_options", {}).items()
+            if "split" in options
+        ]
+        splits = f"; splits {', '.join(names)}" if names else ""
+        share = data.get("dev_share")
+        dev = f"; {100 * share:g} % of the examples are held out as dev split" if share else ""
+        return [
+            f"{data['train']}: {describe(self.contents)}",
+            f"preset {self.preset}: {model}{epochs}{splits}{dev}",
+        ]
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Reads a config; what it leaves out is filled in by what its training file holds.
+
+    Args:
+        path: JSON file, or the name of a config that comes with tfxc.
+        overrides: texts ``"a.b=value"``; the value is JSON, or a plain string.
+
+    Raises:
+        ConfigError: no such file, bad JSON, unknown key or a value of the wrong type.
+        DataError: the training file of a config with gaps cannot be read.
+
+    Example:
+        >>> load_config("configs/quickstart.json", ["training.epochs=1"]).training.epochs
+        1.0
+    """
+    tree = load_tree(path, overrides)
+    check_given(tree, str(path))  # before the data are read
+    return parse_config(complete(tree, Choice()).tree, where=str(path))
+
+
+def completed_of(options: argparse.Namespace) -> Completed:
+    """The config of a data file, by the options of ``tfxc train FILE`` and ``tfxc init FILE``.
+
+    Raises:
+        ConfigError: an option does not fit the data.
+        DataError: the file cannot be read, or nothing can be learned from it.
+    """
+    splits = {"train": options.file, "dev": options.dev, "test": options.test}
+    tree: dict[str, Any] = {"data": {key: path for key, path in splits.items() if path is not None}}
+    if options.run is not None:
+        tree["run"] = options.run
+    wanted = Wanted(options.text_column, options.label_column)
+    choice = Choice(options.preset, options.pretrained, wanted)
+    return complete(changed(tree, options.set), choice)
+
+
+def write_config(path: Path, tree: Mapping[str, Any]) -> None:
+    """Writes a config to be read and edited."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, tree, indent=2)
+
+
+def has_gaps(tree: Mapping[str, Any]) -> bool:
+    """Whether a config leaves out what the data can tell: name, run or model.
+
+    Example:
+        >>> has_gaps({"data": {"train": "my.csv"}})
+        True
+    """
+    data = tree.get("data")
+    if not isinstance(data, Mapping) or not isinstance(data.get("train"), str):
+        return False  # nothing to look at: whoever parses it says what is wrong
+    recipe = (named("recipe", tree.get("recipe")) or {"name": "fit"}).get("name", "fit")
+    network = recipe in _NETWORK_RECIPES and any(tree.get(part) is None for part in _NETWORK)
+    return network or "name" not in data or "run" not in tree
+
+
+def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
+    """A config without gaps: what the tree says comes before what is found.
+
+    Args:
+        tree: a config as a nested dict; at least ``data.train``.
+        choice: preset and columns.
+
+    Raises:
+        ConfigError: the preset does not fit the data.
+        DataError: the training file cannot be read, or nothing can be learned from it.
+
+    Example:
+        >>> complete({"data": {"train": "my.csv"}}, Choice()).tree["run"]     # doctest: +SKIP
+        'runs/my'
+    """
+    tree = merge({}, tree)
+    if not has_gaps(tree):
+        return Completed(dict(tree), None, None)
+    data = tree["data"]
+    contents = inspect(data["train"], choice.wanted, data.get("reader"), data.get("reader_options"))
+    name = name_of(data["train"])
+    usual = "balanced" if _describes_network(tree) else usual_preset(contents)
+    preset = choice.preset or ("best" if choice.pretrained else usual)
+    folder = name if preset == usual else f"{name}-{preset}"
+    defaults: dict[str, Any] = {
+        "run": f"runs/{folder}",
+        "data": {"name": name, "train": data["train"], **_splits(data, contents, choice)},
+    }
+    defaults = merge(defaults, _fitting_model(tree, contents, preset, choice.pretrained))
+    if not any(data.get(key, defaults["data"].get(key)) for key in ("dev", "dev_share")):
+        defaults.get("recipe", {}).pop("calibrate", None)  # learned on the dev split
+    return Completed(merge(defaults, tree), contents, preset)
+
+
+def name_of(path: str) -> str:
+    """The name of a data set by its file's.
+
+    Example:
+        >>> name_of("data/My questions.csv.gz"), name_of("images/"), name_of("cats/train.csv")
+        ('My-questions', 'images', 'cats')
+    """
+    file = Path(path.removeprefix("builtin:").removeprefix("hf:"))
+    while file.suffix.lower() in _ENDINGS:
+        file = file.with_suffix("")
+    stem = file.stem if file.suffix else file.name
+    if stem.lower() in _SPLIT_NAMES and file.parent.name:
+        stem = file.parent.name  # the folder says more than "train"
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", stem)
+    return plain.strip("-._") or "data"
+
+
+def describe(contents: Contents) -> str:
+    """What a file holds, as one line of text."""
+    about = "" if contents.complete else "about "
+    least = "" if contents.complete else "at least "
+    each = f"{contents.labels_each:.1f} labels each" if contents.several_labels else "one each"
+    parts = [f"format {contents.format}, {about}{contents.examples:,} examples"]
+    columns = {"text_field": "texts", "labels_field": "labels", "label_separator": "separator"}
+    for key, what in columns.items():
+        column = contents.options.get(key)
+        if column is not None:
+            if isinstance(column, str):
+                shown = repr(column)
+            else:  # columns that are a label each
+                shown = f"in {len(column):,} columns of 0 and 1, {column[0]!r} to {column[-1]!r}"
+            parts.append(f"{what} {shown}")
+    parts.append(f"{least}{contents.labels:,} labels, {each}")
+    if contents.unlabelled:
+        parts.append(f"{least}{contents.unlabelled:,} examples without labels")
+    if contents.kind == "text":
+        parts.append(f"texts of {contents.length} {contents.tokens} (median)")
+    elif contents.image_shape is not None:
+        parts.append("images of {} x {} x {}".format(*contents.image_shape))
+    else:
+        parts.append(f"{contents.kind} features")
+    return ", ".join(parts)
+
+
+def _describes_network(tree: Mapping[str, Any]) -> bool:
+    """Whether the user has chosen something that only networks have."""
+    parts = any(tree.get(part) for part in (*_NETWORK, "techniques", "training"))
+    return parts or (tree.get("recipe") or {}).get("name") in _NETWORK_RECIPES
+
+
+def _fitting_model(
+    tree: Mapping[str, Any], contents: Contents, preset: str, pretrained: str | None
+) -> dict[str, Any]:
+    """The preset's sections, without those that the user's recipe has no use for."""
+    recipe = (tree.get("recipe") or {}).get("name")
+    if recipe == "xr_linear":
+        preset = "fast"
+    encoder = (tree.get("encoder") or {}).get("name")
+    texts = named("text_features", tree["data"].get("text_features")) or {}
+    if encoder is None and preset != "fast" and texts.get("name") in _BAGS_OF_TERMS:
+        encoder = "bag_mlp"  # the network that reads what the user has chosen
+    model = model_of(contents, preset, pretrained, encoder)
+    if recipe is not None and recipe not in _NETWORK_RECIPES and recipe != "xr_linear":
+        return {key: value for key, value in model.items() if key == "data"}
+    if recipe != "xr_linear" and _describes_network(tree) and "recipe" in model:
+        model = model_of(contents, preset, None, encoder or "fasttext")
+    return model
+
+
+def _splits(data: Mapping[str, Any], contents: Contents, choice: Choice) -> dict[str, Any]:
+    """Where dev and test are, and the options by which each split is read."""
+    options = dict(contents.options)
+    split_options = {"train": {"split": options.pop("split")}} if contents.splits else {}
+    settings: dict[str, Any] = {}
+    for split in ("dev", "test"):
+        held_out = split == "dev" and "dev_share" in data
+        if data.get(split) is None and split in contents.splits and not held_out:
+            settings[split] = data["train"]
+            split_options[split] = {"split": contents.splits[split]}
+        elif data.get(split) is not None:
+            split_options[split] = _options_of_split(split, data, contents, choice)
+    if data.get("dev") is None and "dev" not in settings and "dev_share" not in data:
+        settings["dev_share"] = DEV_SHARE
+    split_options = {split: chosen for split, chosen in split_options.items() if chosen}
+    if options:
+        settings["reader_options"] = options
+    if split_options:
+        settings["split_options"] = split_options
+    return settings
+
+
+def _options_of_split(
+    split: str, data: Mapping[str, Any], contents: Contents, choice: Choice
+) -> dict[str, Any]:
+    """Options of dev or test where they are not those of the training file."""
+    path = data[split]
+    if is_builtin(path):
+        return {}
+    source = staged(path, f"data.{split}")
+    if path == data["train"]:
+        return {"split": contents.splits[split]} if split in contents.splits else {}
+    if data.get("reader") is None and (name := detect_format(source)) != contents.format:
+        raise ConfigError(
+            f"the file has the format {name}, but the training file has {contents.format}",
+            where=path,
+            fix="convert one of them",
+        )
+    if "text_field" not in contents.options and not contents.splits:
+        return {}
+    wanted = choice.wanted
+    labels = contents.options.get("labels_field")
+    if isinstance(labels, list):  # the same in all splits, whatever else is 0 and 1 in this one
+        wanted = dataclasses.replace(wanted, labels=labels)
+    given = {key: value for key, value in data.get("reader_options", {}).items() if key != "split"}
+    given |= data.get("split_options", {}).get(split, {})
+    reader, options = options_of(source, wanted, data.get("reader"), role=split, given=given)
+    # What holds for the training file does not for this one where nothing was found in it.
+    assert reader is not None, "a file has a format"
+    parameters = signature(registry.get("reader", reader)).parameters
+    defaults = {
+        key: parameters[key].default
+        for key in contents.options
+        if key in parameters and key not in given
+    }
+    options = defaults | options
+    options.pop("label_separator", None)
+    return {key: value for key, value in options.items() if contents.options.get(key) != value}

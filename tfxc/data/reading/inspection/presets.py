@@ -1,0 +1,228 @@
+"""The config that a preset makes of what a file holds; docs/choosing.md has the measurements."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tfxc.core.errors import ConfigError
+from tfxc.core.storage.reading import read_json
+from tfxc.data.examples.kinds import DENSE, IMAGE, SPARSE, TEXT
+from tfxc.data.reading.inspection.contents import Contents
+from tfxc.data.reading.source_files import expand
+
+# From so many labels on, a training step scores some of them only.
+_MANY_LABELS = 50_000
+_SAMPLED_LABELS = 8192
+# Texts of more words are bags of words: order says little, and reading it takes long.
+_LONG_TEXT = 150
+_XR_LINEAR = {
+    "name": "xr_linear",
+    "tree": {"nr_splits": 16, "max_leaf_size": 100},
+    "ranker": {"threshold": 0.1, "only_topk": 10},
+}
+_ADAM = {"name": "adam"}
+_PRESET_OF_KERAS_HUB = "keras_hub:"
+_BASE_HIDDEN = 768  # units of BERT-base, assumed where the number is not known
+_SMALL_HIDDEN = 384  # units of a model such as MiniLM
+
+
+def usual_preset(contents: Contents) -> str:
+    """The preset where the user chooses none: of the quick ones, the better for such data.
+
+    Args:
+        contents: what the training file holds.
+
+    Example:
+        >>> usual_preset(Contents("delimited", {}, "text", 5000, 159, 2.4, True))
+        'fast'
+    """
+    linear = contents.several_labels or contents.tokens == "characters"
+    return "fast" if contents.kind == TEXT.name and linear else "balanced"
+
+
+def model_of(
+    contents: Contents, preset: str, pretrained: str | None = None, encoder: str | None = None
+) -> dict[str, Any]:
+    """The sections of a config that describe the model and its training, as a nested dict.
+
+    Args:
+        contents: what the training file holds.
+        preset: one of ``tfxc.core.cli.PRESETS``.
+        pretrained: folder of a pretrained language model for preset ``best``.
+        encoder: name of an encoder that the user has chosen in place of the preset's.
+
+    Raises:
+        ConfigError: ``pretrained`` does not fit the preset or the data.
+
+    Example:
+        >>> contents = Contents("svmlight", {}, "sparse", 5000, 159, 2.4, True)
+        >>> model_of(contents, "balanced")["encoder"]["name"]
+        'bag_mlp'
+    """
+    if pretrained is not None:
+        if preset != "best":
+            raise ConfigError(
+                f"only --preset best takes a pretrained model, not {preset!r}",
+                where="--pretrained",
+                fix="leave one of the two options out",
+            )
+        if contents.kind != TEXT.name:
+            raise ConfigError(
+                f"a pretrained model reads texts, but the data are {contents.kind} features",
+                where="--pretrained",
+                fix="leave it out",
+            )
+        is_preset = pretrained.startswith(_PRESET_OF_KERAS_HUB)
+        if not is_preset and not (Path(expand(pretrained)) / "config.json").is_file():
+            raise ConfigError(
+                "this is no folder of a pretrained model: it has no config.json",
+                where=f"--pretrained {pretrained}",
+                fix="see docs/pretrained.md",
+            )
+        return _pretrained(contents, pretrained)
+    if encoder is not None:
+        return _with_encoder(contents, encoder, small=preset != "best")
+    if preset == "fast" and contents.kind != IMAGE.name:
+        return _features(contents, bag=True) | {"recipe": _linear(contents)}
+    if contents.kind == IMAGE.name:
+        return _images(contents, 0.3 if preset == "fast" else 1.0)
+    if contents.kind == DENSE.name:
+        return _with_encoder(contents, "precomputed")
+    if contents.kind == SPARSE.name or contents.length > _LONG_TEXT:
+        return _with_encoder(contents, "bag_mlp")
+    if preset == "best":
+        # TextCNN; with several labels, or in characters, the linear ranker is ahead of it.
+        if contents.tokens == "characters" or contents.several_labels:
+            return _features(contents, bag=True) | {"recipe": _linear(contents)}
+        return _with_encoder(contents, "textcnn", small=False)
+    words = contents.tokens == "words"
+    return _with_encoder(contents, "fasttext" if words else "textcnn")
+
+
+def _linear(contents: Contents) -> dict[str, Any]:
+    """The recipe; with several labels, probabilities say which of them are predicted."""
+    return _XR_LINEAR | ({"calibrate": "logistic"} if contents.several_labels else {})
+
+
+def _pretrained(contents: Contents, folder: str) -> dict[str, Any]:
+    """Fine-tuning: a smaller learning rate for a larger network."""
+    path = Path(expand(folder)) / "config.json"
+    architecture = read_json(path, fix="see docs/pretrained.md") if path.is_file() else {}
+    small = architecture.get("hidden_size", _BASE_HIDDEN) <= _SMALL_HIDDEN
+    length = min(256, max(32, 2 * contents.long))
+    return {
+        "data": {"text_features": {"name": "pretrained", "folder": folder, "max_length": length}},
+        "encoder": {"name": "pretrained", "folder": folder, "pooling": "mean"},
+        **_head_and_objective(contents, sequence=True),
+        "training": {
+            "batch_size": 32,
+            "epochs": _epochs(contents, 45_000, 2, 10),
+            "group_by_length": True,
+            "optimizer": {
+                "name": "adamw",
+                "learning_rate": 2e-4 if small else 5e-5,
+                "weight_decay": 0.01,
+            },
+            "schedule": {"name": "linear", "warmup": 0.1},
+        },
+    }
+
+
+def _with_encoder(contents: Contents, name: str, small: bool = True) -> dict[str, Any]:
+    """A network around an encoder; one without settings of its own here has its defaults."""
+    settings = _SMALL if small else _LARGE
+    rate, batch, seen, most = _RATES.get(name, (0.001, 64, 300_000, 30))
+    return {
+        **_features(contents, bag=name in _BAGS),
+        "encoder": {"name": name, **settings.get(name, {})},
+        **_head_and_objective(contents, sequence=name not in _BAGS),
+        "training": {
+            "batch_size": batch,
+            "epochs": _epochs(contents, seen, 3, most),
+            "optimizer": {**_ADAM, "learning_rate": rate},
+            "schedule": {"name": "linear", "warmup": 0.1},
+        },
+    }
+
+
+_BAGS = ("bag_mlp", "precomputed")
+_TEXTCNN = {"widths": [1, 2, 3], "dropout": 0.5, "word_dropout": 0.1}
+_SMALL: Mapping[str, dict[str, Any]] = {
+    "fasttext": {"hidden_dim": 512, "dropout": 0.5, "word_dropout": 0.1},
+    "textcnn": {**_TEXTCNN, "embedding_dim": 128, "num_filters": 128},
+    "bag_mlp": {"hidden": [512], "dropout": 0.5, "initial_std": 0.1},
+}
+_LARGE = {**_SMALL, "textcnn": {**_TEXTCNN, "embedding_dim": 300, "num_filters": 256}}
+# Learning rate, batch, the number of examples that training sees in all, and the most epochs.
+_RATES = {
+    "fasttext": (0.002, 64, 300_000, 60),
+    "textcnn": (0.001, 64, 250_000, 60),
+    "bag_mlp": (0.003, 128, 250_000, 20),
+    "precomputed": (0.003, 128, 300_000, 60),
+}
+
+
+def _head_and_objective(contents: Contents, sequence: bool) -> dict[str, Any]:
+    head: dict[str, Any] = {"name": "dense"}
+    if contents.labels > _MANY_LABELS:
+        head = {"name": "sampled", "num_extra": _SAMPLED_LABELS, "extra": "uniform"}
+    if contents.several_labels:
+        name = "zlpr" if sequence and contents.labels <= _MANY_LABELS else "sigmoid"
+        return {"head": head, "objective": {"name": name}}
+    smoothing = {"label_smoothing": 0.1} if 10 < contents.labels <= _MANY_LABELS else {}
+    return {"head": head, "objective": {"name": "softmax", **smoothing}}
+
+
+def _images(contents: Contents, share: float) -> dict[str, Any]:
+    height, width, _ = contents.image_shape or (28, 28, 1)
+    batch = 128 if contents.examples > 10_000 else 32
+    return {
+        **_features(contents, bag=False),
+        "encoder": {
+            "name": "resnet",
+            "depth": 10,
+            "stem": "cifar",
+            "width": 16,
+            "mean": 0.5,
+            "std": 0.25,
+            "pooling": "flatten" if height * width <= 48 * 48 else "average",
+            "embedding_dim": 512,
+            "embedding": "hidden",
+        },
+        **_head_and_objective(contents, sequence=True),
+        "training": {
+            "batch_size": batch,
+            "epochs": _epochs(contents, share * 200_000, round(share * 10), round(share * 60)),
+            "optimizer": {**_ADAM, "learning_rate": 0.002},
+            "schedule": {"name": "cosine", "warmup": 0.05},
+            "augmentation": [
+                {"name": "affine", "rotation": 8, "scale": [0.9, 1.1], "translate": 0.06}
+            ],
+        },
+    }
+
+
+def _features(contents: Contents, bag: bool) -> dict[str, Any]:
+    """How the examples become features."""
+    if contents.kind == IMAGE.name:
+        sizes = contents.image_shape or ()
+        return {"data": {"images": dict(zip(("height", "width", "channels"), sizes, strict=False))}}
+    if contents.kind == SPARSE.name:
+        return {"data": {"normalise": "l2"}}
+    if contents.kind != TEXT.name:
+        return {}
+    if not bag:
+        length = min(512, max(32, 8 * -(-3 * contents.long // 16)))  # 1.5 times as much
+        return {"data": {"text_features": {"name": contents.tokens, "max_length": length}}}
+    long = contents.length > _LONG_TEXT
+    terms: dict[str, Any] = {"name": "tfidf", "ngram_range": [1, 1 if long else 2]}
+    if contents.tokens == "characters":
+        terms |= {"ngram_range": [1, 3], "token_pattern": r"\S", "min_df": 2}
+    elif contents.examples > 20_000:
+        terms["min_df"] = 3 if long else 2
+    return {"data": {"text_features": terms}}
+
+
+def _epochs(contents: Contents, seen: float, fewest: int, most: int) -> int:
+    """Passes over the file that show about ``seen`` examples, within bounds."""
+    return max(fewest, min(most, round(seen / max(1, contents.examples))))

@@ -1,0 +1,1 @@
+"""Prepared data: shards, feature sets, the scratch of blocks, and the manifest."""

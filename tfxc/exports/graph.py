@@ -1,0 +1,69 @@
+"""The part of a run's model that ONNX and LiteRT models are converted from."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+from tfxc.data.examples.kinds import KINDS, Tensor
+from tfxc.exports.savedmodel import feature_signature, from_features
+from tfxc.ops.empty_batch import handle_empty_batches
+from tfxc.ops.sparse import bags_as
+
+if TYPE_CHECKING:
+    from tfxc.runs.loaded import LoadedRun
+
+
+class Graph:
+    """The computation a format converts: features in, ``label_ids`` and ``scores`` out.
+
+    Args:
+        loaded_run: a ``LoadedRun``.
+        k: labels per example.
+        probabilities: whether ``scores`` are probabilities.
+        bags: how sparse bags are summed up, see ``ops.sparse.bags_as``.
+        takes_empty_batches: whether the format's models answer batches of no examples.
+    """
+
+    def __init__(
+        self,
+        loaded_run: "LoadedRun",
+        k: int,
+        probabilities: bool = False,
+        *,
+        bags: str,
+        takes_empty_batches: bool,
+    ) -> None:
+        self._model = loaded_run.model
+        self._manifest = loaded_run.manifest
+        self._kind = KINDS[self._model.encoder.input_kind]  # of joined features, it takes a part
+        self._k = k
+        self._bags = bags
+        self._takes_empty_batches = takes_empty_batches
+        self._probabilities = probabilities
+
+    def function(self, batch: int | None = None) -> Any:
+        """The ``tf.function``, whose only concrete function is that of ``signature``.
+
+        Args:
+            batch: number of examples; None leaves it open.
+        """
+
+        def answer(features: Mapping[str, Any] | tf.Tensor) -> dict[str, tf.Tensor]:
+            ids, scores = self._model.top_k(features, self._k, self._probabilities)
+            # Not "ids": a sparse bag's input is called that, and ONNX requires distinct names.
+            return {"label_ids": tf.cast(ids, tf.int32), "scores": tf.cast(scores, tf.float32)}
+
+        with bags_as(self._bags), handle_empty_batches(self._takes_empty_batches):
+            function = from_features(answer, self._kind, self._manifest, batch)
+            function.get_concrete_function()
+        return function
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The ``tfxc.data.examples.kinds.Tensor``s it takes."""
+        return self._kind.tensors(self._manifest)
+
+    def signature(self, batch: int | None = None) -> list[Any]:
+        """The ``tf.TensorSpec``s of ``function``."""
+        return feature_signature(self._kind, self._manifest, batch)
