@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from tfxc.reports.measurement import Measurement
     from tfxc.runs.loaded import LoadedRun
 
+#: Wrong examples that a page shows.
+MOST_WRONG = 200
+
 SLICE_COLUMNS = (
     "labels",
     "training examples of a label",
@@ -138,7 +141,6 @@ def measure(loaded: "LoadedRun", measurement: "Measurement", where: str) -> Meas
     """
     from tfxc.data.examples.kinds import IMAGE
     from tfxc.reports.measurement import of_unknown_labels
-    from tfxc.reports.page import MOST_WRONG
     from tfxc.reports.pictures import pictures_of
     from tfxc.reports.tables import most_confident
 

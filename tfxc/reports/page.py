@@ -18,7 +18,7 @@ from tfxc.core.escaping import json_text, one_line, several_lines
 from tfxc.core.storage.files import atomic_file
 from tfxc.reports.charts import Axis, Chart, line_chart
 from tfxc.reports.curves import Curve, learning_curves, means_by_frequency
-from tfxc.reports.measured import SLICE_COLUMNS, Measured
+from tfxc.reports.measured import MOST_WRONG, SLICE_COLUMNS, Measured
 from tfxc.reports.tables import (
     CONFUSION_COLUMNS,
     LABEL_COLUMNS,
@@ -42,7 +42,6 @@ _ROWS_WITHOUT_SCRIPT = 50
 _MOST_PAIRS = 100
 _MOST_SETTINGS = 20
 #: Wrong examples on the page.
-MOST_WRONG = 200
 _MOST_CHARACTERS = 2000
 
 
