@@ -93,7 +93,11 @@ class JSONLines(TextReader):
         )
         values = first_values(rows)
         columns = {key: [row[number] for row in values] for number, key in enumerate(first)}
-        guess = guess_columns(columns, wanted, f"{path}:1", kind="key")
+        objects_in = [key for key, cells in columns.items() if any(map(_holds_objects, cells))]
+        for key in objects_in:
+            del columns[key]
+        unreadable = dict.fromkeys(objects_in, "object")
+        guess = guess_columns(columns, wanted, f"{path}:1", kind="key", unreadable=unreadable)
         usual = {"text_field": "text", "labels_field": "labels"}
         return {k: value for k, value in column_options(guess).items() if value != usual.get(k)}
 
@@ -153,6 +157,10 @@ def _field(example: Mapping[str, Any], key: str, option: str, where: str) -> Any
             fix=f"name the right key as {option}",
         )
     return example[key]
+
+
+def _holds_objects(value: object) -> bool:
+    return any(isinstance(part, dict) for part in (value if isinstance(value, list) else [value]))
 
 
 def _shown(value: object) -> str:
