@@ -115,8 +115,14 @@ class JSONLines(TextReader):
             try:
                 example = json.loads(line)
             except (ValueError, RecursionError) as error:  # also a number of 5,000 digits
-                problem = f"the line is not a JSON object: {error}"
-                fix = _SPREAD if line.strip() in ("[", "{", "[{") else _CORRECT
+                if spread := line.strip() in ("[", "{", "[{"):
+                    reason = f"it is {line.strip()!r} alone, as of a file of one value"
+                else:
+                    reason = str(error)
+                    if isinstance(error, json.JSONDecodeError):  # whose line is always 1
+                        reason = f"{error.msg} in column {error.colno}"
+                problem = f"the line is not a JSON object: {reason}"
+                fix = _SPREAD if spread else _CORRECT
                 raise DataError(problem, where=where, fix=fix) from None
             if not isinstance(example, dict):
                 problem = f"the line is not a JSON object: {_shown(example)}"
