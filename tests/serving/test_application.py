@@ -300,7 +300,7 @@ def test_metrics_count(client):
     ("body", "status", "words"),
     [
         ({}, 400, "label: it is missing. Send a text"),
-        ({"label": "no such"}, 404, "label: first has no label 'no such'"),
+        ({"label": "no such"}, 404, "label: first has no label 'no such'. Send one that it has."),
         ({"label": ["soup"]}, 400, 'label: ["soup"] is not a text'),
         ({"label": NAMES[0], "k": 0}, 400, "is not an integer from 1 to 10"),
         ({"label": NAMES[0], "model": "third"}, 404, "model: there is no model"),
@@ -321,7 +321,7 @@ def test_neighbours_that_cannot_be(served, monkeypatch, body, status, words):
 DEEP = "[" * 1900 + "]" * 1900
 # (what the body is, status, words of the message); the address is /predict.
 BAD_BODIES = [
-    (b"", 400, "body: this is not JSON (it is empty)"),
+    (b"", 400, 'body: this is not JSON (it is empty). Send for example {"texts": ["..."]}'),
     (b"texts=soup", 400, "this is not JSON"),
     (b'{"texts": ["soup"]', 400, "this is not JSON (EOF while parsing an object"),
     (b'{"texts": ["soup"]} x', 400, "this is not JSON"),
@@ -345,7 +345,7 @@ BAD_REQUESTS = [
     ({"texts": []}, 400, "texts: [] is not a list of at least one example"),
     ({"texts": "soup"}, 400, 'texts: "soup" is not a list of at least one example'),
     ({"texts": {"a": "b"}}, 400, "is not a list"),
-    ({"texts": ["soup", 5]}, 400, "texts[1]: 5 is not a text"),
+    ({"texts": ["soup", 5]}, 400, "texts[1]: 5 is not a text. Send one."),
     ({"texts": [None]}, 400, "texts[0]: it is missing. Send a text"),
     ({"texts": [["soup"]]}, 400, 'texts[0]: ["soup"] is not a text'),
     ({"texts": ["soup"] * 9}, 413, "body: the request has 9 examples"),
@@ -357,7 +357,11 @@ BAD_REQUESTS = [
     ({"texts": ["soup"], "k": True}, 400, "k: true is not an integer from 1 to 10"),
     ({"texts": ["soup"], "model": "third"}, 404, "Use one of first, second, dense, sparse, image"),
     ({"texts": ["soup"], "model": 3}, 404, "there is no model 3"),
-    ({"texts": ["soup"], "models": "first"}, 400, "there is no field 'models'"),
+    (
+        {"texts": ["soup"], "models": "first"},
+        400,
+        "'models', did you mean 'model'? Use",
+    ),
     ({"features": [[1, 2, 3]]}, 400, "texts: it is missing"),
     ({"features": [[1, 2]], "model": "dense"}, 400, "features[0]: it has 2 values instead of 3"),
     ({"features": [[1, 2, "x"]], "model": "dense"}, 400, "features[0]: not all of its values"),
@@ -371,7 +375,11 @@ BAD_REQUESTS = [
         'features[0].1: "x" is not a finite number',
     ),
     ({"features": [[1.0]], "model": "sparse"}, 400, "features[0]: [1.0] is not an object such as"),
-    ({"images": ["%%%"], "model": "image"}, 400, 'images[0]: "%%%" is not base64'),
+    (
+        {"images": ["%%%"], "model": "image"},
+        400,
+        '"%%%" is not a file in base64. Send one.',
+    ),
     ({"images": ["aGFsbG8="], "model": "image"}, 400, "example 1"),
 ]
 BAD_SERVED = [

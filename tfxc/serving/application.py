@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from tfxc.core.errors import DataError, UserError, missing_package
+from tfxc.core.errors import DataError, UserError, missing_package, nearest
 from tfxc.core.escaping import json_text
 from tfxc.serving import tensorflow_serving
 from tfxc.serving.examples import as_shown
@@ -35,6 +35,7 @@ with missing_package("serve"):
 _PREDICT_FIELDS = ("features", "images", "k", "model", "texts")
 _NEIGHBOUR_FIELDS = ("k", "label", "model")
 _LABEL_FIELDS = ("label", "text")
+_EXAMPLE = 'send for example {"texts": ["..."]}'
 # Pages load nothing from other hosts and run no script but their own.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -404,17 +405,19 @@ def _parsed(body: bytearray, known: Sequence[str]) -> dict[str, Any]:
         elif "bytes that are not UTF-8" not in problem:
             problem = problem[:100]
         problem = problem if body else "it is empty"
-        raise bad_request(f"this is not JSON ({problem})", "body") from None
+        raise bad_request(f"this is not JSON ({problem})", "body", _EXAMPLE) from None
     if not isinstance(fields, dict):
         raise bad_request(
             f"this is no JSON object but {as_shown(fields)}",
             "body",
-            'send for example {"texts": ["..."]}',
+            _EXAMPLE,
         )
     unknown = [name for name in fields if name not in known]
     if unknown:
         shown = ", ".join(repr(name[:40]) for name in unknown[:4])
         more = f" and {len(unknown) - 4:,} more" if len(unknown) > 4 else ""
+        if len(unknown) == 1:
+            more = nearest(unknown[0][:40], known)
         raise bad_request(f"there is no field {shown}{more}", "body", f"use {', '.join(known)}")
     return fields
 
