@@ -245,7 +245,7 @@ def test_text_files_and_unseen_labels(text_run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--k", "1,31"], "--k: k is 31, but the run has only 30 labels"),
+        (["--k", "1,31"], "k: must be from 1 to 30, the number of labels, not 31"),
         (["--search", "best"], "--search: the head MACH has no search 'best'"),
         (
             ["--search-buckets", "9"],

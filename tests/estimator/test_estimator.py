@@ -255,7 +255,7 @@ def test_wrong_data_is_named(fitted):
         model.fit(TEXTS, LISTS[:3])
     with pytest.raises(DataError, match=r"another form than those of fit\. Pass texts"):
         fitted.predict(X)
-    with pytest.raises(ConfigError, match="k is 6, but there are 5 classes"):
+    with pytest.raises(ConfigError, match="k: must be from 1 to 5, the number of labels, not 6"):
         fitted.predict_top_k(TEXTS, 6)
 
 

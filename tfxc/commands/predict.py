@@ -581,7 +581,7 @@ def _parser() -> argparse.ArgumentParser:
     cli.add_features_option(options)
     options.add_argument(
         "--k",
-        type=int,
+        type=cli.positive,
         help="list the best K labels of each example (default: all that the model decides for, or "
         "the best 5)",
     )

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 
 from tfxc.core import registry
 from tfxc.core.config import parse_config
-from tfxc.core.declared import check_choice
+from tfxc.core.declared import check_choice, check_k
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.messages import printed
 from tfxc.data.kinds import IMAGE, SPARSE, kind_of_features
@@ -262,11 +262,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             ConfigError: k exceeds the number of classes, or the model has no probabilities.
         """
         rows = self._rows_of(X)
-        if not 1 <= k <= len(self.classes_):
-            raise ConfigError(
-                f"k is {k}, but there are {len(self.classes_)} classes",
-                fix=f"pass 1 to {len(self.classes_)}",
-            )
+        check_k(k, len(self.classes_))
         ids, scores = self._fitted.search(rows, k, _BATCH, probabilities)
         return self.classes_[ids], scores
 

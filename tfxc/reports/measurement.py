@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from tfxc.core.declared import check_k
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES, SPLIT, check_exclusion
 from tfxc.core.storage.compression import ending_of
@@ -192,13 +193,8 @@ class Measurement:
         counts = loaded.label_counts
         # As in training, a config's cut-offs that a small label set has not are left out.
         ks = tuple(self.k or (k for k in settings.k if k <= num_labels))
-        too_large = [k for k in ks if k > num_labels]
-        if too_large:
-            raise ConfigError(
-                f"k is {too_large[0]}, but the run has only {num_labels} labels",
-                where="--k",
-                fix=f"choose k up to {num_labels}",
-            )
+        for k in ks:
+            check_k(k, num_labels)
         return build_metrics(
             ks=ks,
             label_counts=counts,
