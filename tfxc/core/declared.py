@@ -484,8 +484,8 @@ def check_k(k: object, most: int) -> None:
     Raises:
         ConfigError: it is no integer from 1 to ``most``.
     """
-    is_integer = isinstance(k, numbers.Integral) and not isinstance(k, bool)
-    if not is_integer or not 1 <= int(k) <= most:
-        given = k if is_integer else repr(k)
+    whole = int(k) if isinstance(k, numbers.Integral) and not isinstance(k, bool) else None
+    if whole is None or not 1 <= whole <= most:
+        given = repr(k) if whole is None else whole
         problem = f"must be from 1 to {most}, the number of labels, not {given}"
         raise ConfigError(problem, where="k", fix="change it")
