@@ -192,6 +192,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             )
         self._check_recipe()
         X = listed_texts(X)
+        self._check_late_arguments(validation_data)
         self._targets, labels = read_targets(y)
         texts = self._read_label_texts(X)
         label_texts = None
@@ -233,6 +234,19 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             self._fitted.train(FitData(source, dev, metric_labels, weights), callbacks)
         self.validation_metrics_ = self._fitted.summary.get("dev", {})
         return self
+
+    def _check_late_arguments(self, validation_data: object) -> None:
+        """Refuses what would fail after the training only."""
+        if not isinstance(self.threshold, (int, float, np.number, type(None))):
+            problem = f"must be a number or None, not {self.threshold!r}"
+            raise ConfigError(problem, where="threshold", fix="change it")
+        is_pair = isinstance(validation_data, (tuple, list)) and len(validation_data) == 2
+        if validation_data is not None and not is_pair:
+            raise ConfigError(
+                "this is no pair of examples and their labels",
+                where="validation_data",
+                fix="pass validation_data=(X, y)",
+            )
 
     def predict(self, X: Examples) -> list[list[Any]] | np.ndarray | scipy.sparse.csr_matrix:
         """Predictions in the form ``y`` had.
