@@ -62,9 +62,9 @@ class TestJSONLines(TextFileContract):
         [
             (b'{"text": "x", "labels": ["a"]', "not a JSON object: Expecting .* in column 30"),
             (b"[1]", "not a JSON object: "),
-            (b'{"text": "x"}', "no key 'labels', only 'text'"),
+            (b'{"text": "x"}', "no key 'labels', only 'text'. .*--reader-option labels_field=NAME"),
             (b'{"labels": ["a"]}', "no key 'text', only 'labels'"),
-            (b'{"text": 3, "labels": ["a"]}', "'text' is 3, which is not a text"),
+            (b'{"text": 3, "labels": ["a"]}', "'text' is 3, which is not a text.*text_field=NAME"),
             (b'{"text": "x", "labels": [1.5]}', "'labels': '1.5' is no label"),
             (b'{"text": "x", "labels": {"a": 1}}', "is no label"),
             (b'{"text": "x", "labels": ["a\\nb"]}', "one non-empty line"),

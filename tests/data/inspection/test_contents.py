@@ -143,6 +143,13 @@ def test_a_column_of_0_and_1_for_each_label(tmp_path):
     assert inspect(path, given=given).options["labels_field"] == labels
 
 
+def test_a_wrong_delimiter_is_what_the_message_names(tmp_path):
+    path = write(tmp_path / "a.csv", "text;kind", [f"{text};{kind}" for text, kind in rows()])
+    message = r"no column 'kind', only 'text;kind'\. Check what separates the cells, .* delimiter\."
+    with pytest.raises(DataError, match=message):
+        inspect(path, Wanted(labels="kind"), given={"delimiter": ","})
+
+
 def test_dates_are_no_labels(tmp_path):
     """As of tables of a help desk: a day and a time that repeat."""
     lines = [

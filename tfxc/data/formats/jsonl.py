@@ -17,7 +17,7 @@ from tfxc.data.formats.base import (
     TextReader,
     column_options,
 )
-from tfxc.data.parsing.column_guess import Wanted, first_values, guess_columns
+from tfxc.data.parsing.column_guess import Wanted, as_given, first_values, guess_columns
 from tfxc.data.parsing.label_cells import RowLabels, columns_of
 from tfxc.data.parsing.label_checks import check_labels, check_unicode
 from tfxc.data.parsing.lines import UTF_8
@@ -136,7 +136,8 @@ class JSONLines(TextReader):
             text = _field(example, self.text_field, "text_field", where)
             if not isinstance(text, str):
                 problem = f"{self.text_field!r} is {_shown(text)}, which is not a text"
-                raise DataError(problem, where=where, fix=_CORRECT)
+                fix = f"{_CORRECT}, or name the key of the texts as {as_given('text_field')}"
+                raise DataError(problem, where=where, fix=fix)
             check_unicode(text, "a text", where)
             labels: list[Any] = []
             if self._labelled:
@@ -160,7 +161,7 @@ def _field(example: Mapping[str, Any], key: str, option: str, where: str) -> Any
         raise DataError(
             f"there is no key {key!r}, only {', '.join(map(repr, example)) or 'an empty object'}",
             where=where,
-            fix=f"name the right key as {option}",
+            fix=f"name the right key as {as_given(option)}",
         )
     return example[key]
 

@@ -116,9 +116,12 @@ def guess_columns(
             )
         if name not in columns:
             raise DataError(
-                f"there is no {kind} {name!r}, only {_listed(columns)}{nearest(name, columns)}",
+                f"there is no {kind} {name!r}, only {_listed(columns)}"
+                + (nearest(name, columns) if len(columns) > 1 else ""),
                 where=where,
-                fix=f"name one of these as {option}",
+                fix="check what separates the cells, the reader's option delimiter"
+                if len(columns) == 1 and kind == "column"
+                else f"name one of these as {option}",
             )
     if len(columns) < 2:
         listed = f"the {kind}s are {_listed(columns)}" if columns else f"there are no {kind}s"
@@ -127,7 +130,8 @@ def guess_columns(
             where=where,
             fix=f"convert the {kind} to text or whole numbers"
             if unreadable
-            else "add what is missing, or check what separates the cells",
+            else "add what is missing"
+            + (", or check what separates the cells" if kind == "column" else ""),
         )
     if not any(columns.values()):
         raise DataError("there are no examples", where=where, fix="check the file")
@@ -179,7 +183,14 @@ def find_column(
         if twice
         else f"there is no column {shown}{f', only {_listed(columns)}' if columns else ''}",
         where=where,
-        fix=f"name the right column as {option}{_MORE_ADVICE.get(option, '')}",
+        fix=f"name the right column as {as_given(option)}{_MORE_ADVICE.get(option, '')}",
+    )
+
+
+def as_given(option: str) -> str:
+    """Returns how a reader's option that names a column is given, for a fix."""
+    return (
+        f"--set data.reader_options.{option}=NAME (of a single file --reader-option {option}=NAME)"
     )
 
 
