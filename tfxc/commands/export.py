@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--k",
-        type=cli.positive,
+        type=cli.integer,
         help=f"number of labels per example (default: {DEFAULT_K}, or all if there are fewer)",
     )
     options.add_argument(

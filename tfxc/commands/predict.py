@@ -581,7 +581,7 @@ def _parser() -> argparse.ArgumentParser:
     cli.add_features_option(options)
     options.add_argument(
         "--k",
-        type=cli.positive,
+        type=cli.integer,
         help="list the best K labels of each example (default: all that the model decides for, or "
         "the best 5)",
     )
