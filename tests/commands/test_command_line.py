@@ -146,6 +146,12 @@ def test_without_a_command_all_are_listed(arguments, capsys):
             ["train", "--config", "c", "--set", "a=1", "b=2", "c=3"],
             "c=3. Each KEY=VALUE needs a --set",
         ),
+        (["predict", "--run", "a", "b.csv", "--threshold", "1"], "arguments: --threshold 1"),
+        (
+            ["predict", "--run", "a", "b.csv", "--k", "x"],
+            "argument --k: must be an integer, not 'x'",
+        ),
+        (["prune", "--run", "a", "--num-heads", "two"], "must be an integer, not 'two'"),
         (["predict"], "tfxc predict: error: one of the arguments --run --model is required"),
     ],
 )
@@ -154,6 +160,7 @@ def test_a_mistyped_word_is_answered_with_the_nearest(arguments, message, capsys
         main(arguments)
     assert caught.value.code == 2
     problem, hint = capsys.readouterr().err.splitlines()
+    assert ("did you mean" in problem) == ("did you mean" in message)
     assert message in problem and hint.startswith("See `tfxc") and hint.endswith("--help`.")
 
 

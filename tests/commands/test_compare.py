@@ -125,7 +125,7 @@ def test_mistakes(runs, tmp_path, capsys, monkeypatch):
     def problem(*command):
         return call(capsys, compare, *command).problem()
 
-    assert "absent: this is not a run folder" in problem(tmp_path / "absent")
+    assert "absent: there is no such run folder" in problem(tmp_path / "absent")
     assert "the run has no metrics of a training in epochs" in problem(
         write_run(tmp_path, "new", None)
     )

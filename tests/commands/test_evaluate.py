@@ -245,7 +245,7 @@ def test_text_files_and_unseen_labels(text_run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--k", "1,31"], "--k: k is 31, but the run has only 30 labels"),
+        (["--k", "1,31"], "k: must be from 1 to 30, the number of labels, not 31"),
         (["--search", "best"], "--search: the head MACH has no search 'best'"),
         (
             ["--search-buckets", "9"],
@@ -263,7 +263,8 @@ def test_text_files_and_unseen_labels(text_run, tmp_path, capsys):
         (["--data", "{folder}/wide.txt", "--reader", "svmligth"], "did you mean 'svmlight'"),
         (["--data", "{folder}/wide.txt", "--reader-option", "x=1"], "has no argument 'x'"),
         (["--run", "{folder}"], "this is not a run folder"),
-        (["--run", "{folder}/none"], "this is not a run folder"),
+        (["--run", "{folder}/none"], "there is no such run folder"),
+        (["--run", "{folder}/untraine"], "such run folder, did you mean 'untrained'? Give a"),
         (["--run", "{folder}/untrained"], "this run has no trained weights yet"),
     ],
 )

@@ -215,7 +215,7 @@ def test_the_recipe_says_which_parts_it_needs(part):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"run": "x",\n "data": }', r"config.json:2: not valid JSON"),
+        ('{"run": "x",\n "data": }', r"config.json:2: not valid JSON: .* in column 10. Correct"),
         ("[1]", "it does not hold a JSON object"),
         ("", "config.json:1: not valid JSON"),
         ('{"run": "\xe9"}', "config.json:1: not valid JSON.*codec"),
@@ -225,6 +225,13 @@ def test_bad_files(tmp_path, content, message):
     path = tmp_path / "config.json"
     path.write_text(content, encoding="latin-1")
     with pytest.raises(ConfigError, match=message):
+        load_config(path)
+
+
+def test_a_data_file_for_a_config(tmp_path):
+    path = tmp_path / "my.jsonl"
+    path.write_text('{"text": "a"}\n{"text": "b"}\n')
+    with pytest.raises(ConfigError, match=r"or give a data file without --config\.$"):
         load_config(path)
 
 

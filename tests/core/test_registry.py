@@ -36,7 +36,7 @@ def test_register_all():
 
 def test_unknown_name():
     with pytest.raises(
-        ConfigError, match=r"unknown head 'mac', did you mean 'mach'\?.*Choose one of"
+        ConfigError, match=r"^head: unknown head 'mac', did you mean 'mach'\?.*Choose one of"
     ):
         registry.get("head", "mac")
 

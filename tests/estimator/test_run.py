@@ -59,8 +59,9 @@ def test_one_text_none_and_no_text(text_run):
         run.predict(["a", 3])
     with pytest.raises(DataError, match="there are no examples to encode"):
         run.encode([])
-    with pytest.raises(ConfigError, match="there are only 12 labels"):
-        run.predict(TEXTS, k=13)
+    for k in (13, 0, "five"):
+        with pytest.raises(ConfigError, match=f"k: must be from 1 to 12, .*, not {k!r}"):
+            run.predict(TEXTS, k=k)
     with pytest.raises(CheckpointError):
         tfxc.Run(text_run.parent)
 

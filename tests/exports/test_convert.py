@@ -143,7 +143,7 @@ def test_an_operation_without_equal_is_named(tmp_path, form, monkeypatch):
 @BOTH
 def test_too_large_and_too_many(tmp_path, form, monkeypatch):
     run = small_run(tmp_path)
-    with pytest.raises(ConfigError, match="k is 13, but the run has 12 labels"):
+    with pytest.raises(ConfigError, match="k: must be from 1 to 12, the number of labels, not 13"):
         export_model(run, tmp_path / "out", form, 13)
     monkeypatch.setattr(convert, "_MAX_BYTES", 100)
     with pytest.raises(ConfigError, match="less than 2 GiB"):

@@ -226,7 +226,7 @@ def test_every_weight_is_written_once(tmp_path):
 def test_what_cannot_be_exported_leaves_nothing(tmp_path):
     run = load_run(make_run(tmp_path / "run", text_features=TFIDF))
     target = tmp_path / "served"
-    with pytest.raises(ConfigError, match="k is 13, but the run has 12 labels"):
+    with pytest.raises(ConfigError, match="k: must be from 1 to 12, the number of labels, not 13"):
         export_savedmodel(run, target, k=13)
     bare = make_run(tmp_path / "bare")
     (bare / "model.weights.h5").unlink()

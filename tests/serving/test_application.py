@@ -321,7 +321,7 @@ def test_neighbours_that_cannot_be(served, monkeypatch, body, status, words):
 DEEP = "[" * 1900 + "]" * 1900
 # (what the body is, status, words of the message); the address is /predict.
 BAD_BODIES = [
-    (b"", 400, "body: this is not JSON (it is empty)"),
+    (b"", 400, 'body: this is not JSON (it is empty). Send for example {"texts": ["..."]}'),
     (b"texts=soup", 400, "this is not JSON"),
     (b'{"texts": ["soup"]', 400, "this is not JSON (EOF while parsing an object"),
     (b'{"texts": ["soup"]} x', 400, "this is not JSON"),

@@ -165,7 +165,7 @@ def test_wrong_command_lines(run, capsys, tmp_path, monkeypatch):
     free = ("--port", 0)
     assert "two runs have the name" in call(capsys, serve, run, run, *free).problem()
     assert "cannot be the name of a model" in call(capsys, serve, f"a:b={run}", *free).problem()
-    assert "this is not a run folder" in call(capsys, serve, tmp_path / "none", *free).problem()
+    assert "there is no such run folder" in call(capsys, serve, tmp_path / "none", *free).problem()
     assert "cannot listen at 127.0.0.1:99999" in call(capsys, serve, run, "--port", 99999).problem()
     problem = call(capsys, serve, run, "--host", "256.1.1.1", *free).problem()
     assert "256.1.1.1:0" in problem

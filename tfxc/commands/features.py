@@ -227,7 +227,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     extract.add_argument(
         "--image-size",
-        type=int,
+        type=cli.integer,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
         help="size of the SavedModel's input (default: the model's)",

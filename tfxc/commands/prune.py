@@ -122,10 +122,12 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument("--run", required=True, metavar="RUN", help="finished run to prune")
     options.add_argument("--output", required=True, metavar="RUN2", help="run folder to write")
     options.add_argument(
-        "--num-heads", type=int, help="attention heads to keep in each layer (default: all)"
+        "--num-heads", type=cli.integer, help="attention heads to keep in each layer (default: all)"
     )
     options.add_argument(
-        "--feed-forward-dim", type=int, help="inner units to keep in each layer (default: all)"
+        "--feed-forward-dim",
+        type=cli.integer,
+        help="inner units to keep in each layer (default: all)",
     )
     options.add_argument(
         "--uneven-heads",

@@ -398,7 +398,7 @@ def _parser() -> argparse.ArgumentParser:
     cli.add_file_choices(options)
     cli.add_config_options(options, required=False)
     options.add_argument(
-        "--repetition", type=int, metavar="R", help="train only repetition R, from 0"
+        "--repetition", type=cli.integer, metavar="R", help="train only repetition R, from 0"
     )
     options.add_argument(
         "--gpu", type=_gpu, metavar="G", help="use only GPU G, from 0 (default: all of them)"

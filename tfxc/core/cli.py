@@ -99,7 +99,9 @@ class _Parser(argparse.ArgumentParser):
         if re.match(r"unrecognized arguments: [\w.]+=", message):
             hint = ". Each KEY=VALUE needs a --set of its own"
         elif wrong:
-            hint = nearest(wrong[1].partition("=")[0], _options_of(self))
+            # Without the dashes, which all options share.
+            options = [name[2:] for name in _options_of(self) if name.startswith("--")]
+            hint = nearest(wrong[1].partition("=")[0][2:], options).replace("'", "'--", 1)
         elif choice:
             hint = nearest(choice[1], re.findall(r"[\w.-]+", choice[2]))
         message = message.removeprefix("argument ")
@@ -295,6 +297,14 @@ def key_and_value(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except json.JSONDecodeError:
         return key, value
+
+
+def integer(text: str) -> int:
+    """``type`` of an option that is an integer whose bounds are those of a config or a run."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be an integer, not {text!r}") from None
 
 
 def positive(text: str) -> int:

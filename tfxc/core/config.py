@@ -152,10 +152,13 @@ def _read(path, seen):
     try:
         tree = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:  # no JSON, or not even UTF-8
-        line = getattr(error, "lineno", 1)
-        raise ConfigError(
-            f"not valid JSON: {error}", where=f"{path}:{line}", fix="correct the syntax"
-        ) from None
+        line, reason = 1, str(error)
+        if isinstance(error, json.JSONDecodeError):
+            line, reason = error.lineno, f"{error.msg} in column {error.colno}"
+        fix = "correct the syntax"
+        if path.suffix != ".json":
+            fix += ", or give a data file without --config"
+        raise ConfigError(f"not valid JSON: {reason}", where=f"{path}:{line}", fix=fix) from None
     if not isinstance(tree, dict):
         raise ConfigError("it does not hold a JSON object", where=path, fix="begin the file with {")
     base = tree.pop("extends", None)

@@ -10,6 +10,7 @@ arguments to each other stays code, next to the class.
 
 import functools
 import inspect
+import numbers
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -477,7 +478,14 @@ def from_section(
         return factory(**known, **section)
 
 
-def check_k(k: int, most: int) -> None:
-    """Raises a ``ValueError`` unless k labels can be found among ``most``."""
-    if not 1 <= k <= most:
-        raise ValueError(f"k: must be from 1 to {most}, the number of labels, not {k}")
+def check_k(k: object, most: int) -> None:
+    """Refuses a k for which not that many labels can be found among ``most``.
+
+    Raises:
+        ConfigError: it is no integer from 1 to ``most``.
+    """
+    whole = int(k) if isinstance(k, numbers.Integral) and not isinstance(k, bool) else None
+    if whole is None or not 1 <= whole <= most:
+        given = repr(k) if whole is None else whole
+        problem = f"must be from 1 to {most}, the number of labels, not {given}"
+        raise ConfigError(problem, where="k", fix="change it")

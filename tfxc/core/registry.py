@@ -19,6 +19,8 @@ from tfxc.core.errors import ConfigError, inside, nearest
 KINDS = ("encoder", "head", "objective", "technique", "recipe")
 # The packages of other kinds than ``tfxc.heads`` is of heads.
 _PACKAGES = {"reader": "tfxc.data.reading.formats", "tracker": "tfxc.training.trackers"}
+# The config key, and the argument of ``XCClassifier``, that names a method.
+_KEYS = {kind: "techniques" if kind == "technique" else kind for kind in KINDS}
 _CONTRACT = "base"  # the file of the base class
 _NAMING = ("name", "reader")  # keys of a config whose values name a class
 _ROOT = Path(__file__).parents[2]
@@ -50,6 +52,7 @@ def get(kind: str, name: str) -> type[Any]:
     if name not in known:
         raise ConfigError(
             f"unknown {kind} {name!r}{nearest(name, known)}",
+            where=_KEYS.get(kind),
             fix=f"choose one of: {', '.join(sorted(known))}",
         )
     return class_in(known[name], base_class(kind))

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, v
 
 from tfxc.core import registry
 from tfxc.core.config import parse_config
-from tfxc.core.declared import check_choice
+from tfxc.core.declared import check_choice, check_k
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.messages import printed
 from tfxc.data.examples.kinds import IMAGE, SPARSE, kind_of_features
@@ -192,6 +192,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             )
         self._check_recipe()
         X = listed_texts(X)
+        self._check_late_arguments(validation_data)
         self._targets, labels = read_targets(y)
         texts = self._read_label_texts(X)
         label_texts = None
@@ -234,6 +235,19 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         self.validation_metrics_ = self._fitted.summary.get("dev", {})
         return self
 
+    def _check_late_arguments(self, validation_data: object) -> None:
+        """Refuses what would fail after the training only."""
+        if not isinstance(self.threshold, (int, float, np.number, type(None))):
+            problem = f"must be a number or None, not {self.threshold!r}"
+            raise ConfigError(problem, where="threshold", fix="change it")
+        is_pair = isinstance(validation_data, (tuple, list)) and len(validation_data) == 2
+        if validation_data is not None and not is_pair:
+            raise ConfigError(
+                "this is no pair of examples and their labels",
+                where="validation_data",
+                fix="pass validation_data=(X, y)",
+            )
+
     def predict(self, X: Examples) -> list[list[Any]] | np.ndarray | scipy.sparse.csr_matrix:
         """Predictions in the form ``y`` had.
 
@@ -262,11 +276,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             ConfigError: k exceeds the number of classes, or the model has no probabilities.
         """
         rows = self._rows_of(X)
-        if not 1 <= k <= len(self.classes_):
-            raise ConfigError(
-                f"k is {k}, but there are {len(self.classes_)} classes",
-                fix=f"pass 1 to {len(self.classes_)}",
-            )
+        check_k(k, len(self.classes_))
         ids, scores = self._fitted.search(rows, k, _BATCH, probabilities)
         return self.classes_[ids], scores
 

@@ -125,11 +125,24 @@ def read_targets(y: Examples) -> "tuple[Targets, list[list[int]]]":
     values = column_or_1d(values, warn=True)
     if values.dtype == object:
         _refuse_missing([label] for label in values)
+    # NumPy makes texts of all labels of a list where one is a text.
+    given = y if isinstance(y, (list, tuple)) else values.tolist() if values.dtype == object else ()
+    if len({isinstance(label, str) for label in given}) > 1:
+        raise _of_several_kinds(given)
     assert_all_finite(values, input_name="y")
     check_classification_targets(values)
     classes, numbers = np.unique(values, return_inverse=True)
     _warn_of_joined_labels(classes, len(values))
     return Targets("single", classes), [[number] for number in numbers.tolist()]
+
+
+def _of_several_kinds(labels: Iterable[Any]) -> DataError:
+    kinds = sorted({type(label).__name__ for label in labels})
+    return DataError(
+        f"the labels are of kinds that have no order: {', '.join(kinds)}",
+        where="y",
+        fix="make all of them texts, or all of them numbers",
+    )
 
 
 def _listed(y: Examples) -> Any:
@@ -188,12 +201,7 @@ def _from_lists(y: Examples) -> tuple[Targets, list[list[int]]]:
     try:
         classes = sorted({label for row in rows for label in row})
     except TypeError as error:
-        kinds = sorted({type(label).__name__ for row in rows for label in row})
-        raise DataError(
-            f"the labels are of kinds that have no order: {', '.join(kinds)}",
-            where="y",
-            fix="make all of them texts, or all of them numbers",
-        ) from error
+        raise _of_several_kinds(label for row in rows for label in row) from error
     if not classes:
         raise DataError("no example has a label", where="y", fix="give labels to some")
     numbers = {label: number for number, label in enumerate(classes)}

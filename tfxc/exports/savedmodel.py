@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tfxc.core.errors import ConfigError
+from tfxc.core.declared import check_k
 from tfxc.core.storage import checksums
 from tfxc.core.storage.ownership import atomic_folder, check_own
 from tfxc.data.examples.kinds import ENCODED, IMAGE, INPUTS, TOKENS
@@ -277,12 +277,7 @@ def check_target(loaded_run: "LoadedRun", folder: str | Path, k: int, kind: str)
     """
     loaded_run.folder.verify()
     num_labels = loaded_run.manifest["num_labels"]
-    if not 1 <= k <= num_labels:
-        raise ConfigError(
-            f"k is {k}, but the run has {num_labels} labels",
-            where="k",
-            fix=f"give 1 to {num_labels}",
-        )
+    check_k(k, num_labels)
     check_own(folder, kind)
 
 

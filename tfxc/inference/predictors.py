@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tfxc.core.declared import check_k
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage.spill import Spill
 from tfxc.inference.searcher import Searcher
@@ -256,7 +257,5 @@ def checked_k(k: int, available: int) -> int:
     Raises:
         ConfigError: it is less than 1, or more than there are.
     """
-    if not 1 <= k <= available:
-        lack = f"there are only {available} labels" if k > 0 else "at least one label is needed"
-        raise ConfigError(f"k is {k}, but {lack}", where="--k", fix=f"choose 1 to {available}")
+    check_k(k, available)
     return k

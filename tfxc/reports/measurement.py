@@ -239,6 +239,7 @@ class Measurement(ExamplesOptions):
         Raises:
             ConfigError: a cut-off is larger than the number of labels.
         """
+        from tfxc.core.declared import check_k
         from tfxc.inference.decision import classification_of, measures_full_loss
         from tfxc.metrics.suite import build_metrics, metrics_of_pairs
 
@@ -248,13 +249,8 @@ class Measurement(ExamplesOptions):
         counts = loaded.label_counts
         # As in training, a config's cut-offs that a small label set has not are left out.
         ks = tuple(self.k or (k for k in settings.k if k <= num_labels))
-        too_large = [k for k in ks if k > num_labels]
-        if too_large:
-            raise ConfigError(
-                f"k is {too_large[0]}, but the run has only {num_labels} labels",
-                where="--k",
-                fix=f"choose k up to {num_labels}",
-            )
+        for k in ks:
+            check_k(k, num_labels)
         return build_metrics(
             ks=ks,
             label_counts=counts,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tfxc.core.config import Config, parse_config
 from tfxc.core.environment import Environment
-from tfxc.core.errors import CheckpointError, ConfigError, UserError
+from tfxc.core.errors import CheckpointError, ConfigError, UserError, nearest
 from tfxc.core.messages import OUTPUT
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import SCRATCH, check_local, is_inside, make_folder, write_errors
@@ -509,8 +509,11 @@ class RunFolder(RunWriter):
         """
         path = self / "config.json"
         if not path.is_file() and not path.is_symlink():  # reading a link says where it leads
+            others = (run.parent.name for run in self.path.parent.glob("*/config.json"))
             raise CheckpointError(
-                "this is not a run folder: it has no config.json",
+                "this is not a run folder: it has no config.json"
+                if self.path.exists()
+                else f"there is no such run folder{nearest(self.path.name, others)}",
                 where=self.path,
                 fix="give a folder of tfxc train",
             )

@@ -40,6 +40,7 @@ with missing_package("serve"):
 
 
 _Request = TypeVar("_Request")
+_EXAMPLE = 'send for example {"texts": ["..."]}'
 # Pages load nothing from other hosts and run no script but their own.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -409,12 +410,12 @@ def _parsed(body: bytearray, declaration: type[_Request]) -> _Request:
         elif "bytes that are not UTF-8" not in problem:
             problem = problem[:100]
         problem = problem if body else "it is empty"
-        raise bad_request(f"this is not JSON ({problem})", "body") from None
+        raise bad_request(f"this is not JSON ({problem})", "body", _EXAMPLE) from None
     if not isinstance(fields, dict):
         raise bad_request(
             f"this is no JSON object but {as_shown(fields)}",
             "body",
-            'send for example {"texts": ["..."]}',
+            _EXAMPLE,
         )
     return read_request(declaration, fields)
 

@@ -347,11 +347,11 @@ def _file(value: object, where: str) -> bytes:
     """Returns the bytes of ``"..."`` or ``{"b64": "..."}``."""
     coded = value[_BASE64] if isinstance(value, dict) and set(value) == {_BASE64} else value
     if not isinstance(coded, str):
-        raise unfit(value, 'base64, as {"b64": "..."}', where)
+        raise unfit(value, 'a file in base64, as {"b64": "..."}', where)
     try:
         return base64.b64decode(coded, validate=True)
     except (binascii.Error, ValueError):
-        raise unfit(coded, "base64", where) from None
+        raise unfit(coded, "a file in base64", where) from None
 
 
 def _vectors(items: list[Any], width: int, places: list[str]) -> np.ndarray:
@@ -399,11 +399,11 @@ def unfit(value: object, wanted: str, where: str) -> RequestError:
 
     Example:
         >>> print(unfit(5, "a text", "texts[0]"))
-        texts[0]: must be a text, not 5
+        texts[0]: must be a text, not 5. Change it.
     """
     if value is None:
         return bad_request("it is missing", where, f"send {wanted}")
-    return bad_request(f"must be {wanted}, not {as_shown(value)}", where)
+    return bad_request(f"must be {wanted}, not {as_shown(value)}", where, "change it")
 
 
 def as_shown(value: object) -> str:

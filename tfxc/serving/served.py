@@ -186,7 +186,8 @@ class ServedRun:
             )
         number = self._numbers.get(label)
         if number is None:
-            raise RequestError(404, f"{self.name} has no label {label[:60]!r}", where="label")
+            problem = f"{self.name} has no label {label[:60]!r}"
+            raise RequestError(404, problem, where="label", fix="send one that it has")
         ids, scores = await self.batcher.between(self._model.similar_labels, number, k)
         return ids[None], scores[None]
 

@@ -143,6 +143,50 @@ def test_a_column_of_0_and_1_for_each_label(tmp_path):
     assert inspect(path, given=given).options["labels_field"] == labels
 
 
+def test_a_wrong_delimiter_is_what_the_message_names(tmp_path):
+    path = write(tmp_path / "a.csv", "text;kind", [f"{text};{kind}" for text, kind in rows()])
+    message = r"no column 'kind', only 'text;kind'\. Check what separates the cells, .* delimiter\."
+    with pytest.raises(DataError, match=message):
+        inspect(path, Wanted(labels="kind"), given={"delimiter": ","})
+
+
+def test_dates_are_no_labels(tmp_path):
+    """As of tables of a help desk: a day and a time that repeat."""
+    lines = [
+        f"{n},{n % 6 + 1:02d}.03.2024,2024-03-{n % 6 + 1:02d}T10:00:00Z,{text},{'ab'[n % 2]}"
+        for n, (text, _) in enumerate(rows())
+    ]
+    path = write(tmp_path / "a.csv", "id,day,time,note,kind", lines)
+    assert inspect(path).options == {"text_field": "note", "labels_field": "kind"}
+    assert inspect(path, Wanted(labels="day")).labels == 6, "unless they are named"
+
+
+def test_objects_within_objects(tmp_path):
+    """Label Studio's JSON: what it holds is neither text nor label, and the message says so."""
+    examples = [
+        {
+            "id": number,
+            "annotations": [{"result": [{"value": {"choices": ["a"]}}]}],
+            "drafts": [],
+            "data": {"text": text},
+            "created_at": "2024-01-01T10:00:00Z",
+            "file": "a.csv",
+            "project": 1,
+        }
+        for number, (text, _) in enumerate(rows())
+    ]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(each) + "\n" for each in examples))
+    message = (
+        r"several keys could be the labels: 'file', 'project', besides 'annotations' \(object\), "
+        r"'data' \(object\).*or make it a key of its own \(Label Studio: export JSON-MIN\)"
+    )
+    with pytest.raises(DataError, match=message):
+        inspect(str(path))
+    with pytest.raises(DataError, match=r"the key 'data' is of type object, which is neither"):
+        inspect(str(path), Wanted(text="data", labels="project"))
+
+
 def test_labels_that_may_be_several(tmp_path):
     """Names look the same; so it is only said, and not where the user has settled it."""
     cells = ["animal", "animal|red", "water", "water|deep"] * 10

@@ -17,7 +17,7 @@ from tfxc.data.reading.formats.base import (
     TextReader,
     column_options,
 )
-from tfxc.data.reading.parsing.column_guess import Wanted, first_values, guess_columns
+from tfxc.data.reading.parsing.column_guess import Wanted, as_given, first_values, guess_columns
 from tfxc.data.reading.parsing.label_cells import RowLabels, columns_of
 from tfxc.data.reading.parsing.label_checks import check_labels, check_unicode
 from tfxc.data.reading.parsing.lines import UTF_8
@@ -93,7 +93,11 @@ class JSONLines(TextReader):
         )
         values = first_values(rows)
         columns = {key: [row[number] for row in values] for number, key in enumerate(first)}
-        guess = guess_columns(columns, wanted, f"{path}:1", kind="key")
+        objects_in = [key for key, cells in columns.items() if any(map(_holds_objects, cells))]
+        for key in objects_in:
+            del columns[key]
+        unreadable = dict.fromkeys(objects_in, "object")
+        guess = guess_columns(columns, wanted, f"{path}:1", kind="key", unreadable=unreadable)
         usual = {"text_field": "text", "labels_field": "labels"}
         return {k: value for k, value in column_options(guess).items() if value != usual.get(k)}
 
@@ -111,8 +115,14 @@ class JSONLines(TextReader):
             try:
                 example = json.loads(line)
             except (ValueError, RecursionError) as error:  # also a number of 5,000 digits
-                problem = f"the line is not a JSON object: {error}"
-                fix = _SPREAD if line.strip() in ("[", "{", "[{") else _CORRECT
+                if spread := line.strip() in ("[", "{", "[{"):
+                    reason = f"it is {line.strip()!r} alone, as of a file of one value"
+                else:
+                    reason = str(error)
+                    if isinstance(error, json.JSONDecodeError):  # whose line is always 1
+                        reason = f"{error.msg} in column {error.colno}"
+                problem = f"the line is not a JSON object: {reason}"
+                fix = _SPREAD if spread else _CORRECT
                 raise DataError(problem, where=where, fix=fix) from None
             if not isinstance(example, dict):
                 problem = f"the line is not a JSON object: {_shown(example)}"
@@ -126,7 +136,8 @@ class JSONLines(TextReader):
             text = _field(example, self.text_field, "text_field", where)
             if not isinstance(text, str):
                 problem = f"{self.text_field!r} is {_shown(text)}, which is not a text"
-                raise DataError(problem, where=where, fix=_CORRECT)
+                fix = f"{_CORRECT}, or name the key of the texts as {as_given('text_field')}"
+                raise DataError(problem, where=where, fix=fix)
             check_unicode(text, "a text", where)
             labels: list[Any] = []
             if self._labelled:
@@ -150,9 +161,13 @@ def _field(example: Mapping[str, Any], key: str, option: str, where: str) -> Any
         raise DataError(
             f"there is no key {key!r}, only {', '.join(map(repr, example)) or 'an empty object'}",
             where=where,
-            fix=f"name the right key as {option}",
+            fix=f"name the right key as {as_given(option)}",
         )
     return example[key]
+
+
+def _holds_objects(value: object) -> bool:
+    return any(isinstance(part, dict) for part in (value if isinstance(value, list) else [value]))
 
 
 def _shown(value: object) -> str:

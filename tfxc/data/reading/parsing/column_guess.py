@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -35,6 +36,7 @@ _MORE_ADVICE = {
 _ROWS = 20_000
 _CHARACTERS = 500
 _LONG = 60  # characters of a text, but hardly of a label
+_DATE = re.compile(r"(\d{4}([-/.])\d{1,2}\2\d{1,2}|\d{1,2}([-/.])\d{1,2}\3\d{2,4})([T ].*)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +76,9 @@ def guess_columns(
 ) -> Columns:
     """Finds the columns of texts and labels: as the user names them, else by names and values.
 
-    Labels repeat and are short, texts are long. A column whose name shows what it holds comes
-    first. Several columns of 0 and 1, and no other that could be the labels, are a label each.
+    Labels repeat and are short, texts are long. Dates are no labels. A column whose
+    name shows what it holds comes first. Several columns of 0 and 1, and no other that could be
+    the labels, are a label each.
 
     Args:
         columns: the first values of each column by its name; values are text, numbers or lists.
@@ -97,6 +100,8 @@ def guess_columns(
         ['rude', 'odd']
     """
     unreadable = unreadable or {}
+    types = ", ".join(f"{name!r} ({type_})" for name, type_ in unreadable.items())
+    besides = f", besides {types}, whose types are neither text nor labels" if unreadable else ""
     named = [("--text-column", wanted.text)]
     named += [("--label-column", name) for name in columns_of(wanted.labels)]
     for option, name in named:
@@ -111,25 +116,26 @@ def guess_columns(
             )
         if name not in columns:
             raise DataError(
-                f"there is no {kind} {name!r}, only {_listed(columns)}{nearest(name, columns)}",
+                f"there is no {kind} {name!r}, only {_listed(columns)}"
+                + (nearest(name, columns) if len(columns) > 1 else ""),
                 where=where,
-                fix=f"name one of these as {option}",
+                fix="check what separates the cells, the reader's option delimiter"
+                if len(columns) == 1 and kind == "column"
+                else f"name one of these as {option}",
             )
     if len(columns) < 2:
         listed = f"the {kind}s are {_listed(columns)}" if columns else f"there are no {kind}s"
-        if unreadable:
-            types = ", ".join(f"{name!r} ({type_})" for name, type_ in unreadable.items())
-            listed += f", besides {types}, whose types are neither text nor labels"
         raise DataError(
-            f"a {kind} of texts or one of labels is missing: {listed}",
+            f"a {kind} of texts or one of labels is missing: {listed}{besides}",
             where=where,
             fix=f"convert the {kind} to text or whole numbers"
             if unreadable
-            else "add what is missing, or check what separates the cells",
+            else "add what is missing"
+            + (", or check what separates the cells" if kind == "column" else ""),
         )
     if not any(columns.values()):
         raise DataError("there are no examples", where=where, fix="check the file")
-    labels = wanted.labels or _label_columns(columns, wanted.text, where, kind)
+    labels = wanted.labels or _label_columns(columns, wanted.text, where, kind, besides)
     label_columns = columns_of(labels)
     text = wanted.text or _text_column(columns, label_columns, where, kind)
     if text in label_columns:
@@ -177,7 +183,14 @@ def find_column(
         if twice
         else f"there is no column {shown}{f', only {_listed(columns)}' if columns else ''}",
         where=where,
-        fix=f"name the right column as {option}{_MORE_ADVICE.get(option, '')}",
+        fix=f"name the right column as {as_given(option)}{_MORE_ADVICE.get(option, '')}",
+    )
+
+
+def as_given(option: str) -> str:
+    """Returns how a reader's option that names a column is given, for a fix."""
+    return (
+        f"--set data.reader_options.{option}=NAME (of a single file --reader-option {option}=NAME)"
     )
 
 
@@ -243,7 +256,7 @@ def _cut(cell: Any) -> Any:
 
 
 def _label_columns(
-    columns: Mapping[str, Sequence[Any]], text: str | None, where: str, kind: str
+    columns: Mapping[str, Sequence[Any]], text: str | None, where: str, kind: str, besides: str
 ) -> str | list[str]:
     """Finds the column that holds the labels, or the columns that are a label each."""
     rest = {name: values for name, values in columns.items() if name != text}
@@ -272,16 +285,17 @@ def _label_columns(
             fix=f"name one as --label-column, or, if each of several {kind}s is a label, all of "
             f"them, as in --set 'data.reader_options.labels_field={json_text(flags[:2])}'",
         )
+    own = f", or make it a {kind} of its own (Label Studio: export JSON-MIN)" if besides else ""
     if candidates:
         raise DataError(
-            f"several {kind}s could be the labels: {_listed(candidates)}",
+            f"several {kind}s could be the labels: {_listed(candidates)}{besides}",
             where=where,
-            fix=f"pick one, e.g. --label-column {candidates[0]}",
+            fix=f"pick one, e.g. --label-column {candidates[0]}{own}",
         )
     raise DataError(
-        f"no {kind} holds values that repeat, as labels do: {_listed(columns)}",
+        f"no {kind} holds values that repeat, as labels do: {_listed(columns)}{besides}",
         where=where,
-        fix="name the right one as --label-column",
+        fix=f"name the right one as --label-column{own}",
     )
 
 
@@ -315,13 +329,16 @@ def _by_name(columns: Iterable[str], usual: Sequence[str]) -> str | None:
 
 
 def _may_be_labels(values: Sequence[Any]) -> bool:
-    if any(isinstance(value, list) for value in values):
-        return True
+    lists = [value for value in values if isinstance(value, list)]
+    if lists:
+        return any(lists)
     if any(isinstance(value, (float, Decimal)) and value % 1 > 0 for value in values):
         return False
     known = [str(value) for value in values if value not in (None, "")]
     distinct = len(set(known))
-    return bool(known) and 2 * distinct <= len(known) and _length(known) <= _LONG
+    if all(map(_DATE.fullmatch, known)):
+        return False
+    return 2 * distinct <= len(known) and _length(known) <= _LONG
 
 
 def _is_number(text: str) -> bool:
