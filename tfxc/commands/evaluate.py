@@ -78,13 +78,12 @@ def _measure_runs(options: argparse.Namespace) -> list[dict[str, Any]]:
             if not (options.calibrate and isinstance(run.model, RankerModel)):
                 check_run(run, "--calibrate" if options.calibrate else "--seen-penalty")
                 continue
-            for name in ("beam", "post_processor", "compare", "step"):
-                if getattr(options, name) is not None:
-                    raise ConfigError(
-                        "a linear ranker is calibrated as it is used, by itself",
-                        where=cli.option_of(name),
-                        fix="leave it out, or leave --calibrate out",
-                    )
+            cli.refuse(
+                options,
+                ("beam", "post_processor", "compare", "step"),
+                "a linear ranker is calibrated as it is used, by itself",
+                fix="leave it out, or leave --calibrate out",
+            )
     result = _measure(first, options)
     if second is None:
         return [result["record"]]
@@ -117,13 +116,8 @@ def _load(path: str, options: argparse.Namespace, step: int | None = None) -> "L
 def _check_options(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Refuses options that a run, or a file of predictions, has no use for."""
     if not options.predictions:
-        for name in ("truth", "train_labels", "propensity", "label_names"):
-            if getattr(options, name) is not None:
-                raise ConfigError(
-                    "this option is for --predictions, not for --run",
-                    where=cli.option_of(name),
-                    fix="leave it out",
-                )
+        names = ("truth", "train_labels", "propensity", "label_names")
+        cli.refuse(options, names, "this option is for --predictions, not for --run")
         return
     if options.truth is None:
         raise ConfigError(

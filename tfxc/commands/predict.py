@@ -88,13 +88,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.check_shared_output(options, options.run or [options.model])
     typed = options.file == "-" and sys.stdin.isatty()
     if typed:
-        for name in ("output", "format", "with_id", "with_text"):
-            if getattr(options, name):
-                raise ConfigError(
-                    "this option does not apply to examples that are typed on a terminal",
-                    where=cli.option_of(name),
-                    fix="name a file of examples, or leave it out",
-                )
+        cli.refuse(
+            options,
+            ("output", "format", "with_id", "with_text"),
+            "this option does not apply to examples that are typed on a terminal",
+            fix="name a file of examples, or leave it out",
+        )
     predictor = _predictor(options, typed)
     _check_input(predictor.input_kind, options)
     if typed:
@@ -186,13 +185,8 @@ def _score_pairs(options: argparse.Namespace) -> None:
     from tfxc.core.storage.files import atomic_file
     from tfxc.data.given_features import with_features
 
-    for name in _OPTIONS_WITHOUT_PAIRS:
-        if getattr(options, name) not in (None, False):
-            raise ConfigError(
-                "this option does not apply to --pairs, which names the labels to score",
-                where=cli.option_of(name),
-                fix="leave it out",
-            )
+    problem = "this option does not apply to --pairs, which names the labels to score"
+    cli.refuse(options, _OPTIONS_WITHOUT_PAIRS, problem)
     if not (options.output or "").endswith(".npz"):
         raise ConfigError(
             f"the scores of --pairs are written as .npz, not as {options.output}"
@@ -279,13 +273,9 @@ def _check_model_options(options: argparse.Namespace) -> None:
     """Refuses options that cannot be combined, before anything is loaded."""
     if options.model:
         for name in ("probabilities", "scores", "beam", "post_processor", "step"):
-            if getattr(options, name) is not None and getattr(options, name) is not False:
-                raise ConfigError(
-                    "a SavedModel can only output the scores of its export",
-                    where=cli.option_of(name),
-                    fix="give --run instead of --model"
-                    + (", or export with --probabilities" if name == "probabilities" else ""),
-                )
+            more = ", or export with --probabilities" if name == "probabilities" else ""
+            problem = "a SavedModel can only output the scores of its export"
+            cli.refuse(options, [name], problem, f"give --run instead of --model{more}")
     runs = [Path(os.path.realpath(run)) for run in options.run or ()]
     several = len(runs) > 1
     if len(set(runs)) < len(runs):
@@ -323,13 +313,12 @@ def _check_output(options: argparse.Namespace) -> None:
             fix="leave it out: the ending of --output says what is written",
         )
     if layout is None:
-        for name in ("with_id", "with_text"):
-            if getattr(options, name):
-                raise ConfigError(
-                    "this option is for lines (.jsonl, .txt)",
-                    where=cli.option_of(name),
-                    fix="leave it out; .csv and .parquet repeat all columns of FILE",
-                )
+        cli.refuse(
+            options,
+            ("with_id", "with_text"),
+            "this option is for lines (.jsonl, .txt)",
+            fix="leave it out; .csv and .parquet repeat all columns of FILE",
+        )
     if Path(options.output).suffix == ".parquet":
         from tfxc.data.parsing.arrow_tables import arrow
 
