@@ -190,12 +190,12 @@ def test_light_modules_do_not_import_tensorflow():
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
-def test_help_needs_no_numpy():
-    """Of the commands that are asked most; it takes longer to import than all else."""
+def test_help_needs_no_numpy_or_pydantic():
+    """Of the commands that are asked most; they take longer to import than all else."""
     code = "import contextlib, sys\nfrom tfxc.__main__ import module_of\n"
     code += "for name in ('train', 'predict', 'evaluate', 'serve'):\n"
     code += "    with contextlib.suppress(SystemExit): module_of(name).main(['--help'])\n"
-    code += "print([m for m in ('numpy', 'scipy') if m in sys.modules])"
+    code += "print([m for m in ('numpy', 'scipy', 'pydantic') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
 

@@ -410,6 +410,7 @@ RUN = ["--run", "{}/dense"]
             "y: the list of names needs a folder of images",
         ),
         ([*EMBEDDED, "--num-pairs", "8"], "--num-pairs: this option needs --pairs-"),
+        ([*EMBEDDED, "--seed", "0"], "--seed: this option needs --pairs-from-labels"),
         ([*EMBEDDED, "--batch-size", "8"], "--batch-size: this option needs --run"),
         ([*RUN, *BARE, "--halves"], "--halves: this option needs --embeddings"),
         ([*EMBEDDED, "--no-flip"], "--no-flip: --embeddings are used as they are"),

@@ -274,6 +274,10 @@ def test_what_does_not_apply_to_pairs(run, tmp_path, capsys):
             "--beam: this option does not apply to --pairs",
         ),
         (
+            ("--run", run, texts, *pairs, *output, "--min-score", 0),
+            "--min-score: this option does not apply to --pairs",
+        ),
+        (
             ("--model", run, texts, *pairs, *output),
             "--model: this option does not apply to --pairs",
         ),

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tfxc.core.bounds import Natural, Option
-from tfxc.core.command_options import given, parse
+from tfxc.core.command_options import given, parse, refuse
 from tfxc.core.errors import ConfigError, number_spans, option_of
 from tfxc.core.escaping import json_text
 from tfxc.core.shared_options import TrustOption
@@ -163,13 +163,12 @@ def _measure_runs(options: Options) -> list[dict[str, Any]]:
             if not isinstance(run.model, RankerModel):
                 check_run(run, "--calibrate")
                 continue
-            for name in ("beam", "post_processor", "compare", "step"):
-                if name in given(options):
-                    raise ConfigError(
-                        "a linear ranker is calibrated as it is used, by itself",
-                        where=option_of(name),
-                        fix="leave it out, or leave --calibrate out",
-                    )
+            refuse(
+                options,
+                ("beam", "post_processor", "compare", "step"),
+                "a linear ranker is calibrated as it is used, by itself",
+                fix="leave it out, or leave --calibrate out",
+            )
     result = _measure(first, options)
     if second is None:
         return [result["record"]]
@@ -192,12 +191,8 @@ def _check_options(options: Options) -> None:
     """Refuses options that a run, or a file of predictions, has no use for."""
     of_predictions = options.of_predictions
     if not options.predictions:
-        for name in given(of_predictions):
-            raise ConfigError(
-                "this option is for --predictions, not for --run",
-                where=option_of(name),
-                fix="leave it out",
-            )
+        names = ("truth", "train_labels", "propensity", "label_names")
+        refuse(options, names, "this option is for --predictions, not for --run")
         return
     if of_predictions.truth is None:
         raise ConfigError(

@@ -39,13 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _extract(options: argparse.Namespace) -> None:
     """Extracts features, or resumes doing so."""
     of_model = ("signature", "model_output", "image_size", "mean", "std")
-    for name in of_model:
-        if options.run and getattr(options, name) is not None:
-            raise ConfigError(
-                "this option is for --saved-model, not for --run",
-                where=cli.option_of(name),
-                fix="leave it out",
-            )
+    if options.run:
+        cli.refuse(options, of_model, "this option is for --saved-model, not for --run")
     if options.saved_model and options.flip:
         raise ConfigError(
             "this option is for --run, not for --saved-model", where="--flip", fix="leave it out"

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from tfxc.core import cli
 from tfxc.core.bounds import Count, Option
-from tfxc.core.command_options import given, parse, restored
+from tfxc.core.command_options import given, parse, refuse, restored
 from tfxc.core.errors import ConfigError, DataError, option_of
 from tfxc.core.escaping import json_text, one_line
 from tfxc.core.shared_options import FileOptions, TrustOption
@@ -151,13 +151,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     typed = options.file == "-" and sys.stdin.isatty()
     if typed:
-        for name in ("output", "format", "with_id", "with_text"):
-            if getattr(options, name):
-                raise ConfigError(
-                    "this option does not apply to examples that are typed on a terminal",
-                    where=option_of(name),
-                    fix="name a file of examples, or leave it out",
-                )
+        refuse(
+            options,
+            ("output", "format", "with_id", "with_text"),
+            "this option does not apply to examples that are typed on a terminal",
+            fix="name a file of examples, or leave it out",
+        )
     predictor = _predictor(options, typed)
     _check_input(predictor.input_kind, options)
     if typed:
@@ -246,13 +245,8 @@ def _score_pairs(options: Options) -> None:
     from tfxc.core.storage.files import atomic_file
     from tfxc.data.reading.given_features import with_features
 
-    for name in given(options):
-        if name in _OPTIONS_WITHOUT_PAIRS:
-            raise ConfigError(
-                "this option does not apply to --pairs, which names the labels to score",
-                where=option_of(name),
-                fix="leave it out",
-            )
+    problem = "this option does not apply to --pairs, which names the labels to score"
+    refuse(options, _OPTIONS_WITHOUT_PAIRS, problem)
     if not (options.output or "").endswith(".npz"):
         raise ConfigError(
             f"the scores of --pairs are written as .npz, not as {options.output}"
@@ -381,13 +375,12 @@ def _check_output(options: Options) -> None:
             fix="leave it out: the ending of --output says what is written",
         )
     if layout is None:
-        for name in ("with_id", "with_text"):
-            if getattr(options, name):
-                raise ConfigError(
-                    "this option is for lines (.jsonl, .txt)",
-                    where=option_of(name),
-                    fix="leave it out; .csv and .parquet repeat all columns of FILE",
-                )
+        refuse(
+            options,
+            ("with_id", "with_text"),
+            "this option is for lines (.jsonl, .txt)",
+            fix="leave it out; .csv and .parquet repeat all columns of FILE",
+        )
     if Path(options.output).suffix == ".parquet":
         from tfxc.data.reading.parsing.arrow_tables import arrow
 

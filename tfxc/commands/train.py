@@ -128,13 +128,13 @@ def _check(options: argparse.Namespace) -> None:
         if options.set and "=" in (options.file or ""):
             fix = f"write --set {options.file}, if it is a key of the config: each needs its own"
         raise ConfigError(problem, where="FILE", fix=fix)
-    for name in _OPTIONS_OF_FILES:
-        if options.config and getattr(options, name) is not None:
-            raise ConfigError(
-                "this option is for a training on a data file, not for --config",
-                where=cli.option_of(name),
-                fix="name the file instead of the config, or write it into the config",
-            )
+    if options.config:
+        cli.refuse(
+            options,
+            _OPTIONS_OF_FILES,
+            "this option is for a training on a data file, not for --config",
+            fix="name the file instead of the config, or write it into the config",
+        )
     if options.rehearse is not None and options.file:
         raise ConfigError(
             "only the config of a published set can be rehearsed, not a data file",

@@ -135,22 +135,15 @@ def _check(options: argparse.Namespace) -> None:
     needs += [] if options.gallery else [("images", "pairs")]
     needs += [("batch_size", "run")] + [(name, "pairs_from_labels") for name in drawing]
     for option, needed in needs:
-        if getattr(options, option) not in (None, False, []) and not getattr(options, needed):
-            raise ConfigError(
-                f"this option needs {cli.option_of(needed)}",
-                where=cli.option_of(option),
-                fix=f"add {cli.option_of(needed)} or leave it out",
-            )
+        if not getattr(options, needed):
+            name = cli.option_of(needed)
+            fix = f"add {name} or leave it out"
+            cli.refuse(options, [option], f"this option needs {name}", fix)
     if options.ijb and (options.folds or options.far):
         raise ConfigError("--folds and --far do not apply to --ijb", fix="remove them")
     if options.identify or options.gallery:
-        for option in ("folds", "far", "roc"):
-            if getattr(options, option) is not None:
-                raise ConfigError(
-                    "this option is for pairs, not for galleries and probes",
-                    where=cli.option_of(option),
-                    fix="leave it out",
-                )
+        problem = "this option is for pairs, not for galleries and probes"
+        cli.refuse(options, ("folds", "far", "roc"), problem)
     if options.far is not None and not 0 < options.far < 1:
         raise ConfigError(
             f"{options.far:g} is not a rate between 0 and 1", where="--far", fix="choose e.g. 0.001"

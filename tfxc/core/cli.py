@@ -11,7 +11,7 @@ import signal
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tfxc.core.errors import ConfigError, MachineError, UserError, nearest, option_of
@@ -129,6 +129,35 @@ def _in_mirror(text, option, trained):
         return None
     writes = trained or option == "--output"
     return f"{name}{sign}{mirrored(address, option, writes=writes, watch=trained)}"
+
+
+def is_given(options: argparse.Namespace, name: str) -> bool:
+    """Whether an option that is otherwise None, False or an empty list is given; 0 is a value.
+
+    Example:
+        >>> is_given(argparse.Namespace(min_score=0.0), "min_score")
+        True
+    """
+    value = getattr(options, name)
+    return value is not None and value is not False and value != []
+
+
+def refuse(
+    options: argparse.Namespace, names: Iterable[str], problem: str, fix: str = "leave it out"
+) -> None:
+    """Refuses options that have no effect together with the others.
+
+    Args:
+        options: what a parser returned.
+        names: their attributes.
+        problem, fix: what is said of the first one that is given, see ``is_given``.
+
+    Raises:
+        ConfigError: one is given.
+    """
+    for name in names:
+        if is_given(options, name):
+            raise ConfigError(problem, where=option_of(name), fix=fix)
 
 
 def tool_parser(name: str, description: str) -> argparse.ArgumentParser:

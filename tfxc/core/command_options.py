@@ -28,7 +28,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from tfxc.core import cli
@@ -310,3 +310,26 @@ def given(options: Any) -> dict[str, Any]:
         elif value != default:
             changed[_name_of(field, _hints(type(options))[field.name])] = value  # type: ignore[arg-type]
     return changed
+
+
+def refuse(options: Any, names: Iterable[str], problem: str, fix: str = "leave it out") -> None:
+    """Refuses options that have no effect together with the others.
+
+    Args:
+        options: what ``parse`` has returned.
+        names: as those of ``given``.
+        problem, fix: what is said of the first one that is given.
+
+    Raises:
+        ConfigError: one of them is given.
+
+    Example:
+        >>> refuse(Option("FILE", remote=True), ["remote"], "only a folder is read")
+        Traceback (most recent call last):
+            ...
+        tfxc.core.errors.ConfigError: --remote: only a folder is read. Leave it out.
+    """
+    values = given(options)
+    for name in names:
+        if name in values:
+            raise ConfigError(problem, where=option_of(name), fix=fix)

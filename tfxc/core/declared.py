@@ -15,9 +15,7 @@ import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
-
-import pydantic
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
 from tfxc.core.bounds import (  # noqa: F401  (what annotations are written with)
     Count,
@@ -30,6 +28,10 @@ from tfxc.core.bounds import (  # noqa: F401  (what annotations are written with
 )
 from tfxc.core.errors import ConfigError, inside, nearest
 
+if TYPE_CHECKING:
+    import pydantic
+
+
 _T = TypeVar("_T")
 _Target = TypeVar("_Target", bound=Callable[..., Any])
 
@@ -37,8 +39,6 @@ _FROM_DATA = "read from the data"
 #: Marks an argument that depends on the data: a config may not set it. ``FromData[int]``.
 FromData = Annotated[_T, _FROM_DATA]
 
-# Strict: "3" is no number, 1 is not true, and no number is infinite.
-_STRICT = pydantic.ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 _PLAIN = (bool, int, float, str, types.NoneType)
 _LONGEST = 200  # characters of a refused value that a message shows
 _NAMES = {
@@ -60,17 +60,20 @@ class Argument(NamedTuple):
     default: Any
     from_data: bool
 
-    def check(self, name: str, value: object) -> None:
+    def check(self, name: str, value: _T) -> _T:
         """Refuses a value of another type, or outside of the bounds.
 
         Args:
             name: where the value comes from, for the message.
             value: of the argument.
 
+        Returns:
+            The value, see ``tfxc.core.declared.check``.
+
         Raises:
             ConfigError: the value is refused.
         """
-        check(self.annotation, name, value, default=self.default)
+        return check(self.annotation, name, value, default=self.default)
 
 
 def arguments_of(function: Callable[..., Any]) -> dict[str, Argument]:
@@ -113,7 +116,8 @@ def check(
         default: what it is where it is left out, for the message.
 
     Returns:
-        The value.
+        The value; of a number or an array of NumPy Python's number or list, unless the annotation
+        names the type.
 
     Raises:
         ConfigError: the value is of another type, outside of the bounds, or not finite.
@@ -125,8 +129,12 @@ def check(
         tfxc.core.errors.ConfigError: beam: must be an integer of at least 1, not 0. Change it, or \
 leave it out for the default 10.
     """
-    if _accepts(annotation, value):
+    of_numpy = hasattr(value, "tolist")
+    is_number = of_numpy and getattr(value, "ndim", None) == 0 and annotation is not Any
+    if not is_number and _accepts(annotation, value):
         return value
+    if of_numpy and _accepts(annotation, plain := typing.cast(Any, value).tolist()):
+        return plain
     has_default = default is not inspect.Parameter.empty and default not in (None, (), "")
     raise ConfigError(
         f"must be {describe(annotation)}, not {shown(value)}{nearest(value, words(annotation))}",
@@ -167,22 +175,23 @@ def _accepts(annotation: Any, value: object) -> bool:
         return True
     if isinstance(value, bool) and not _takes_bool(annotation):
         return False  # as true is 1 for Literal[1]
+    from pydantic import ValidationError
+
     validate = _adapter(annotation).validate_python
     try:
         validate(value)
-    except pydantic.ValidationError:
-        if not hasattr(value, "tolist"):
-            return False
-        try:
-            validate(value.tolist())
-        except pydantic.ValidationError:
-            return False
+    except ValidationError:
+        return False
     return True
 
 
 @functools.cache
-def _adapter(annotation: Any) -> pydantic.TypeAdapter[Any]:
-    return pydantic.TypeAdapter(annotation, config=_STRICT)
+def _adapter(annotation: Any) -> "pydantic.TypeAdapter[Any]":
+    import pydantic  # a tenth of a second, which a command's help does without
+
+    # Strict: "3" is no number, 1 is not true, and no number is infinite.
+    strict = pydantic.ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    return pydantic.TypeAdapter(annotation, config=strict)
 
 
 def _takes_bool(annotation: Any) -> bool:
@@ -304,11 +313,15 @@ mean 'sigmoid'? Change it, or leave it out for the default 'sigmoid'.
     @functools.wraps(target)
     def call(*values: Any, **named: Any) -> Any:
         arguments = _arguments(target)
-        given = dict(zip(names, values, strict=False)) | named
-        for name, value in given.items():
-            if name in arguments and value is not arguments[name].default:
-                arguments[name].check(name, value)
-        return target(*values, **named)
+
+        def accepted(name: str, value: Any) -> Any:
+            if name not in arguments or value is arguments[name].default:
+                return value
+            return arguments[name].check(name, value)
+
+        first = [accepted(name, value) for name, value in zip(names, values, strict=False)]
+        rest = {name: accepted(name, value) for name, value in named.items()}
+        return target(*first, *values[len(names) :], **rest)
 
     call.__signature__ = signature  # type: ignore[attr-defined]  # Keras does not follow wrappers
     return typing.cast(_Target, call)
@@ -376,12 +389,14 @@ def _config_of(cls: type[Declared], given: Mapping[str, Any]) -> dict[str, Any]:
     for base in cls.__mro__:
         if issubclass(base, Declared) and "__init__" in vars(base):
             declared = arguments_of(base) | declared
-    saved = {name: _plain(given[name]) for name in declared if name in given}
-    return {
-        name: value
-        for name, value in saved.items()
-        if not declared[name].from_data or (value is not None and _is_plain(value))
-    }
+    saved = {}
+    for name in [name for name in declared if name in given]:
+        value = _plain(given[name])
+        if not declared[name].from_data:
+            saved[name] = value.tolist() if hasattr(value, "tolist") else value
+        elif value is not None and _is_plain(value):
+            saved[name] = value
+    return saved
 
 
 def _plain(value: Any) -> Any:

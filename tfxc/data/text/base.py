@@ -158,11 +158,7 @@ class TextFeatures(Declared, abc.ABC):
     num_features: int | None = None
 
     def __init__(self) -> None:
-        # What files hold, and what processes are sent.
-        self._settings = {
-            name: value.tolist() if isinstance(value, np.ndarray) else value
-            for name, value in self.get_config().items()
-        }
+        self._settings = self.get_config()  # what files hold, and what processes are sent
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments as a dict."""
