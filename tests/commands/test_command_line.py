@@ -149,7 +149,7 @@ def test_without_a_command_all_are_listed(arguments, capsys):
         (["predict", "--run", "a", "b.csv", "--threshold", "1"], "arguments: --threshold 1"),
         (
             ["predict", "--run", "a", "b.csv", "--k", "x"],
-            "argument --k: must be an integer, not 'x'",
+            "--k: must be an integer, not 'x'",
         ),
         (["prune", "--run", "a", "--num-heads", "two"], "must be an integer, not 'two'"),
         (["predict"], "tfxc predict: error: one of the arguments --run --model is required"),

@@ -375,7 +375,7 @@ BAD_REQUESTS = [
         400,
         "features[0]: must be an object such",
     ),
-    ({"images": ["%%%"], "model": "image"}, 400, 'images[0]: must be base64, not "%%%"'),
+    ({"images": ["%%%"], "model": "image"}, 400, 'images[0]: must be a file in base64, not "%%%"'),
     ({"images": ["aGFsbG8="], "model": "image"}, 400, "example 1"),
 ]
 BAD_SERVED = [

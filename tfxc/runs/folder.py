@@ -124,16 +124,12 @@ class RunFolder(RunWriter):
     def _remove_scratch(self) -> None:
         """Removes what an earlier process left when it was killed, locks of runs in it as well."""
         sweep(self.path, LOCKS, alone=True)
-        for name in (
-            CONFIG,
-            SUMMARY,
-            ENVIRONMENT,
-            MARKER,
-            checksums.FILE,
-        ):  # of none but who has the lock
+        # None but who holds the lock writes these.
+        for name in (CONFIG, SUMMARY, ENVIRONMENT, checksums.FILE):
             sweep(self.path, SCRATCH.format(name), alone=True)
         assets = self / "assets"
-        for folder in [assets, *(path for path in assets.rglob("*") if path.is_dir())]:
+        folders = [assets, *(path for path in assets.rglob("*") if path.is_dir())]
+        for folder in [*folders, self / "checkpoints"]:
             sweep(folder, SCRATCH.format("*"), alone=True)
         leftovers = [*self.path.glob(f".new-{WEIGHTS}"), *self.path.glob(".removed-*")]
         for path in [*leftovers, *self.path.glob("checkpoints/*_temp")]:
