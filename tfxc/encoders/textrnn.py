@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from tfxc.core.declared import Count, FromData, Positive, ShareBelowOne
 from tfxc.encoders.bases.starts import Start
-from tfxc.encoders.bases.tokens import TokenEncoder, mean_of_words, weighted_sum
-from tfxc.encoders.layers.recurrent import BidirectionalLSTM, lstm_layers
+from tfxc.encoders.bases.tokens import TokenEncoder, lstm_layers, mean_of_words, weighted_sum
+from tfxc.encoders.layers.recurrent import BidirectionalLSTM
 
 
 @keras.saving.register_keras_serializable("tfxc")

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfxc.core.declared import Count, FromData, Positive, ShareBelowOne
 from tfxc.encoders.base import Encoder
 from tfxc.encoders.bases.starts import STARTS, Start
+from tfxc.encoders.layers.recurrent import BidirectionalLSTM
 from tfxc.ops.perturbations import read_rows
 from tfxc.ops.randomness import dropout, keep_mask
 
@@ -183,3 +184,20 @@ def largest_of_words(x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Largest value of each unit over the words, (batch, dim); 0 for a text without any."""
     largest = tf.reduce_max(tf.where(mask[:, :, None], x, x.dtype.min), axis=1)
     return tf.where(tf.reduce_any(mask, axis=1, keepdims=True), largest, 0)
+
+
+def lstm_layers(encoder: TokenEncoder, input_dim: int) -> list[BidirectionalLSTM]:
+    """The built layers of a ``TokenEncoder`` with ``num_layers`` and ``hidden_dim``."""
+    layers = []
+    for _ in range(encoder.num_layers):
+        layers.append(
+            BidirectionalLSTM(
+                encoder.hidden_dim,
+                STARTS[encoder.start],
+                encoder.next_seed,
+                dtype=encoder.dtype_policy,
+            )
+        )
+        layers[-1].build((None, None, input_dim))
+        input_dim = 2 * encoder.hidden_dim
+    return layers

@@ -1,16 +1,12 @@
 """Long short-term memory in both directions over padded texts."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfxc.encoders.bases.starts import STARTS
 from tfxc.ops.gradients import custom_gradient
-
-if TYPE_CHECKING:
-    from tfxc.encoders.bases.tokens import TokenEncoder
 
 # The next state, and the outputs of a step.
 Step = tuple[tuple[tf.Tensor, ...], tuple[tf.Tensor, ...]]
@@ -92,23 +88,6 @@ class BidirectionalLSTM(keras.layers.Layer):
             states = _rearranged(states, back, into)
             states_of_both.append(tf.reshape(states, tf.stack([batch, length, self.hidden_dim])))
         return tf.cast(tf.concat(states_of_both, axis=2), self.compute_dtype)
-
-
-def lstm_layers(encoder: "TokenEncoder", input_dim: int) -> "list[BidirectionalLSTM]":
-    """The built layers of a ``TokenEncoder`` with ``num_layers`` and ``hidden_dim``."""
-    layers = []
-    for _ in range(encoder.num_layers):
-        layers.append(
-            BidirectionalLSTM(
-                encoder.hidden_dim,
-                STARTS[encoder.start],
-                encoder.next_seed,
-                dtype=encoder.dtype_policy,
-            )
-        )
-        layers[-1].build((None, None, input_dim))
-        input_dim = 2 * encoder.hidden_dim
-    return layers
 
 
 @custom_gradient
