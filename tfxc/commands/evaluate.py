@@ -67,10 +67,6 @@ def _measure_runs(options: argparse.Namespace) -> list[dict[str, Any]]:
     from tfxc.metrics.bootstrap import paired_bootstrap
     from tfxc.reports.seen_penalty import check_run
 
-    if options.curve:
-        from tfxc.reports.plots import pyplot
-
-        pyplot("leave --curve out")  # before anything is measured
     first = _load(options.run, options, options.step)
     second = _load(options.compare, options) if options.compare else None
     if options.calibrate or options.seen_penalty is not None:
@@ -340,7 +336,7 @@ def _parser() -> argparse.ArgumentParser:
         "--curve",
         metavar="FOLDER",
         help="print P@k over the number of repetitions of a hashed head, and write it to "
-        "repetitions.csv and repetitions.png in this folder",
+        "repetitions.csv and repetitions.svg in this folder",
     )
     penalty = options.add_mutually_exclusive_group()
     penalty.add_argument(
