@@ -233,7 +233,7 @@ def test_the_progress_line(monkeypatch):
     terminal = Terminal()
     progress = Progress(f"reading {ESCAPE}\n.txt", 10, stream=SafeStream(terminal))
     monkeypatch.setattr(progress, "_interval", 0)
-    monkeypatch.setattr("tfxc.core.progress._USUAL", 200)  # columns: all of the line is shown
+    monkeypatch.setenv("COLUMNS", "200")  # all of the line is shown
     progress.advance(1, f"note {CSI}")
     shown = terminal.getvalue()
     assert shown.startswith("\r\x1b[2K") and not unsafe(shown.removeprefix("\r\x1b[2K"))
