@@ -99,17 +99,17 @@ class Progress:
             self._stream.flush()
 
     def _draw(self, line: str) -> None:
-        if not self._terminal:
-            self._stream.write(f"{line}\n")
-            self._stream.flush()
-            return
-        from rich.console import Console  # most steps end before they are drawn
+        if self._terminal:
+            from rich.console import Console  # most steps end before they are drawn
+            from rich.text import Text
 
-        console = Console(file=self._stream, markup=False, emoji=False, highlight=False)
-        self._stream.write(_ERASED)
-        # The last column stays free, as some terminals break the line after it.
-        columns = console.width - 1
-        console.print(line, end="", width=columns, no_wrap=True, overflow="ellipsis")
+            shown = Text(line)
+            # The last column stays free, as some terminals break the line after it.
+            shown.truncate(Console(file=self._stream).width - 1, overflow="ellipsis")
+            self._stream.write(f"{_ERASED}{shown.plain}")
+        else:
+            self._stream.write(f"{line}\n")
+        self._stream.flush()
 
 
 def duration(seconds: float) -> str:
