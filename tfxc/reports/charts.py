@@ -206,17 +206,16 @@ class Chart:
         return " ".join(f"{self.left(x)},{self.top(y)}" for x, y in points)
 
 
-def line_chart(title: str, text: str, curves: Sequence[Curve], unit: bool = False) -> Chart:
+def line_chart(title: str, text: str, curves: Sequence[Curve]) -> Chart:
     """Returns curves over axes that hold all their points.
 
     Args:
         title: of the chart.
         text: of the x axis.
         curves: at least one, with at least one point each.
-        unit: whether the y axis runs from 0 to 1 in any case.
     """
     x = Axis.around(text, [x for curve in curves for x, _ in curve.points])
-    y = Axis("", 0, 1) if unit else Axis.around("", [y for c in curves for _, y in c.points])
+    y = Axis.around("", [y for curve in curves for _, y in curve.points])
     return Chart(title, x, y, curves)
 
 
