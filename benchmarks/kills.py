@@ -43,7 +43,7 @@ WORDS = [f"word{number}" for number in range(9)]
 TIMES = {"seconds", "processor_seconds", "finished", "bytes", "sha256"}
 NOT_RESULTS = {
     "log.txt", "metrics.jsonl", "environment.json", "checksums.json", "sources.json",
-    "teachers.txt", "search.db", "importance.png", ".tfxc.json",
+    "teachers.txt", "search.db", "importance.svg", ".tfxc.json",
 }  # fmt: skip
 
 

@@ -198,7 +198,6 @@ def test_nothing_is_written_without_a_folder(folder, tmp_path, capsys, monkeypat
 
 
 def test_plot(folder, tmp_path, capsys):
-    pytest.importorskip("matplotlib", reason="the extra [vision] is not installed")
     command = ["--pairs", folder / "bare.npz", "--embeddings", folder / "embeddings.npy"]
     call(capsys, verify, *command, "--roc", tmp_path / "roc.svg")
     assert b"<svg" in (tmp_path / "roc.svg").read_bytes()

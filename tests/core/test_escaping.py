@@ -45,7 +45,7 @@ def unsafe(text, allowed="\n\t"):
 def test_no_control_character_is_left():
     everything = "".join(sorted(UNSAFE)) + "\ud800\udfff"
     assert len(UNSAFE) == 65 + 9 + 2
-    for shown in (one_line, html_text, markdown_text, escaping.plot_text):
+    for shown in (one_line, html_text, markdown_text):
         assert not unsafe(shown(everything), allowed="")
         shown(everything).encode("utf-8")
     assert one_line("a\x1b[2J\n\u202e日本") == r"a\x1b[2J\n\u202e日本"
@@ -117,17 +117,6 @@ def test_tables_of_hostile_labels(tmp_path):
     read = list(csv.DictReader((tmp_path / "labels.csv").open(newline="", encoding="utf-8")))
     assert {row["label"] for row in read} == {csv_cell(name) for name in HOSTILE}
     assert "<script>" not in tables.markdown(tables.WRONG_COLUMNS, rows[2], most=99)
-
-
-def test_a_picture_of_hostile_labels(tmp_path):
-    """``$`` begins no formula of matplotlib."""
-    pytest.importorskip("matplotlib", reason="the extra curves is not installed")
-    from tfxc.reports.plots import confusion_matrix
-
-    names = ["$\\frac{$", "$x$", "b\x1b$$"]
-    found = PerLabel(3)
-    found.update([[0], [1]], np.ones((2, 1)), [[1], [2]])
-    assert confusion_matrix(found, names, tmp_path / "plot.png")
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +233,7 @@ def test_the_progress_line(monkeypatch):
     terminal = Terminal()
     progress = Progress(f"reading {ESCAPE}\n.txt", 10, stream=SafeStream(terminal))
     monkeypatch.setattr(progress, "_interval", 0)
-    monkeypatch.setattr("tfxc.core.progress._USUAL", 200)  # columns: all of the line is shown
+    monkeypatch.setenv("COLUMNS", "200")  # all of the line is shown
     progress.advance(1, f"note {CSI}")
     shown = terminal.getvalue()
     assert shown.startswith("\r\x1b[2K") and not unsafe(shown.removeprefix("\r\x1b[2K"))

@@ -4,11 +4,14 @@ import os
 import pty
 import re
 import struct
+import subprocess
+import sys
 import termios
 import unicodedata
 
 import pytest
 
+from tests.source_tree import ROOT
 from tfxc.core import progress
 from tfxc.core.progress import Progress, duration
 
@@ -123,28 +126,47 @@ def rows_of(written, columns):
 @pytest.mark.parametrize(
     ("columns", "title", "end"),
     [
-        (40, "reading train.jsonl", b":  31 % of 2,000,000"),
-        (80, "reading train.jsonl", b", 123,456 examples/s"),
+        (40, "reading train.jsonl", ":  31 % of 2,000,00…".encode()),
+        (80, "reading train.jsonl", ", step 1…".encode()),
         (200, "reading train.jsonl", b", step 1,234, loss 0.1234"),
         *((columns, "読み込み中" * 20, "…".encode()) for columns in (40, 80, 200)),
         *((columns, "reading " + "x" * 250, "…".encode()) for columns in (40, 80, 200)),
     ],
 )
-def test_no_line_is_broken_on_a_terminal(clock, columns, title, end):
-    """A pseudo-terminal of that width; its other end shows one row, redrawn."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    with os.fdopen(master, "rb", buffering=0) as other, os.fdopen(slave, "w") as stream:
-        line = Progress(title, total=2_000_000, unit="examples", stream=stream)
-        for _ in range(5):
-            clock.now += 1
-            line.advance(123_456, "step 1,234, loss 0.1234")
-        written = b""
-        while written.count(b"\x1b[2K") < 5 or not written.endswith(end):
-            written += other.read(1 << 16)
-    shown = rows_of(written.decode(), columns)
+def test_no_line_is_broken_on_a_terminal(clock, monkeypatch, columns, title, end):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    line = Progress(title, total=2_000_000, unit="examples", stream=stream)
+    for _ in range(5):
+        clock.now += 1
+        line.advance(123_456, "step 1,234, loss 0.1234")
+    written = stream.getvalue()
+    assert written.count("\x1b[2K") == written.count("\x1b") == 5
+    shown = rows_of(written, columns)
     assert len(shown) == 1 and shown[0].startswith(title[:10]), shown
-    assert shown[0].encode().endswith(end)
+    assert shown[0].encode().endswith(end), shown
+
+
+def test_the_width_is_that_of_the_terminal():
+    """Standard error is a pseudo-terminal; its other end shows one row, redrawn."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    code = (
+        "from tfxc.core import progress; progress._REDRAWN = 0; from tfxc.core.messages import *\n"
+        "with printed():\n"
+        "    line = progress.Progress('reading ' + 'x' * 99)\n"
+        "    line.advance(1), line.advance(1)\n"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    env["TERM"] = "xterm"
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, check=True, cwd=ROOT, env=env, stderr=slave, **quiet)
+    os.close(slave)
+    with os.fdopen(master, "rb", buffering=0) as other:
+        written = other.read(1 << 16).decode()
+    assert rows_of(written, 40) == ["reading " + "x" * 30 + "…"], written
 
 
 def test_short_steps_stay_silent(clock):

@@ -203,7 +203,7 @@ def verified(folder, disk, tool):
     pairs = "".join(f"{n} {n + 1} {n % 2}\n" for n in range(300))
     (folder / "pairs.txt").write_text(pairs)
     files = ("--embeddings", folder / "v.npy", "--pairs", folder / "pairs.txt")
-    return verify, *files, "--output", disk / "a", "--roc", disk / "roc.png"
+    return verify, *files, "--output", disk / "a", "--roc", disk / "roc.svg"
 
 
 def saved_model(folder, disk, tool):
@@ -262,7 +262,7 @@ def estimator(folder, disk, tool):
 GOES_ON = {run_folder, repetitions, linear_ranker, xr_transformer, distilled, encoded, pruned}
 # What is complete before the rest of a command is written.
 EARLIER = {
-    verified: ["roc.png"],
+    verified: ["roc.svg"],
     evaluated: ["a/evaluation-dev.json", "a/evaluation-dev.npz"],
 }
 KINDS = [

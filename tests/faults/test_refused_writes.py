@@ -183,16 +183,6 @@ def test_a_limit_on_the_size_of_files(run, tmp_path, capsys, name):
     assert not left
 
 
-def test_a_report_without_matplotlib(run, tmp_path, capsys, monkeypatch):
-    for name in ("matplotlib", "PIL", "pandas"):
-        monkeypatch.setitem(sys.modules, name, None)
-    command, arguments = commands(run, tmp_path / "output")["report"]
-    problem = call(capsys, command, *arguments).problem()
-    assert problem.startswith("the package matplotlib") and "--no-plots" in problem
-    assert call(capsys, command, *arguments, "--no-plots").code == 0
-    assert (tmp_path / "output/report.md").is_file()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_preparation_that_is_stopped(tmp_path, number):

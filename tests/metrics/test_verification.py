@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.metrics.roc import Roc, draw_roc
+from tfxc.metrics.roc import Roc
 from tfxc.metrics.verification import (
     add_halves,
     pair_distances,
@@ -210,19 +210,3 @@ def test_table_and_record():
     words = [line.split()[0] for line in result.table().splitlines()]
     assert words == ["accuracy", "VAL@1e-03", "AUC", "EER", "TAR@1e-02"]
     assert f"{100 * result.accuracy:.2f} +-" in result.table()
-
-
-def test_plot(tmp_path, monkeypatch):
-    curve = Roc.of([0.9, 0.8, 0.3, 0.1], [True, False, True, False])
-    with monkeypatch.context() as context:
-        context.setitem(__import__("sys").modules, "matplotlib.figure", None)
-        with pytest.raises(
-            ConfigError, match=r"the package matplotlib.*pip install 'tfxc\[vision\]'"
-        ):
-            draw_roc(tmp_path / "roc.png", curve, "title")
-    pytest.importorskip("matplotlib")
-    with pytest.raises(ConfigError, match=r"roc\.xyz: the ending .* one of .*png"):
-        draw_roc(tmp_path / "roc.xyz", curve, "title")
-    draw_roc(tmp_path / "roc.png", curve, "title")
-    assert (tmp_path / "roc.png").read_bytes().startswith(b"\x89PNG")
-    assert [path.name for path in tmp_path.iterdir()] == ["roc.png"]

@@ -1,8 +1,8 @@
 """Plot a metric of several runs over the epochs and print its final values.
 
-    tfxc compare runs/a runs/b --output curves.png
+    tfxc compare runs/a runs/b --output curves.svg
     tfxc compare runs/scent* runs/sox* --label-by objective.name --metric "train full_loss"
-    tfxc compare ours=runs/a ours=runs/b theirs=runs/c --output curves.png
+    tfxc compare ours=runs/a ours=runs/b theirs=runs/c --output curves.svg
 
 Runs with the same label are repetitions with other seeds: their mean is plotted, with a band of
 one standard deviation. A label is given in front of a run, or taken from the config keys that
@@ -18,18 +18,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tfxc.core import cli
-from tfxc.core.errors import CheckpointError, ConfigError, missing_package
-from tfxc.core.escaping import json_text, plot_text
-from tfxc.core.storage.files import atomic_file
+from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.core.escaping import json_text
 from tfxc.core.storage.reading import read_json_lines
 from tfxc.core.storage.remote import with_addresses
+from tfxc.reports.charts import check_svg
 
 if TYPE_CHECKING:
     import argparse
-# Colours that people with any kind of colour vision can distinguish (Okabe and Ito, 2008).
-_COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
-_DASHES = ["-", (0, (6, 3)), (0, (2, 2)), (0, (6, 2, 1, 2))]
-_WIDEST = 3.2
+
 _KEYS_OF_A_REPETITION = ("about", "run", "seed")
 _WRITTEN_BY = {
     "full_loss": "train with evaluation.full_loss=true",
@@ -65,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Draws the plot and prints the table."""
     options = _parser().parse_args(argv)
     if options.output:
-        _pyplot()  # before anything is read
+        check_svg(options.output, "--output")  # before anything is read
     groups = grouped(options.runs, options.label_by)
     curves = [curve(label, paths, options.metric, options.axis) for label, paths in groups.items()]
     less_is_better = options.metric.endswith("loss")
@@ -228,66 +225,43 @@ def write_csv(path: Path, curves: Sequence[Curve], axis: str) -> None:
 
 
 def draw(path: Path, curves: Sequence[Curve], options: "argparse.Namespace") -> None:
-    """Writes the plot; the name's ending determines its kind. The best method comes first.
+    """Writes the plot. The best method comes first.
 
     Raises:
-        ConfigError: a logarithmic axis and a value that has no logarithm, or an unknown ending.
+        ConfigError: a logarithmic axis and a value that has no logarithm.
     """
-    if options.scale == "log" and any((method.values <= 0).any() for method in curves):
+    logarithmic = options.scale == "log"
+    if logarithmic and any((method.values <= 0).any() for method in curves):
         raise ConfigError(
             "a value of 0 or less has no logarithm", where="--scale", fix="use linear"
         )
-    pyplot = _pyplot()
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-    if path.suffix[1:] not in figure.canvas.get_supported_filetypes():
-        raise ConfigError(
-            f"there is no kind of plot for the name {path.name!r}",
-            where="--output",
-            fix="end in .png",
-        )
+    from tfxc.reports import charts
+    from tfxc.reports import curves as drawing
+
     # By name: a method looks the same in every plot of the same methods.
     names = sorted(method.label for method in curves)
+    drawn = []
     for method in curves:
-        number = names.index(method.label)
-        label = plot_text(method.label)
-        label += f" ({len(method.values)} runs)" if len(method.values) > 1 else ""
-        colour = _COLOURS[number % len(_COLOURS)]
-        axes.plot(
-            method.at,
-            method.mean,
-            color=colour,
-            linestyle=_DASHES[number % len(_DASHES)],
-            # Narrower and above: a curve on top of another leaves that one to be seen.
-            linewidth=_WIDEST - 1.8 * number / max(1, len(names) - 1),
-            label=label,
-            marker="o" if len(method.at) == 1 else None,
-            zorder=2 + number / len(names),
-        )
+        values = [method.mean]
         if method.deviation is not None:
-            least = method.values.min(axis=0) / 2 if options.scale == "log" else -np.inf
-            low = np.maximum(method.mean - method.deviation, least)
-            high = method.mean + method.deviation
-            axes.fill_between(method.at, low, high, color=colour, alpha=0.2, linewidth=0)
-    axes.set(xlabel=options.axis, ylabel=options.metric, yscale=options.scale, title=options.title)
-    if options.scale == "log":
-        for write in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            write(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "125" else "")
-    axes.grid(True, which="both", alpha=0.25, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, handlelength=3.5)
-    with atomic_file(path, "wb") as stream:
-        figure.savefig(stream, format=path.suffix[1:], dpi=150)
-    pyplot.close(figure)
-
-
-def _pyplot() -> Any:
-    otherwise = "leave --output out for the table alone"
-    with missing_package("curves", where="--output", otherwise=otherwise):
-        import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
+            least = method.values.min(axis=0) / 2 if logarithmic else -np.inf
+            values += [np.maximum(method.mean - method.deviation, least)]
+            values += [method.mean + method.deviation]
+        mean, *band = np.log10(values) if logarithmic else values
+        name = method.label
+        if len(method.values) > 1:
+            name += f" ({len(method.values)} runs)"
+        points = zip(method.at.tolist(), mean.tolist(), strict=True)
+        area = zip(method.at.tolist(), *band, strict=True) if band else ()
+        drawn.append(drawing.Curve(name, tuple(points), tuple(area), names.index(method.label)))
+    places = [x for curve in drawn for x, _ in curve.points]
+    heights = [y for curve in drawn for _, y in curve.points]
+    heights += [y for curve in drawn for _, *ends in curve.band for y in ends]
+    axes = (
+        charts.Axis.around(options.axis, places),
+        charts.Axis.around(options.metric, heights, logarithmic),
+    )
+    charts.write_charts(path, [charts.Chart(options.title, *axes, drawn)])
 
 
 def _parser() -> "argparse.ArgumentParser":
@@ -299,7 +273,7 @@ def _parser() -> "argparse.ArgumentParser":
         help='name in metrics.jsonl, e.g. loss or "dev full_loss" (default: %(default)s)',
     )
     options.add_argument(
-        "--output", metavar="FILE", help="plot to write, e.g. curves.png or .pdf (default: none)"
+        "--output", metavar="FILE", help="plot to write, e.g. curves.svg (default: none)"
     )
     options.add_argument(
         "--csv", metavar="FILE", help="write all points to a table (default: none)"

@@ -76,7 +76,7 @@ class Options(TrustOption):
         tables: write labels.csv, confusions.csv and wrong.csv into this folder, and print
             precision, recall and F1.
         curve: print P@k over the number of repetitions of a hashed head, and write it to
-            repetitions.csv and repetitions.png in this folder.
+            repetitions.csv and repetitions.svg in this folder.
         calibrate: learn the probabilities of a linear ranker from these examples, and keep them in
             the run; with head label_text, choose the head.seen_penalty that is best on these
             examples and measure with it: the run stays as it is, and the files have the penalty in
@@ -134,10 +134,6 @@ def _measure_runs(options: Options) -> list[dict[str, Any]]:
     from tfxc.reports.seen_penalty import check_run
     from tfxc.runs.loaded import load_run
 
-    if options.curve:
-        from tfxc.reports.plots import pyplot
-
-        pyplot("leave --curve out")  # before anything is measured
     assert options.run is not None, "a run or predictions are given"
     search = dataclasses.replace(options.search, streamed=True)
     for_curve = search

@@ -34,7 +34,7 @@ class Options(RunOption):
 
     Attributes:
         output: folder to write to; None means RUN/report.
-        no_plots: draw no plots, which need matplotlib.
+        no_plots: draw no plots.
         no_page: write no report.html, which needs Jinja2.
         measurement: what is measured, and on what
         search: how labels are searched
@@ -53,11 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tfxc.core.storage.files import atomic_files
     from tfxc.reports.measured import measure
     from tfxc.reports.page import FILE, page_template, write_page
-    from tfxc.reports.plots import pyplot
     from tfxc.runs.loaded import load_run
 
-    if not options.no_plots:
-        pyplot()  # before anything is measured
     if not options.no_page:
         page_template()
     loaded = load_run(
@@ -82,19 +79,22 @@ def write(folder: Path, measured: "Measured", plots: bool) -> None:
         plots: whether to draw.
     """
     from tfxc.core.storage.files import atomic_file
-    from tfxc.reports.plots import confusion_matrix, labels_by_frequency, learning_curves
+    from tfxc.reports.charts import write_charts
+    from tfxc.reports.plots import confusion_matrix, labels_by_frequency, learning_charts
 
     loaded = measured.loaded
     per_label = measured.decisions.per_label
     rows = measured.decisions.write_tables(folder, loaded, measured.texts)
     drawn = {}
     if plots:
-        log = loaded.folder / "metrics.jsonl"
-        drawn["curves"] = learning_curves(log, folder / "curves.png")
+        charts = learning_charts(loaded.folder / "metrics.jsonl")
+        drawn["curves"] = bool(charts)
+        if charts:
+            write_charts(folder / "curves.svg", charts)
         assert loaded.label_counts is not None, "measure has asked for them"
-        labels_by_frequency(per_label, loaded.label_counts, folder / "labels.png")
+        labels_by_frequency(per_label, loaded.label_counts, folder / "labels.svg")
         names = loaded.vocabulary.names
-        drawn["confusions"] = confusion_matrix(per_label, names, folder / "confusions.png")
+        drawn["confusions"] = confusion_matrix(per_label, names, folder / "confusions.svg")
     with atomic_file(folder / "report.md") as stream:
         stream.write("\n".join(_lines(measured, rows, drawn)))
 
@@ -119,10 +119,10 @@ def _lines(
     averages = average_rows(per_label, measured.loaded.vocabulary.names)
     yield markdown(("average", "precision", "recall", "F1"), averages) + "\n"
     if drawn.get("curves"):
-        yield "## Learning curves\n\n![curves](curves.png)\n"
+        yield "## Learning curves\n\n![curves](curves.svg)\n"
     yield "## Labels\n"
     if drawn:
-        yield "![labels](labels.png)\n"
+        yield "![labels](labels.svg)\n"
     yield f"Lowest F1 of {len(label_rows):,} labels ([all](labels.csv)):\n"
     yield markdown(LABEL_COLUMNS, label_rows, _MAX) + "\n"
     yield "Highest F1:\n"
@@ -130,7 +130,7 @@ def _lines(
     yield markdown(LABEL_COLUMNS, best, _MAX) + "\n"
     yield "## Confused labels ([all](confusions.csv))\n"
     if drawn.get("confusions"):
-        yield "![confusions](confusions.png)\n"
+        yield "![confusions](confusions.svg)\n"
     yield markdown(CONFUSION_COLUMNS, confusions, _MAX) + "\n"
     shown = "all" if len(wrong) == per_label.num_wrong else f"the {len(wrong):,} most confident"
     wrong_ones = f"{per_label.num_wrong:,} of {per_label.num_examples:,}"

@@ -11,8 +11,8 @@ Values are separated by commas; values that contain commas are given as one JSON
 --try 'head.heads=[[41,40],[6,271]]'. Without --random every combination is trained; with it, that
 many random ones, also from ranges. With --trials, Optuna (extra search) chooses that many settings
 by the results so far and stops those whose dev curve stays below the median of the others; what it
-knows is in FOLDER/search.db. A table says how much each key matters; so do importance.png, if
-matplotlib is there, and reports of the runs. Each setting is an ordinary run, in its own folder
+knows is in FOLDER/search.db. A table says how much each key matters; so do importance.svg and
+reports of the runs. Each setting is an ordinary run, in its own folder
 below --runs. The same command resumes after a stop and trains nothing twice; a setting that fails
 is reported and skipped. With --cluster, the workers of a Dask scheduler train a setting each; what
 a training prints is in FOLDER/SETTING.log then.
@@ -22,7 +22,6 @@ import argparse
 import concurrent.futures
 import contextlib
 import functools
-import importlib.util
 import os
 import signal
 import subprocess
@@ -201,6 +200,8 @@ def search(options: argparse.Namespace, config: "Config") -> int:
 
 def _report_importance(study: "Study", results: Results, folder: Path) -> None:
     """Prints how much of the differences each key explains, keeps it and draws it."""
+    from tfxc.reports.plots import shares_of_keys
+
     count, shares = study.importance()
     if shares is None:
         print("importance of the keys: at least two trials with different results are needed")
@@ -209,10 +210,7 @@ def _report_importance(study: "Study", results: Results, folder: Path) -> None:
     for key, share in shares.items():
         print(f"  {share:6.1%}  {key}")
     results.set_importance(shares)
-    if importlib.util.find_spec("matplotlib"):
-        from tfxc.reports.plots import shares_of_keys
-
-        shares_of_keys(shares, folder / "importance.png")
+    shares_of_keys(shares, folder / "importance.svg")
 
 
 def _prepare(options: argparse.Namespace, config: "Config") -> None:

@@ -67,9 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{title}: {result.num_pairs:,} pairs, {result.num_same:,} of them the same")
     print(result.table())
     if options.roc:
-        from tfxc.metrics.verification import draw_roc
+        from tfxc.reports.plots import roc_curve
 
-        draw_roc(options.roc, result.roc, title)
+        roc_curve(result.roc, title, options.roc)
         print(f"written: {options.roc}")
     record = {
         "run": options.run,
@@ -162,9 +162,9 @@ def _check(options: argparse.Namespace) -> None:
             fix="leave it out",
         )
     if options.roc:
-        from tfxc.metrics.verification import check_plot_path
+        from tfxc.reports.charts import check_svg
 
-        check_plot_path(options.roc)
+        check_svg(options.roc, "--roc")
 
 
 def _check_images(options: argparse.Namespace) -> None:
@@ -354,6 +354,6 @@ def _parser() -> argparse.ArgumentParser:
     cli.add_batch_option(options)
     options.add_argument("--output", metavar="FOLDER", help="folder to write to (default: RUN)")
     options.add_argument(
-        "--roc", metavar="FILE", help="plot of the ROC curve to write, e.g. roc.png"
+        "--roc", metavar="FILE", help="plot of the ROC curve to write, e.g. roc.svg"
     )
     return options

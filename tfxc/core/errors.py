@@ -131,12 +131,12 @@ def missing_package(
         ConfigError: a package is not installed.
 
     Example:
-        >>> with missing_package("curves", otherwise="add --no-plots"):
+        >>> with missing_package("report", otherwise="add --no-page"):
         ...     import no_such_package
         Traceback (most recent call last):
             ...
         tfxc.core.errors.ConfigError: the package no_such_package is not installed. Install \
-it: pip install 'tfxc[curves]', or add --no-plots.
+it: pip install 'tfxc[report]', or add --no-page.
     """
     try:
         yield

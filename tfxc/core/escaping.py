@@ -103,11 +103,6 @@ def csv_cell(value: Any) -> Any:
     return value if _NUMBERS.fullmatch(value) else _FORMULA.sub(r"\g<0>'", several_lines(value))
 
 
-def plot_text(text: object) -> str:
-    """``text`` in a plot of matplotlib, which takes what is between ``$`` for a formula."""
-    return one_line(text).replace("$", "\\$")
-
-
 class SafeStream:
     """A text stream that writes control characters, but line breaks and tabs, as their escapes.
 

@@ -1,17 +1,14 @@
 """One progress line for long steps: share done, rate, time left."""
 
-import os
 import sys
 import time
-import unicodedata
-from collections.abc import Sequence
 from typing import TextIO
 
 from tfxc.core.escaping import one_line
 from tfxc.core.messages import is_printed
 
 _REDRAWN = 1.0  # seconds between two drawings on a terminal
-_USUAL = 80  # columns of a terminal that does not say
+_ERASED = "\r\x1b[2K"  # the line, with the cursor at its beginning
 
 
 class Progress:
@@ -69,15 +66,11 @@ class Progress:
         now = time.monotonic()
         if now - self._drawn >= self._interval and not self._silent:
             self._drawn = now
-            self._write(self._parts(now))
+            self._draw(self.line())
 
-    def line(self, now: float | None = None) -> str:
-        """The progress line as text."""
-        return ", ".join(self._parts(now or time.monotonic()))
-
-    def _parts(self, now: float) -> list[str]:
-        """The pieces of the line, the most important first."""
-        seconds = max(now - self._began, 1e-9)
+    def line(self) -> str:
+        """The progress line as text, the most important first."""
+        seconds = max(time.monotonic() - self._began, 1e-9)
         rate = (self.done - self._start) / seconds
         parts = [f"{self.title}: {self.done:,}"]
         if self.total:
@@ -86,12 +79,12 @@ class Progress:
                 f"{self.title}: {100 * self.done / self.total:3.0f} % of {self.total:,}",
                 f"{duration(left)} left",
             ]
-        return [*parts, f"{rate:,.0f} {self.unit}/s", *filter(None, [self._note])]
+        return ", ".join([*parts, f"{rate:,.0f} {self.unit}/s", *filter(None, [self._note])])
 
     def clear(self) -> None:
         """Removes the line so that something else can be printed."""
         if self._terminal and not self._silent:
-            self._stream.write("\r\x1b[2K")
+            self._stream.write(_ERASED)
             self._stream.flush()
 
     def close(self, failed: bool = False) -> None:
@@ -105,44 +98,18 @@ class Progress:
             )
             self._stream.flush()
 
-    def _write(self, parts: list[str]) -> None:
+    def _draw(self, line: str) -> None:
         if self._terminal:
-            try:
-                columns = os.get_terminal_size(self._stream.fileno()).columns or _USUAL
-            except (OSError, ValueError):  # not a real one
-                columns = _USUAL
-            self._stream.write(f"\r\x1b[2K{fitted(parts, columns)}")
+            from rich.console import Console  # most steps end before they are drawn
+            from rich.text import Text
+
+            shown = Text(line)
+            # The last column stays free, as some terminals break the line after it.
+            shown.truncate(Console(file=self._stream).width - 1, overflow="ellipsis")
+            self._stream.write(f"{_ERASED}{shown.plain}")
         else:
-            self._stream.write(f"{', '.join(parts)}\n")
+            self._stream.write(f"{line}\n")
         self._stream.flush()
-
-
-def fitted(parts: Sequence[str], columns: int) -> str:
-    """As many pieces of a line as fit into a terminal's width, the first one cut if it must be.
-
-    Args:
-        parts: pieces, the most important first.
-        columns: of the terminal; the last one stays free, as some break the line after it.
-
-    Example:
-        >>> fitted(["reading: 40 %", "2 s left", "30 rows/s"], 26)
-        'reading: 40 %, 2 s left'
-        >>> fitted(["reading train.jsonl: 40 %"], 12)
-        'reading tr…'
-    """
-    for count in range(len(parts), 0, -1):
-        text = ", ".join(parts[:count])
-        if _width(text) < columns:
-            return text
-    while text and _width(text) >= columns - 1:
-        text = text[:-1]
-    return f"{text}…"
-
-
-def _width(text: str) -> int:
-    """Columns that a terminal uses for a text."""
-    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
-    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))
 
 
 def duration(seconds: float) -> str:

@@ -2,13 +2,10 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from tfxc.core.errors import ConfigError, DataError, missing_package
-from tfxc.core.escaping import plot_text
-from tfxc.core.storage.files import atomic_file
+from tfxc.core.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,48 +97,3 @@ def checked(
             fix="check the flags",
         )
     return values, same
-
-
-def draw_roc(path: str | Path, curve: "Roc", title: str) -> None:
-    """Writes a plot of a curve, the false accept rate on a logarithmic axis.
-
-    Args:
-        path: the plot; its ending (``.png``, ``.svg``, ``.pdf``) is the format.
-        curve: a ``Roc``.
-        title: one line above the plot.
-
-    Raises:
-        ConfigError: matplotlib is not installed or does not know the format.
-    """
-    figure = check_plot_path(path)((6, 5), layout="constrained")
-    axes = figure.add_subplot()
-    # A rate of 0 has no place on a logarithmic axis.
-    shown = curve.far > 0
-    axes.plot(curve.far[shown], curve.tar[shown], drawstyle="steps-post")
-    axes.set(xscale="log", xlim=(None, 1), ylim=(0, 1.01), title=plot_text(title))
-    axes.set(xlabel="false accept rate", ylabel="true accept rate")
-    axes.grid(alpha=0.3)
-    with atomic_file(path, "wb") as stream:
-        figure.savefig(stream, format=_ending(path), dpi=150)
-
-
-def check_plot_path(path: str | Path) -> type:
-    """Returns matplotlib's ``Figure``, once it is clear that a plot can be written to ``path``.
-
-    Raises:
-        ConfigError: matplotlib is not installed or does not know the format.
-    """
-    with missing_package("vision", where=path):
-        from matplotlib.figure import Figure
-    known = Figure().canvas.get_supported_filetypes()
-    if _ending(path) not in known:
-        raise ConfigError(
-            "the ending of the name says no format of plots",
-            where=path,
-            fix=f"choose one of {', '.join(sorted(known))}",
-        )
-    return Figure
-
-
-def _ending(path: str | Path) -> str:
-    return str(path).rpartition(".")[2].lower()

@@ -19,7 +19,7 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.metrics.pair_scores import add_halves, pair_distances, pair_scores, pool_templates
-from tfxc.metrics.roc import Roc, check_plot_path, checked, draw_roc
+from tfxc.metrics.roc import Roc, checked
 
 __all__ = [
     "FARS",
@@ -27,8 +27,6 @@ __all__ = [
     "Roc",
     "ScoresResult",
     "add_halves",
-    "check_plot_path",
-    "draw_roc",
     "pair_distances",
     "pair_scores",
     "pool_templates",

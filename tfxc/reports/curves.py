@@ -13,10 +13,19 @@ _MAX_CURVES = 8
 
 
 class Curve(NamedTuple):
-    """A name, and points (x, y) in ascending order of x."""
+    """A line of a chart.
+
+    Attributes:
+        name: what it shows.
+        points: (x, y) in ascending order of x.
+        band: (x, low, high) of an area around it, in the same order.
+        style: number that its colour and dashes depend on; None for its place among the others.
+    """
 
     name: str
     points: tuple[tuple[float, float], ...]
+    band: tuple[tuple[float, float, float], ...] = ()
+    style: int | None = None
 
 
 def learning_curves(metrics_file: str | Path) -> list[tuple[str, list[Curve]]]:

@@ -16,9 +16,10 @@ import numpy as np
 from tfxc.core.errors import missing_package
 from tfxc.core.escaping import json_text, one_line, several_lines
 from tfxc.core.storage.files import atomic_file
-from tfxc.reports.charts import Axis, Chart, line_chart
-from tfxc.reports.curves import Curve, learning_curves, means_by_frequency
+from tfxc.reports.charts import Axis, Chart
+from tfxc.reports.curves import Curve, means_by_frequency
 from tfxc.reports.measured import MOST_WRONG, SLICE_COLUMNS, Measured
+from tfxc.reports.plots import learning_charts
 from tfxc.reports.tables import (
     CONFUSION_COLUMNS,
     LABEL_COLUMNS,
@@ -166,21 +167,12 @@ def _metrics(measured: Measured) -> dict[str, Any]:
 
 
 def _charts(measured: Measured) -> dict[str, Any]:
-    log = measured.loaded.folder / "metrics.jsonl"
-    curves = [
-        line_chart(
-            title.replace("_", " ") or ("loss" if drawn[0].name.endswith("loss") else "dev"),
-            "epoch",
-            drawn,
-        )
-        for title, drawn in learning_curves(log)
-    ]
     reliability = [
         (title, metric.result()["ECE"], metric.support()["ECE"], _reliability_chart(metric))
         for title, metric in measured.decisions.reliability.items()
     ]
     return {
-        "curves": curves,
+        "curves": learning_charts(measured.loaded.folder / "metrics.jsonl"),
         "slice_columns": SLICE_COLUMNS,
         "slices": measured.slices(),
         "frequency": _frequency_chart(measured),

@@ -1,81 +1,112 @@
-"""The plots of a report: learning curves, labels by frequency, confusions."""
+"""The pictures of a report, of a search and of a verification, as files of SVG."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfxc.core.errors import missing_package
-from tfxc.core.escaping import one_line, plot_text
 from tfxc.reports import curves
-from tfxc.reports.fonts import drawable
+from tfxc.reports.charts import (
+    Axis,
+    Chart,
+    element,
+    hint,
+    label,
+    line_chart,
+    write_charts,
+    write_svg,
+)
+from tfxc.reports.curves import Curve
 
 if TYPE_CHECKING:
     from tfxc.metrics.per_label import PerLabel
+    from tfxc.metrics.roc import Roc
+
+_MOST_LABELS = 60  # of a confusion matrix
+_CELL = 11
+_NAMES = 150  # space for names of labels, which are cut
+_LONGEST_NAME = 18
+_BLUE = "#0b62a8"
 
 
-_MAX_LABELS = 60  # of a confusion matrix
-
-
-def pyplot(otherwise: str = "add --no-plots") -> Any:
-    """Returns matplotlib's pyplot, drawing into files.
-
-    Args:
-        otherwise: for the message: how to go without plots.
-
-    Raises:
-        ConfigError: matplotlib is not installed.
-    """
-    with missing_package("curves", otherwise=otherwise):
-        import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
-def shares_of_keys(shares: Mapping[str, float], path: str | Path) -> None:
-    """Draws which share of the differences between results each config key explains.
-
-    Args:
-        shares: {key: share}.
-        path: the plot.
-    """
-    plots = pyplot()
-    figure, axes = plots.subplots(figsize=(6, 1 + 0.4 * len(shares)), layout="constrained")
-    axes.barh([plot_text(key) for key in shares][::-1], [*shares.values()][::-1])
-    axes.set_xlabel("share of the differences in the result")
-    figure.savefig(path, dpi=120)
-    plots.close(figure)
-
-
-def learning_curves(metrics_file: str | Path, path: str | Path) -> bool:
-    """Draws loss, learning rate and dev metrics over the epochs; False where there are none.
+def learning_charts(metrics_file: str | Path) -> list[Chart]:
+    """Returns loss, learning rate and dev metrics over the epochs; nothing where there are none.
 
     Args:
         metrics_file: a run's ``metrics.jsonl``.
-        path: the plot.
     """
-    groups = curves.learning_curves(metrics_file)
-    if not groups:
+    return [
+        line_chart(
+            title.replace("_", " ") or ("loss" if drawn[0].name.endswith("loss") else "dev"),
+            "epoch",
+            drawn,
+        )
+        for title, drawn in curves.learning_curves(metrics_file)
+    ]
+
+
+def labels_by_frequency(per_label: "PerLabel", label_counts: np.ndarray, path: str | Path) -> None:
+    """Draws each label's precision and recall over the number of its training examples.
+
+    Where all labels have about as many, it draws the values in ascending order.
+    """
+    precision, recall, _ = per_label.precision_recall_f1()
+    charts = []
+    for name, values, occurrences in (
+        ("precision", precision, per_label.predicted),
+        ("recall", recall, per_label.true),
+    ):
+        counts = label_counts[occurrences > 0]
+        values = values[occurrences > 0]
+        y = Axis("", 0, 1)
+        if counts.max(initial=0) < 2 * max(1, counts.min(initial=2**31)):
+            x = Axis("labels, lowest first", 0, max(1, len(values) - 1))
+            charts.append(Chart(name, x, y, cloud=[*enumerate(np.sort(values).tolist())]))
+            continue
+        means = curves.means_by_frequency(counts, {name: values})
+        mean = Curve(f"mean {name}", tuple((power + 0.5, of[name]) for power, _, of in means))
+        powers = np.log10(np.maximum(counts, 0.5))
+        high = math.floor(powers.max()) + 1
+        x = Axis("training examples of the label", min(0, powers.min()), high, logarithmic=True)
+        cloud = [*zip(powers.tolist(), values.tolist(), strict=True)]
+        charts.append(Chart(name, x, y, [mean], cloud=cloud))
+    write_charts(path, charts)
+
+
+def confusion_matrix(per_label: "PerLabel", names: Sequence[str], path: str | Path) -> bool:
+    """Draws which labels are confused with which, for at most 60 labels; False if there are more.
+
+    Rows are true labels and sum to 1; correct predictions are on the diagonal.
+    """
+    if per_label.num_labels > _MOST_LABELS:
         return False
-    plots = pyplot()
-    figure, axes = plots.subplots(
-        1, len(groups), figsize=(4.6 * len(groups), 3.6), layout="constrained", squeeze=False
-    )
-    for axis, (title, drawn) in zip(axes[0], groups, strict=True):
-        for curve in drawn:
-            marker = "." if len(curve.points) < 60 else None
-            x, y = zip(*curve.points, strict=True)
-            axis.plot(x, y, label=curve.name, linewidth=1.4, marker=marker)
-        axis.set(xlabel="epoch", title=title)
-        axis.grid(True, alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-        if len(drawn) > 1:
-            axis.legend(frameon=False, fontsize="small")
-    figure.savefig(path, dpi=130)
-    plots.close(figure)
+    matrix = np.diag(per_label.hits).astype(np.float64)
+    for true, predicted, count in per_label.confusions().tolist():
+        if true < per_label.num_labels:
+            matrix[true, predicted] += count
+    matrix /= np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = _CELL * len(matrix)
+    parts = [
+        label("predicted", _NAMES + side / 2, 14),
+        label("true", -(_NAMES + side / 2), 14, transform="rotate(-90)"),
+        element("rect", x=_NAMES, y=_NAMES, width=side, height=side, fill="none", stroke="#d9dee7"),
+    ]
+    for number, name in enumerate(names):
+        short = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+        middle = _NAMES + _CELL * (number + 0.75)
+        parts.append(label(short, _NAMES - 4, middle, "end", font_size=8))
+        parts.append(
+            label(short, 4 - _NAMES, middle, "start", font_size=8, transform="rotate(-90)")
+        )
+    for true, predicted in np.argwhere(matrix).tolist():
+        share = matrix[true, predicted]
+        text = f"{names[true]}, predicted as {names[predicted]}: {100 * share:.1f} %"
+        place = {"x": _NAMES + _CELL * predicted, "y": _NAMES + _CELL * true}
+        size = {"width": _CELL, "height": _CELL, "fill": _BLUE, "fill_opacity": f"{share:.3f}"}
+        parts.append(element("rect", hint(text), **place, **size))
+    write_svg(path, _NAMES + side + 10, _NAMES + side + 10, parts)
     return True
 
 
@@ -89,75 +120,46 @@ def curve_of_repetitions(
         rows: a number of repetitions and the values of the metrics, for each point.
         path: the plot.
     """
-    plots = pyplot()
-    figure, axis = plots.subplots(figsize=(4.6, 3.6), layout="constrained")
-    counts, *curves = zip(*rows, strict=True)
-    for name, values in zip(columns[1:], curves, strict=True):
-        axis.plot(counts, [100 * value for value in values], ".-", label=name, linewidth=1.4)
-    axis.set(xlabel=columns[0], ylabel="%")
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.grid(True, alpha=0.3)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize="small")
-    figure.savefig(path, dpi=130)
-    plots.close(figure)
+    drawn = [
+        Curve(f"{name}, %", tuple((row[0], 100 * row[place]) for row in rows))
+        for place, name in enumerate(columns[1:], start=1)
+    ]
+    write_charts(path, [line_chart("", columns[0], drawn)])
 
 
-def labels_by_frequency(per_label: "PerLabel", label_counts: np.ndarray, path: str | Path) -> None:
-    """Draws each label's precision and recall over the number of its training examples.
+def shares_of_keys(shares: Mapping[str, float], path: str | Path) -> None:
+    """Draws which share of the differences between results each config key explains.
 
-    Where all labels have about as many, it draws the values in ascending order.
+    Args:
+        shares: {key: share}.
+        path: the plot.
     """
-    precision, recall, _ = per_label.precision_recall_f1()
-    plots = pyplot()
-    figure, axes = plots.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharey=True)
-    occurring = {"precision": per_label.predicted > 0, "recall": per_label.true > 0}
-    for axis, (name, values) in zip(
-        axes, {"precision": precision, "recall": recall}.items(), strict=True
-    ):
-        counts = label_counts[occurring[name]]
-        values = values[occurring[name]]
-        if counts.max(initial=0) < 2 * max(1, counts.min(initial=2**31)):
-            axis.plot(np.sort(values), ".", markersize=4)
-            axis.set(xlabel="labels, lowest first", title=name)
-        else:
-            axis.scatter(np.maximum(counts, 0.5), values, s=9, alpha=0.4, linewidths=0)
-            for power, _, means in curves.means_by_frequency(counts, {name: values}):
-                ends = 10**power, 10 ** (power + 1) * 0.97
-                axis.plot(ends, [means[name]] * 2, color="#D55E00", linewidth=2)
-            axis.set(xscale="log", xlabel="training examples of the label", title=name)
-        axis.set_ylim(-0.03, 1.03)
-        axis.grid(True, alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=130)
-    plots.close(figure)
+    parts = [label("share of the differences in the result", 10, 18, "start")]
+    for number, (key, share) in enumerate(shares.items()):
+        top = 30 + 36 * number
+        parts.append(label(f"{key}: {share:.1%}", 10, top + 12, "start"))
+        width = round(440 * share, 1)
+        parts.append(element("rect", x=10, y=top + 17, width=width, height=10, fill=_BLUE))
+    write_svg(path, 460, 36 + 36 * len(shares), parts)
 
 
-def confusion_matrix(per_label: "PerLabel", names: Sequence[str], path: str | Path) -> bool:
-    """Draws which labels are confused with which, for at most 60 labels; False if there are more.
+def roc_curve(curve: "Roc", title: str, path: str | Path) -> None:
+    """Draws true over false accept rates, these on a logarithmic axis.
 
-    Rows are true labels and sum to 1; correct predictions are on the diagonal. A name that no font
-    of this machine has all characters of is replaced by the label's number.
+    Args:
+        curve: a ``Roc``.
+        title: one line above the plot.
+        path: the plot.
     """
-    if per_label.num_labels > _MAX_LABELS:
-        return False
-    matrix = np.diag(per_label.hits).astype(np.float64)
-    for true, predicted, count in per_label.confusions().tolist():
-        if true < per_label.num_labels:
-            matrix[true, predicted] += count
-    matrix /= np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    plots = pyplot()
-    side = 3 + 0.16 * len(matrix)
-    figure, axis = plots.subplots(figsize=(side + 0.6, side), layout="constrained")
-    image = axis.imshow(matrix, cmap="Blues", vmin=0, vmax=1)
-    places = range(len(matrix))
-    short = [name if len(name) <= 18 else name[:17] + "…" for name in names]
-    texts, fonts = drawable([one_line(name) for name in short])
-    shown = [plot_text(text) for text in texts]
-    axis.set_xticks(places, shown, rotation=90, fontsize=6, family=fonts)
-    axis.set_yticks(places, shown, fontsize=6, family=fonts)
-    axis.set(xlabel="predicted", ylabel="true")
-    figure.colorbar(image, shrink=0.7)
-    figure.savefig(path, dpi=130)
-    plots.close(figure)
-    return True
+    above = curve.far > 0  # a rate of 0 has no place on a logarithmic axis
+    powers = np.log10(curve.far[above])
+    low = min(-1.0, float(powers.min()))
+    # The best rate at each of as many places as there is room for, and steps between them.
+    columns, last = np.unique(np.ceil(200 * (1 - powers[::-1] / low)), return_index=True)
+    points = zip(low * (1 - columns / 200), curve.tar[above][::-1][last], strict=True)
+    steps: list[tuple[float, float]] = []
+    for x, y in points:
+        steps += [(x, steps[-1][1])] if steps else []
+        steps.append((x, y))
+    axes = Axis("false accept rate", low, 0, logarithmic=True), Axis("true accept rate", 0, 1)
+    write_charts(path, [Chart(title, *axes, [Curve("true accept rate", tuple(steps))])])

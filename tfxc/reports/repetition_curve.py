@@ -40,7 +40,7 @@ class RepetitionCurve:
             suite.update(ids, totals, batch["labels"])
 
     def write(self, folder: Path) -> str:
-        """Writes ``repetitions.csv`` and ``repetitions.png``.
+        """Writes ``repetitions.csv`` and ``repetitions.svg``.
 
         Args:
             folder: where to, made if it is not there.
@@ -56,8 +56,8 @@ class RepetitionCurve:
         columns = ("repetitions", *names)
         with atomic_files(folder) as scratch:
             write_csv(scratch / "repetitions.csv", columns, table)
-            curve_of_repetitions(columns, table, scratch / "repetitions.png")
+            curve_of_repetitions(columns, table, scratch / "repetitions.svg")
         lines = ["  ".join(f"{name:>7}" for name in columns)]
         for count, *values in table:
             lines.append("  ".join([f"{count:11}", *(f"{100 * value:7.2f}" for value in values)]))
-        return "\n".join([*lines, f"written: {folder / 'repetitions'}.csv and .png"])
+        return "\n".join([*lines, f"written: {folder / 'repetitions'}.csv and .svg"])
