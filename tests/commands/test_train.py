@@ -194,7 +194,6 @@ def test_a_set_that_is_not_here(tmp_path, capsys, monkeypatch, config):
             "--repetition: recipe.together is true, which trains all",
         ),
         ({"recipe": {"name": "repetitions"}}, [], "needs a head with repetitions"),
-        ({}, ["--gpu_usage", 1.5], "--gpu_usage: 1.5 is no share of the memory"),
     ],
 )
 @pytest.mark.parametrize("dry", [False, True])

@@ -64,7 +64,7 @@ def read(*words):
 
 
 def test_defaults_and_both_places_of_a_run():
-    assert read("r") == read("--run", "r") == Options(run="r", tag=[])
+    assert read("r") == read("--run", "r") == Options(run="r")
 
 
 def test_values_have_the_types_of_their_annotations():

@@ -9,23 +9,23 @@ one standard deviation. A label is given in front of a run, or taken from the co
 --label-by names; else it is the run's folder.
 """
 
+import dataclasses
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 
-from tfxc.core import cli
+from tfxc.core.bounds import Option
+from tfxc.core.command_options import parse
 from tfxc.core.errors import CheckpointError, ConfigError, missing_package
 from tfxc.core.escaping import json_text, plot_text
 from tfxc.core.storage.files import atomic_file
 from tfxc.core.storage.reading import read_json_lines
 from tfxc.core.storage.remote import with_addresses
 
-if TYPE_CHECKING:
-    import argparse
 # Colours that people with any kind of colour vision can distinguish (Okabe and Ito, 2008).
 _COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 _DASHES = ["-", (0, (6, 3)), (0, (2, 2)), (0, (6, 2, 1, 2))]
@@ -61,9 +61,35 @@ class Curve(NamedTuple):
         return self.values.std(axis=0, ddof=1) if len(self.values) > 1 else None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of ``tfxc compare``.
+
+    Attributes:
+        runs: run folder, or LABEL=FOLDER.
+        metric: name in metrics.jsonl, e.g. loss or "dev full_loss".
+        output: plot to write, e.g. curves.png or .pdf; None means none.
+        csv: write all points to a table; None means none.
+        label_by: label each run by the values of these config keys, e.g. objective.name; None means
+            by its folder.
+        axis: horizontal axis.
+        scale: vertical scale.
+        title: title of the plot.
+    """
+
+    runs: Annotated[Sequence[str], Option("RUN", positional=True, mirror="reads")]
+    metric: str = "dev P@1"
+    output: Annotated[str | None, Option("FILE", mirror="writes")] = None
+    csv: Annotated[str | None, Option("FILE")] = None
+    label_by: Annotated[str | None, Option("KEYS")] = None
+    axis: Literal["epoch", "step"] = "epoch"
+    scale: Literal["linear", "log"] = "linear"
+    title: str = ""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Draws the plot and prints the table."""
-    options = _parser().parse_args(argv)
+    options = parse(Options, argv, "compare", __doc__)
     if options.output:
         _pyplot()  # before anything is read
     groups = grouped(options.runs, options.label_by)
@@ -227,7 +253,7 @@ def write_csv(path: Path, curves: Sequence[Curve], axis: str) -> None:
     tables.write_csv(path, ("method", "runs", axis, "mean", "std"), rows)
 
 
-def draw(path: Path, curves: Sequence[Curve], options: "argparse.Namespace") -> None:
+def draw(path: Path, curves: Sequence[Curve], options: Options) -> None:
     """Writes the plot; the name's ending determines its kind. The best method comes first.
 
     Raises:
@@ -288,39 +314,3 @@ def _pyplot() -> Any:
     from matplotlib import pyplot
 
     return pyplot
-
-
-def _parser() -> "argparse.ArgumentParser":
-    options = cli.parser("compare", __doc__)
-    options.add_argument("runs", nargs="+", metavar="RUN", help="run folder, or LABEL=FOLDER")
-    options.add_argument(
-        "--metric",
-        default="dev P@1",
-        help='name in metrics.jsonl, e.g. loss or "dev full_loss" (default: %(default)s)',
-    )
-    options.add_argument(
-        "--output", metavar="FILE", help="plot to write, e.g. curves.png or .pdf (default: none)"
-    )
-    options.add_argument(
-        "--csv", metavar="FILE", help="write all points to a table (default: none)"
-    )
-    options.add_argument(
-        "--label-by",
-        metavar="KEYS",
-        help="label each run by the values of these config keys, e.g. objective.name (default: by "
-        "its folder)",
-    )
-    options.add_argument(
-        "--axis",
-        choices=["epoch", "step"],
-        default="epoch",
-        help="horizontal axis (default: epoch)",
-    )
-    options.add_argument(
-        "--scale",
-        choices=["linear", "log"],
-        default="linear",
-        help="vertical scale (default: linear)",
-    )
-    options.add_argument("--title", default="", help="title of the plot (default: none)")
-    return options
