@@ -222,12 +222,7 @@ def test_json_is_valid(page):
 # ---- commands --------------------------------------------------------------------------------
 
 
-@functools.cache
-def main_of(name):
-    """The ``main`` of a command, or of a tool by its path."""
-    if name in COMMANDS:
-        return module_of(name).main
-    return reference.module_of(ROOT / name).main
+parser_of = functools.cache(reference.parser_of)
 
 
 def command_of(words):
@@ -278,7 +273,7 @@ def test_commands_parse(page, capsys):
             continue
         arguments = [word.strip("[]") for word in arguments]
         try:
-            reference.parsed(main_of(name), arguments)
+            parser_of(name).parse_args(arguments)
         except SystemExit:
             pytest.fail(f"{where}: {name} {' '.join(arguments)}\n{capsys.readouterr().err}")
 
@@ -291,7 +286,7 @@ def test_commands_of_configs_parse(path, capsys):
         if found:
             name, arguments = found
             try:
-                reference.parsed(main_of(name), arguments)
+                parser_of(name).parse_args(arguments)
             except SystemExit:
                 pytest.fail(f"{about}\n{capsys.readouterr().err}")
 
@@ -299,7 +294,7 @@ def test_commands_of_configs_parse(path, capsys):
 @functools.cache
 def options_of(name):
     """Option strings of a command or a tool."""
-    actions = reference.actions_of(reference.parser_of(main_of(name)))
+    actions = reference.actions_of(parser_of(name))
     return {text for _, action in actions for text in action.option_strings}
 
 
@@ -332,7 +327,7 @@ def test_commands_that_only_print_run(page, monkeypatch, capsys):
     for where, name, arguments in commands_of(page):
         if only_prints(name, arguments) and not {"CONFIG", "FILE"} & set(arguments):
             try:
-                code = main_of(name)(arguments)
+                code = module_of(name).main(arguments)
             except SystemExit as end:
                 code = end.code
             assert code in (0, None), f"{where}\n{capsys.readouterr().err}"

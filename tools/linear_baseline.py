@@ -7,7 +7,9 @@ one-versus-rest logistic regression (SGDClassifier), one label after the other, 
 are never in memory all at once.
 """
 
+import dataclasses
 from pathlib import Path
+from typing import Annotated
 
 import joblib
 import numpy as np
@@ -15,22 +17,32 @@ import scipy.sparse
 from sklearn.linear_model import SGDClassifier
 
 from tfxc.core import cli
+from tfxc.core.bounds import Option
+from tfxc.core.command_options import parse
 from tfxc.core.progress import Progress
+from tfxc.core.shared_options import ConfigOptions
 from tfxc.core.storage.reading import read_json
 
 SETTINGS = {"loss": "log_loss", "alpha": 1e-5, "max_iter": 4, "tol": None, "random_state": 0}
 _LABELS_PER_TASK = 64
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(ConfigOptions):
+    """Options of the tool.
+
+    Attributes:
+        run: run folder whose evaluation is printed next to it; None means none.
+        split: split to evaluate.
+    """
+
+    run: Annotated[str | None, Option("RUN", mirror="reads")] = None
+    split: str = "test"
+
+
 def main(argv=None):
     """Measures the baseline on the split that the run was evaluated on."""
-    parser = cli.tool_parser("linear_baseline", __doc__)
-    cli.add_config_options(parser)
-    parser.add_argument(
-        "--run", help="run folder whose evaluation is printed next to it (default: none)"
-    )
-    parser.add_argument("--split", default="test", help="split to evaluate (default: test)")
-    options = parser.parse_args(argv)
+    options = parse(Options, argv, "tools/linear_baseline.py", __doc__)
     from tfxc.data.reading.inspection.completion import load_config
     from tfxc.data.store.preparation import ensure_prepared
     from tfxc.metrics.suite import build_metrics

@@ -6,18 +6,29 @@ It also prepares the data and writes the run's config and assets, so that repeti
 together find both. JOBS is how many fit into memory and cores at a time.
 """
 
+import dataclasses
 import sys
 from pathlib import Path
 
 from tfxc.core import cli
+from tfxc.core.command_options import parse
+from tfxc.core.shared_options import ConfigOptions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(ConfigOptions):
+    """Options of the tool.
+
+    Attributes:
+        fresh: as for tfxc train.
+    """
+
+    fresh: bool = False
 
 
 def main(argv=None):
     """Plans the repetitions of a config."""
-    parser = cli.tool_parser("plan_repetitions", __doc__)
-    cli.add_config_options(parser)
-    parser.add_argument("--fresh", action="store_true", help="as for tfxc train")
-    options = parser.parse_args(argv)
+    options = parse(Options, argv, "tools/plan_repetitions.py", __doc__)
     from tfxc.commands.train import check_config
     from tfxc.core import registry
     from tfxc.core.errors import ConfigError

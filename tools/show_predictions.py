@@ -5,26 +5,37 @@
 Only TensorFlow is needed to load and call the model; tfxc is used to read the examples.
 """
 
+import dataclasses
 import textwrap
+from typing import Annotated
 
 from tfxc.core import cli
+from tfxc.core.bounds import Count, Option
+from tfxc.core.command_options import parse
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import one_line
+from tfxc.core.shared_options import RunOption
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(RunOption):
+    """Options of the tool.
+
+    Attributes:
+        run: run folder, for the settings of its data.
+        savedmodel: folder written by tfxc export.
+        split: split to read examples from.
+        count: number of examples.
+    """
+
+    savedmodel: Annotated[str, Option("FOLDER")]
+    split: str = "test"
+    count: Count = 5
 
 
 def main(argv=None):
     """Shows predictions of a text model."""
-    parser = cli.tool_parser("show_predictions", __doc__)
-    parser.add_argument("--run", required=True, help="run folder, for the settings of its data")
-    cli.add_trust_option(parser)
-    parser.add_argument("--savedmodel", required=True, help="folder written by tfxc export")
-    parser.add_argument(
-        "--split", default="test", help="split to read examples from (default: test)"
-    )
-    parser.add_argument(
-        "--count", type=cli.positive, default=5, help="number of examples (default: 5)"
-    )
-    options = parser.parse_args(argv)
+    options = parse(Options, argv, "tools/show_predictions.py", __doc__)
     examples = list(read_examples(options.run, options.split, options.count, options.trust))
     import tensorflow as tf
 

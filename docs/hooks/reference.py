@@ -13,7 +13,6 @@ import re
 import sys
 import typing
 from pathlib import Path
-from unittest import mock
 
 import pydantic
 
@@ -269,7 +268,6 @@ def _type(annotation):
 def commands():
     """The page of every command with its options."""
     from tfxc.__main__ import COMMANDS
-    from tfxc.__main__ import module_of as module_of_command
 
     parts = [
         "# Commands",
@@ -278,8 +276,7 @@ def commands():
         "signal n.",
     ]
     for command, summary in COMMANDS.items():
-        module = module_of_command(command)
-        parts.append(_parser_section(f"tfxc {command}", summary, parser_of(module.main)))
+        parts.append(_parser_section(f"tfxc {command}", summary, parser_of(command)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -288,9 +285,9 @@ def tools():
     parts = ["# Tools", "Scripts for what is done once or rarely, run from the repository's root."]
     sys.path.insert(0, str(ROOT / "tools"))
     for path in sorted((ROOT / "tools").glob("*.py")):
-        module = module_of(path)
-        summary = parse(module.__doc__).text.splitlines()[0]
-        parts.append(_parser_section(f"tools/{path.name}", summary, parser_of(module.main)))
+        parser = parser_of(f"tools/{path.name}")
+        summary = parse(parser.description).text.splitlines()[0]
+        parts.append(_parser_section(f"tools/{path.name}", summary, parser))
     return "\n\n".join(parts) + "\n"
 
 
@@ -302,48 +299,16 @@ def module_of(path):
     return module
 
 
-class _Found(BaseException):
-    """Carries a command's parser, or what it has parsed, out of its ``main``."""
+def parser_of(name):
+    """The argument parser of a command, or of a tool by its path."""
+    from tfxc.__main__ import COMMANDS
+    from tfxc.commands.completion import command_parser
+    from tfxc.core import command_options
 
-    def __init__(self, parser, namespace=None):
-        super().__init__()
-        self.parser, self.namespace = parser, namespace
-
-
-def parser_of(main):
-    """The argument parser that a command's ``main`` makes."""
-
-    def give_up(parser, *_, **__):
-        raise _Found(parser)
-
-    with mock.patch.object(argparse.ArgumentParser, "parse_known_args", give_up):
-        try:
-            main([])
-        except _Found as found:
-            return found.parser
-    raise AssertionError(f"{main.__module__}.main does not parse its arguments")
-
-
-def parsed(main, arguments):
-    """What a command's parser makes of arguments, without running the command.
-
-    Raises:
-        SystemExit: the parser refuses them.
-    """
-    parse_known = argparse.ArgumentParser.parse_known_args
-
-    def stop(parser, args=None, namespace=None):
-        found, unknown = parse_known(parser, args, namespace)
-        if unknown:
-            parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-        raise _Found(parser, found)
-
-    with mock.patch.object(argparse.ArgumentParser, "parse_known_args", stop):
-        try:
-            main(list(arguments))
-        except _Found as found:
-            return found.namespace
-    raise AssertionError(f"{main.__module__}.main does not parse its arguments")
+    if name in COMMANDS:
+        return command_parser(name)
+    module = module_of(ROOT / name)
+    return command_options.parser_of(module.Options, name, module.__doc__)
 
 
 def actions_of(parser):

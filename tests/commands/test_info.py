@@ -57,8 +57,14 @@ def test_separate_repetitions_are_counted(tmp_path, capsys):
     assert expected in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [[], ["--run", "a", "--config", "b"]])
-def test_one_of_run_and_config(arguments, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "one of the arguments --config RUN --run is required"),
+        (["--run", "a", "--config", "b"], "--config: not allowed with argument --run"),
+    ],
+)
+def test_one_of_run_and_config(arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
         info.main(arguments)
-    assert stop.value.code == 2 and "either --run" in capsys.readouterr().err
+    assert stop.value.code == 2 and message in capsys.readouterr().err

@@ -138,6 +138,17 @@ def test_print_config_needs_no_data(tmp_path, capsys):
     assert load_config(tmp_path / "resolved.json") == load_config(path, ["seed=3"])
 
 
+def test_short_options_are_keys_of_the_config(capsys):
+    short = ("--epochs", "0.5", "--batch-size", "8", "--seed", "3")
+    long = ("training.epochs=0.5", "training.batch_size=8", "seed=3")
+    command = ("--config", "quickstart", "--print-config")
+    printed = call(capsys, train, *command, *short).out
+    assert printed == call(capsys, train, *command, *(f"--set={text}" for text in long)).out
+    assert '"epochs": 0.5' in printed
+    outcome = call(capsys, train, *command, "--epochs", "0")
+    assert outcome.code == 2 and "--epochs: must be a positive number, not 0" in outcome.err
+
+
 def test_list(capsys):
     lines = call(capsys, train, "--list", "heads").out.splitlines()
     assert [line.split()[0] for line in lines] == sorted(line.split()[0] for line in lines)
@@ -194,7 +205,6 @@ def test_a_set_that_is_not_here(tmp_path, capsys, monkeypatch, config):
             "--repetition: recipe.together is true, which trains all",
         ),
         ({"recipe": {"name": "repetitions"}}, [], "needs a head with repetitions"),
-        ({}, ["--gpu_usage", 1.5], "--gpu_usage: 1.5 is no share of the memory"),
     ],
 )
 @pytest.mark.parametrize("dry", [False, True])

@@ -376,7 +376,6 @@ RUN = ["--run", "{}/dense"]
         (["--pairs", "x.bin"], "neither --run nor --embeddings is given"),
         (BARE, "the array images, features or embeddings is missing"),
         (["--pairs", "{}/features.npz"], "these pairs have no embeddings"),
-        ([*EMBEDDED, *RUN], "both --run and --embeddings are given"),
         ([*RUN, *BARE], "the array images, features or embeddings is missing"),
         ([*RUN, "--pairs", "{}/images.npz"], "the examples have no features, but images"),
         (
@@ -413,7 +412,6 @@ RUN = ["--run", "{}/dense"]
         ([*EMBEDDED, "--batch-size", "8"], "--batch-size: this option needs --run"),
         ([*RUN, *BARE, "--halves"], "--halves: this option needs --embeddings"),
         ([*EMBEDDED, "--no-flip"], "--no-flip: --embeddings are used as they are"),
-        ([*EMBEDDED, "--far", "1"], "--far: 1 is not a rate between 0 and 1"),
         ([*EMBEDDED, "--folds", "61"], "61 folds are impossible for 60 pairs. Give 2 to 60"),
         (
             [*EMBEDDED, "--embeddings", "{}/bare.npz"],
@@ -431,3 +429,15 @@ def test_user_errors(folder, tmp_path, capsys, arguments, message):
     command = [text.format(folder) for text in arguments]
     assert message in call(capsys, verify, *command, "--output", tmp_path).problem()
     assert listing(folder) == before and not listing(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*EMBEDDED, *RUN], "--run: not allowed with argument --embeddings"),
+        ([*EMBEDDED, "--far", "1"], "--far: must be a number in (0, 1), not 1"),
+    ],
+)
+def test_options_that_are_refused_at_once(folder, capsys, arguments, message):
+    command = [text.format(folder) for text in arguments]
+    assert message in call(capsys, verify, *command).err

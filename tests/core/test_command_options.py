@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import pytest
+from annotated_types import MinLen
 
 from tfxc.commands import completion
+from tfxc.core import command_options
 from tfxc.core.bounds import Count, Option, Share
 from tfxc.core.command_options import given, parse, parser_of, restored
 from tfxc.core.declared import check
@@ -40,6 +42,9 @@ class Options:
         flag: whether.
         pairs: of a reader.
         tag: tags.
+        size: height and width.
+        means: at least one.
+        part: of what.
         one: excludes the other one.
         other: excludes the first one.
         inner: what is grouped
@@ -54,6 +59,9 @@ class Options:
         default_factory=dict
     )
     tag: Annotated[Sequence[str], Option("TAG", repeated=True)] = ()
+    size: Annotated[tuple[Count, Count] | None, Option("H W", words=True)] = None
+    means: Annotated[Sequence[float] | None, MinLen(1), Option("MEAN", words=True)] = None
+    part: Annotated[Share | None, Option("SHARE", alone=1.0)] = None
     one: Annotated[float | None, Option(excludes="both")] = None
     other: Annotated[bool, Option(excludes="both")] = False
     inner: Inner = Inner()
@@ -64,14 +72,14 @@ def read(*words):
 
 
 def test_defaults_and_both_places_of_a_run():
-    assert read("r") == read("--run", "r") == Options(run="r", tag=[])
+    assert read("r") == read("--run", "r") == Options(run="r")
 
 
 def test_values_have_the_types_of_their_annotations():
     options = read(
         *("--k", "2,5", "--spans", "0-2,7", "--method", "best", "--flag", "--pair", "a=1"),
         *("--pair", "b=x", "--tag", "t", "--tag", "u", "--one", "2", "--share", "0.25"),
-        *("--names", "n", "m", "--run", "r"),
+        *("--names", "n", "m", "--run", "r", "--size", "3", "4", "--means", "0.5", "--part"),
     )
     assert options == Options(
         run="r",
@@ -81,6 +89,9 @@ def test_values_have_the_types_of_their_annotations():
         flag=True,
         pairs={"a": 1, "b": "x"},
         tag=["t", "u"],
+        size=[3, 4],
+        means=[0.5],
+        part=1.0,
         one=2.0,
         inner=Inner(share=0.25, names=["n", "m"]),
     )
@@ -104,6 +115,8 @@ def test_values_have_the_types_of_their_annotations():
             "--method: must be one of fast, best, not 'bets', did you mean 'best'? Change it, or "
             "leave it out for the default 'fast'",
         ),
+        (("r", "--size", "3"), "--size: expected 2 arguments"),
+        (("r", "--means"), "--means: expected at least one argument"),
         (("r", "--pair", "x"), "--pair: 'x' is not KEY=VALUE"),
         (("r", "--spans", "2-1"), "--spans: must be numbers such as 0-7 or 0-3,5, not '2-1'"),
     ],
@@ -113,6 +126,47 @@ def test_what_is_refused(words, problem, capsys):
         read(*words)
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith(f"tfxc example: error: {problem}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Places:
+    """Show what is at an address.
+
+    Attributes:
+        run: run folder.
+        copied: which its reader copies.
+        local: file of this machine.
+    """
+
+    run: Annotated[Sequence[str], Option("RUN", positional=True, mirror="reads")]
+    copied: Annotated[str | None, Option(remote=True)] = None
+    local: str | None = None
+
+
+def test_addresses_are_mirrored_or_refused_only_where_options_are_made(monkeypatch):
+    asked = []
+    monkeypatch.setattr(command_options, "mirrored", lambda *a, **b: asked.append(a) or "copy")
+    words = ("memory://a", "mine=memory://b", "runs/c", "--copied", "memory://d")
+    parser_of(Places, "example", "").parse_args([*words, "--local", "memory://e"])
+    assert not asked, "parsing asks no storage"
+    options = parse(Places, words, "example", "")
+    assert options == Places(run=["copy", "mine=copy", "runs/c"], copied="memory://d")
+    assert asked == [("memory://a", "--run"), ("memory://b", "--run")]
+    with pytest.raises(ConfigError, match="--local: 'memory://e' is the address of a remote"):
+        parse(Places, ["r", "--local", "memory://e"], "example", "")
+
+
+def test_kinds_have_options_of_their_own(capsys):
+    kinds = {"first": Options, "second": Places}
+    assert parse(kinds, ["second", "r"], "example", "") == Places(run=["r"])
+    assert parse(kinds, ["first", "r"], "example", "") == Options(run="r")
+    assert "second    show what is at an address" in (
+        parser_of(kinds, "example", "An example.").format_help()
+    )
+    for words, problem in (((), "KIND"), (("secnd",), "did you mean 'second'?")):
+        with pytest.raises(SystemExit):
+            parse(kinds, words, "example", "")
+        assert problem in capsys.readouterr().err
 
 
 def test_the_sentence_is_that_of_a_config(capsys):

@@ -1,4 +1,3 @@
-import argparse
 import errno
 import functools
 import json
@@ -384,11 +383,3 @@ def test_json_of_another_type(tmp_path):
     (path := tmp_path / "a.json").write_text("[1]")
     with pytest.raises(DataError, match="not a JSON object"):
         read_json(path)
-
-
-@pytest.mark.parametrize(
-    ("kind", "text"), [(cli.seed, "-1"), (cli.seed, "1.5"), (cli.number, "inf"), (cli.number, "x")]
-)
-def test_options_that_are_no_such_numbers(kind, text):
-    with pytest.raises(argparse.ArgumentTypeError, match=f"not '{text}'"):
-        kind(text)

@@ -1,6 +1,5 @@
 """Opening a run runs no code that its files name, unless the user says so."""
 
-import argparse
 import json
 import re
 import sys
@@ -87,7 +86,7 @@ def test_commands_refuse_to_import(run, command):
 
 def test_verify_refuses_to_import(run):
     with pytest.raises(ConfigError, match=r"encoder.name is 'helper:E'"):
-        verify._embed(argparse.Namespace(run="run", trust=False), None)
+        verify._embed(verify.Options(run="run"), None)
     assert not (run.parent / "mark").exists()
 
 

@@ -1,6 +1,5 @@
 """A matrix of labels says the same to all that read one."""
 
-import argparse
 import zipfile
 
 import numpy as np
@@ -129,14 +128,12 @@ def test_frequencies_are_of_examples(tmp_path, more):
 @pytest.mark.parametrize("more", SAME.values(), ids=SAME)
 def test_vectors_of_labels(tmp_path, more):
     np.save(tmp_path / "X.npy", np.random.default_rng(0).random((ROWS, 3)))
-    given = {"label_vectors": None, "prepared_data": None, "features": tmp_path / "X.npy",
-             "label_features": None, "max_nonzeros": None, "threads": 1}  # fmt: skip
     found = []
     for name, matrix in (("plain", matrix_of()), ("other", matrix_of(more))):
         path = tmp_path / f"{name}.npz"
         scipy.sparse.save_npz(path, matrix)
-        options = argparse.Namespace(**given, labels=path, vectors="pifa")
-        found.append(tree_command.label_vectors(options))
+        data = tree_command.DataOptions(features=str(tmp_path / "X.npy"), labels=str(path))
+        found.append(tree_command.label_vectors(data, threads=1))
     np.testing.assert_array_equal(*found)
 
 

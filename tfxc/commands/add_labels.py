@@ -13,28 +13,61 @@ Everything else stays the same, bit for bit: the other classifiers, the ids of t
 encoder of an XR-Transformer. See docs/label_texts.md and docs/xr_linear.md.
 """
 
-import argparse
+import dataclasses
 from collections.abc import Sequence
+from typing import Annotated
 
-from tfxc.core import cli
-from tfxc.core.errors import ConfigError
+from tfxc.core.bounds import Option, Positive
+from tfxc.core.command_options import given, parse
+from tfxc.core.errors import ConfigError, option_of
 from tfxc.core.escaping import one_line
+from tfxc.core.shared_options import PreparedOption, ReaderOptions, RunOption
 
-_OPTIONS_OF_TEXTS = {"run", "label_texts", "output", "trust"}
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataOptions(ReaderOptions, PreparedOption):
+    """How labels are added by examples.
+
+    Attributes:
+        reader: format of FILE; None means by its name.
+        reader_options: option of the reader, e.g. sep=, (may be given several times).
+        features: features of the examples of FILE, .npz (SciPy) or .npy, for runs whose terms are
+            given; None means what FILE has.
+        memory_gb: memory that training may use, in GB; None means as in the run's recipe.
+    """
+
+    features: Annotated[str | None, Option("MATRIX")] = None
+    memory_gb: Positive | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(RunOption):
+    """Options of ``tfxc add-labels``.
+
+    Attributes:
+        label_texts: JSON lines with the name and the text of each new label.
+        data: file of examples of the new labels.
+        output: run folder to write.
+        of_data: with --data
+    """
+
+    label_texts: Annotated[str | None, Option("TEXTS", excludes="labels!")] = None
+    data: Annotated[str | None, Option("FILE", excludes="labels!", remote=True)] = None
+    output: Annotated[str, Option("RUN2", mirror="writes")]
+    of_data: DataOptions = dataclasses.field(default_factory=DataOptions)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Adds labels to one run."""
-    parser = _parser()
-    options = parser.parse_args(argv)
+    options = parse(Options, argv, "add-labels", __doc__)
+    of_data = options.of_data
     if options.label_texts is not None:
-        for name, value in vars(options).items():
-            if name not in _OPTIONS_OF_TEXTS and value != parser.get_default(name):
-                raise ConfigError(
-                    "this option is for labels that are added with --data",
-                    where=cli.option_of(name),
-                    fix="leave it out",
-                )
+        for name in given(of_data):
+            raise ConfigError(
+                "this option is for labels that are added with --data",
+                where=option_of(name),
+                fix="leave it out",
+            )
         from tfxc.runs.loaded import load_run
         from tfxc.runs.new_labels import add_labels_by_text
 
@@ -50,10 +83,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     loaded = load_run(options.run, options.trust)
     check_run(loaded, options.output)
-    reader_options = dict(options.reader_option)
-    reader = reader_of_file(loaded, options.data, options.reader, reader_options, options.features)
-    folder = ensure_prepared(loaded.config.data, options.prepared)
-    done = add_new_labels(loaded, reader, options.output, folder, options.memory_gb)
+    assert options.data is not None, "one of the two is given"
+    reader = reader_of_file(
+        loaded, options.data, of_data.reader, of_data.reader_options, of_data.features
+    )
+    folder = ensure_prepared(loaded.config.data, of_data.prepared)
+    done = add_new_labels(loaded, reader, options.output, folder, of_data.memory_gb)
     print(_added(options.output, done.names))
     print(f"trained again: {done.affected:,} of {done.blocks:,} blocks of labels")
     return 0
@@ -62,26 +97,3 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _added(output: str, names: Sequence[str]) -> str:
     shown = ", ".join(map(one_line, names[:5])) + (", …" if len(names) > 5 else "")
     return f"{output}: {len(names):,} new labels ({shown})"
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("add-labels", __doc__)
-    cli.add_trust_option(options)
-    options.add_argument("run", metavar="RUN", help="run folder")
-    source = options.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--label-texts",
-        metavar="TEXTS",
-        help="JSON lines with the name and the text of each new label",
-    )
-    source.add_argument("--data", metavar="FILE", help="file of examples of the new labels")
-    cli.add_reader_options(options, "format of FILE (default: by its name)", "sep=,")
-    cli.add_features_option(options)
-    options.add_argument("--output", required=True, metavar="RUN2", help="run folder to write")
-    cli.add_prepared_option(options)
-    options.add_argument(
-        "--memory-gb",
-        type=cli.number,
-        help="memory that training may use, in GB (default: as in the run's recipe)",
-    )
-    return options

@@ -33,7 +33,7 @@ class Options(RunOption):
         search: how labels are searched
     """
 
-    output: Annotated[str | None, Option("FILE")] = None
+    output: Annotated[str | None, Option("FILE", mirror="writes")] = None
     name: Annotated[str | None, Option("NAME")] = None
     license: Annotated[str, Option("NAME")] = "unknown"
     language: Annotated[Sequence[str], Option("CODE", repeated=True)] = ()

@@ -9,23 +9,22 @@ one standard deviation. A label is given in front of a run, or taken from the co
 --label-by names; else it is the run's folder.
 """
 
+import dataclasses
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 
-from tfxc.core import cli
+from tfxc.core.bounds import Option
+from tfxc.core.command_options import parse
 from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.core.escaping import json_text
 from tfxc.core.storage.reading import read_json_lines
 from tfxc.core.storage.remote import with_addresses
 from tfxc.reports.charts import check_svg
-
-if TYPE_CHECKING:
-    import argparse
 
 _KEYS_OF_A_REPETITION = ("about", "run", "seed")
 _WRITTEN_BY = {
@@ -58,9 +57,35 @@ class Curve(NamedTuple):
         return self.values.std(axis=0, ddof=1) if len(self.values) > 1 else None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of ``tfxc compare``.
+
+    Attributes:
+        runs: run folder, or LABEL=FOLDER.
+        metric: name in metrics.jsonl, e.g. loss or "dev full_loss".
+        output: plot to write, e.g. curves.svg; None means none.
+        csv: write all points to a table; None means none.
+        label_by: label each run by the values of these config keys, e.g. objective.name; None means
+            by its folder.
+        axis: horizontal axis.
+        scale: vertical scale.
+        title: title of the plot.
+    """
+
+    runs: Annotated[Sequence[str], Option("RUN", positional=True, mirror="reads")]
+    metric: str = "dev P@1"
+    output: Annotated[str | None, Option("FILE", mirror="writes")] = None
+    csv: Annotated[str | None, Option("FILE")] = None
+    label_by: Annotated[str | None, Option("KEYS")] = None
+    axis: Literal["epoch", "step"] = "epoch"
+    scale: Literal["linear", "log"] = "linear"
+    title: str = ""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Draws the plot and prints the table."""
-    options = _parser().parse_args(argv)
+    options = parse(Options, argv, "compare", __doc__)
     if options.output:
         check_svg(options.output, "--output")  # before anything is read
     groups = grouped(options.runs, options.label_by)
@@ -224,7 +249,7 @@ def write_csv(path: Path, curves: Sequence[Curve], axis: str) -> None:
     tables.write_csv(path, ("method", "runs", axis, "mean", "std"), rows)
 
 
-def draw(path: Path, curves: Sequence[Curve], options: "argparse.Namespace") -> None:
+def draw(path: Path, curves: Sequence[Curve], options: Options) -> None:
     """Writes the plot. The best method comes first.
 
     Raises:
@@ -262,39 +287,3 @@ def draw(path: Path, curves: Sequence[Curve], options: "argparse.Namespace") -> 
         charts.Axis.around(options.metric, heights, logarithmic),
     )
     charts.write_charts(path, [charts.Chart(options.title, *axes, drawn)])
-
-
-def _parser() -> "argparse.ArgumentParser":
-    options = cli.parser("compare", __doc__)
-    options.add_argument("runs", nargs="+", metavar="RUN", help="run folder, or LABEL=FOLDER")
-    options.add_argument(
-        "--metric",
-        default="dev P@1",
-        help='name in metrics.jsonl, e.g. loss or "dev full_loss" (default: %(default)s)',
-    )
-    options.add_argument(
-        "--output", metavar="FILE", help="plot to write, e.g. curves.svg (default: none)"
-    )
-    options.add_argument(
-        "--csv", metavar="FILE", help="write all points to a table (default: none)"
-    )
-    options.add_argument(
-        "--label-by",
-        metavar="KEYS",
-        help="label each run by the values of these config keys, e.g. objective.name (default: by "
-        "its folder)",
-    )
-    options.add_argument(
-        "--axis",
-        choices=["epoch", "step"],
-        default="epoch",
-        help="horizontal axis (default: epoch)",
-    )
-    options.add_argument(
-        "--scale",
-        choices=["linear", "log"],
-        default="linear",
-        help="vertical scale (default: linear)",
-    )
-    options.add_argument("--title", default="", help="title of the plot (default: none)")
-    return options

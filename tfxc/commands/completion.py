@@ -8,18 +8,32 @@ zsh looks into folders of its `fpath`: add `fpath+=~/.zfunc` in front of `compin
 """
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
+from typing import Annotated, Literal, get_args
 
-from tfxc.core import cli
-from tfxc.core.command_options import parser_of
+from tfxc.core.bounds import Option
+from tfxc.core.command_options import parse, parser_of
 from tfxc.core.errors import missing_package
 
-SHELLS = ("bash", "zsh", "fish")
+_Shell = Literal["bash", "zsh", "fish"]
+SHELLS = get_args(_Shell)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of ``tfxc completion``.
+
+    Attributes:
+        shell: shell to complete for.
+    """
+
+    shell: Annotated[_Shell, Option(positional=True)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the script."""
-    options = _parser().parse_args(argv)
+    options = parse(Options, argv, "completion", __doc__)
     with missing_package("completion"):
         import shtab
 
@@ -48,9 +62,3 @@ def command_parser(name: str) -> argparse.ArgumentParser:
     if hasattr(module, "Options"):
         return parser_of(module.Options, name, module.__doc__)
     return module._parser()
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("completion", __doc__)
-    options.add_argument("shell", choices=SHELLS, help="shell to complete for")
-    return options

@@ -8,11 +8,13 @@ Each line is a name, as --config accepts it, and what its `about` says first: th
 or the paper. WORD shows those that hold it anywhere in name or `about`.
 """
 
-import argparse
+import dataclasses
 import json
 from collections.abc import Sequence
+from typing import Annotated
 
-from tfxc.core import cli
+from tfxc.core.bounds import Option
+from tfxc.core.command_options import parse
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text, one_line
 from tfxc.core.shipped import shipped_configs
@@ -20,9 +22,22 @@ from tfxc.core.shipped import shipped_configs
 _WIDTH = 100
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of ``tfxc configs``.
+
+    Attributes:
+        word: show only configs that hold it.
+        json: print names and `about` as JSON.
+    """
+
+    word: Annotated[str | None, Option("WORD", positional=True)] = None
+    json: bool = False
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints names and descriptions."""
-    options = _parser().parse_args(argv)
+    options = parse(Options, argv, "configs", __doc__)
     # A config does not inherit the section `about`.
     abouts = {
         name: json.loads(path.read_bytes()).get("about", {})
@@ -49,10 +64,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         shown = first if len(first) <= _WIDTH else f"{first[: _WIDTH - 3]}..."
         print(f"{name:{width}}  {shown}".rstrip())
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("configs", __doc__)
-    options.add_argument("word", nargs="?", metavar="WORD", help="show only configs that hold it")
-    options.add_argument("--json", action="store_true", help="print names and `about` as JSON")
-    return options

@@ -8,29 +8,57 @@ the teacher more weight than the labels (recipe.hard_weight 0 to 0.1). The same 
 seed produce the same copies.
 """
 
-import argparse
-import contextlib
+import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from tfxc.core import cli
+from tfxc.core.bounds import Count, Natural, Option, Share
+from tfxc.core.command_options import parse
 from tfxc.core.errors import DataError
 from tfxc.core.escaping import json_text
+from tfxc.core.shared_options import ReaderOptions
 
 _CHUNK = 10_000
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(ReaderOptions):
+    """Options of ``tfxc copy-texts``.
+
+    Attributes:
+        data: file of texts with labels.
+        reader: format of FILE; None means by its name.
+        output: .jsonl file to write.
+        copies: copies of each text.
+        drop: probability that a word is dropped.
+        replace: probability that a word is replaced by another one.
+        cut: probability that only 1 to 5 consecutive words are kept.
+        unit: unit to drop or replace.
+        seed: random seed.
+    """
+
+    data: Annotated[str, Option("FILE", positional=True, remote=True)]
+    output: Annotated[str, Option("FILE", read=cli.ending(".jsonl"), mirror="writes")]
+    copies: Count = 8
+    drop: Share = 0.1
+    replace: Share = 0.1
+    cut: Share = 0.25
+    unit: Literal["word", "character"] = "word"
+    seed: Natural = 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the texts, then the copies of all, round by round."""
-    options = _parser().parse_args(argv)
+    options = parse(Options, argv, "copy-texts", __doc__)
     from tfxc.core.progress import Progress
     from tfxc.core.storage.files import atomic_file
     from tfxc.data.reading.formats import open_reader
     from tfxc.data.text.augmentation import TextCopies
 
     cli.check_keeps_input(options.output, options.data)
-    reader = open_reader(options.data, options.reader, **dict(options.reader_option))
+    reader = open_reader(options.data, options.reader, **options.reader_options)
     examples: list[tuple[str, Sequence[Any]]] = []
     for chunk in reader.chunks(_CHUNK):
         if chunk.texts is None:
@@ -63,46 +91,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         share = equal / (total - len(examples))
         print(f"{equal:,} copies ({share:.0%}) are equal to their texts; raise --drop or --replace")
     return 0
-
-
-def _probability(text: str) -> float:
-    """Returns ``type`` of an option that is a probability."""
-    with contextlib.suppress(ValueError):
-        if 0 <= float(text) <= 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a probability from 0 to 1")
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("copy-texts", __doc__)
-    options.add_argument("data", metavar="FILE", help="file of texts with labels")
-    options.add_argument(
-        "--output",
-        type=cli.ending(".jsonl"),
-        required=True,
-        metavar="FILE",
-        help=".jsonl file to write",
-    )
-    options.add_argument(
-        "--copies", type=cli.positive, default=8, help="copies of each text (default: %(default)s)"
-    )
-    chances = {
-        "drop": (0.1, "probability that a word is dropped"),
-        "replace": (0.1, "probability that a word is replaced by another one"),
-        "cut": (0.25, "probability that only 1 to 5 consecutive words are kept"),
-    }
-    for name, (value, meaning) in chances.items():
-        options.add_argument(
-            f"--{name}", type=_probability, default=value, help=f"{meaning} (default: %(default)s)"
-        )
-    options.add_argument(
-        "--unit",
-        choices=("word", "character"),
-        default="word",
-        help="unit to drop or replace (default: %(default)s)",
-    )
-    options.add_argument(
-        "--seed", type=cli.seed, default=0, help="random seed (default: %(default)s)"
-    )
-    cli.add_reader_options(options, "format of FILE (default: by its name)", "text_field=body")
-    return options

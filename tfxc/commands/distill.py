@@ -7,62 +7,54 @@ features. The command is the same as "tfxc train" with recipe "distill", whose o
 those of the config. Run again, the same command resumes a stopped training run.
 """
 
-import argparse
+import dataclasses
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
 from tfxc.commands import train
-from tfxc.core import cli
+from tfxc.core.bounds import Option
+from tfxc.core.command_options import parse
 from tfxc.core.escaping import json_text
+from tfxc.core.shared_options import ConfigOptions, TrustOption
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(TrustOption, ConfigOptions):
+    """Options of ``tfxc distill``.
+
+    Attributes:
+        teachers: run folder of a teacher; give it several times to average several teachers, or,
+            with --set recipe.turns=[1,1], to let them teach one after the other.
+        hard_weight: weight of the true labels in the loss; None means 0.1.
+        temperature: temperature of the softmax of student and teacher; None means 4.
+        distance: distance between the logits of student and teacher; None means kl.
+        fresh: delete an earlier run in the run folder and start over.
+        json: print the summary as JSON, all else on standard error.
+    """
+
+    teachers: Annotated[Sequence[str], Option("RUN", name="--teacher", repeated=True)]
+    hard_weight: float | None = None
+    temperature: float | None = None
+    distance: Literal["kl", "ce", "mse"] | None = None
+    fresh: bool = False
+    json: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains the student."""
-    options = _parser().parse_args(argv)
-    changes = ["--set", "recipe.name=distill"]  # another recipe's arguments go with it
+    options = parse(Options, argv, "distill", __doc__)
+    changes = ["recipe.name=distill"]  # another recipe's arguments go with it
     if options.trust:
-        changes += ["--set", "recipe.trust=true"]
+        changes.append("recipe.trust=true")
     for name in ("teachers", "hard_weight", "temperature", "distance"):
         if getattr(options, name) is not None:
-            changes += ["--set", f"recipe.{name}={json_text(getattr(options, name))}"]
-    for change in options.set:
-        changes += ["--set", change]
-    command = ["--config", options.config, "--prepared", options.prepared, *changes]
-    command += [f"--{name}" for name in ("fresh", "json") if getattr(options, name)]
-    return train.main(command)
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("distill", __doc__)
-    cli.add_trust_option(options)
-    cli.add_config_options(options)
-    options.add_argument(
-        "--teacher",
-        dest="teachers",
-        action="append",
-        required=True,
-        metavar="RUN",
-        help="run folder of a teacher; give it several times to average several teachers, or, with "
-        "--set recipe.turns=[1,1], to let them teach one after the other",
+            changes.append(f"recipe.{name}={json_text(getattr(options, name))}")
+    return train.train(
+        train.Options(
+            config=options.config,
+            prepared=options.prepared,
+            set=[*changes, *options.set],
+            fresh=options.fresh,
+            json=options.json,
+        )
     )
-    options.add_argument(
-        "--hard-weight",
-        type=cli.number,
-        help="weight of the true labels in the loss (default: 0.1)",
-    )
-    options.add_argument(
-        "--temperature",
-        type=cli.number,
-        help="temperature of the softmax of student and teacher (default: 4)",
-    )
-    options.add_argument(
-        "--distance",
-        choices=["kl", "ce", "mse"],
-        help="distance between the logits of student and teacher (default: kl)",
-    )
-    options.add_argument(
-        "--fresh",
-        action="store_true",
-        help="delete an earlier run in the run folder and start over",
-    )
-    train.add_json_option(options)
-    return options

@@ -7,7 +7,7 @@ The last column of a missing extra is the command that installs it. Please add t
 of problems.
 """
 
-import argparse
+import dataclasses
 import importlib.metadata
 import importlib.util
 import os
@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfxc.core import cli
+from tfxc.core.command_options import parse
 from tfxc.core.escaping import json_text
 
 _NEEDED = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pydantic")
@@ -29,9 +29,20 @@ _LISTED = 4  # missing packages of an extra
 _DEVELOPER_EXTRAS = {"test", "lint", "docs"}
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of ``tfxc doctor``.
+
+    Attributes:
+        json: print the findings as JSON.
+    """
+
+    json: bool = False
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints what was found."""
-    options = _parser().parse_args(argv)
+    options = parse(Options, argv, "doctor", __doc__)
     state = findings()
     print(json_text(state, indent=2) if options.json else "\n".join(_lines(state)))
     return 0
@@ -160,9 +171,3 @@ def _lines(state: dict[str, Any]) -> Iterator[str]:
         yield f"  not known: tfxc is not installed for {sys.executable}"
     yield f"{state['cores']} cores, {state['memory_available_gb']} GB of memory available"
     yield f"{state['disk_free_gb']} GB free on the disk of {Path.cwd()}"
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("doctor", __doc__)
-    options.add_argument("--json", action="store_true", help="print the findings as JSON")
-    return options

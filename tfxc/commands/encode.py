@@ -41,8 +41,8 @@ class Options(FileOptions, RunOption):
         dtype: type of the stored values.
     """
 
-    run: Annotated[str, Option("RUN")]
-    output: Annotated[str, Option("FILE", read=cli.ending(".npy"))]
+    run: Annotated[str, Option("RUN", mirror="reads")]
+    output: Annotated[str, Option("FILE", read=cli.ending(".npy"), mirror="writes")]
     unit_norm: bool = False
     dtype: Literal["float32", "float16"] = "float32"
 

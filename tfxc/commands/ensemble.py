@@ -46,7 +46,7 @@ class Options(TrustOption):
         examples: what is measured
     """
 
-    runs: Annotated[Sequence[str], Option("RUN", positional=True)]
+    runs: Annotated[Sequence[str], Option("RUN", positional=True, mirror="reads")]
     method: Literal[ENSEMBLES] = "softmax_average"  # type: ignore[valid-type]
     weights: Annotated[Sequence[float] | None, Option("W,W", excludes="weights")] = None
     choose: Annotated[str | None, Option("SPLIT", excludes="weights")] = None

@@ -87,12 +87,13 @@ class Options(TrustOption):
     """
 
     run: Annotated[
-        str | None, Option("RUN", name="--run", positional=True, excludes="subject!")
+        str | None,
+        Option("RUN", name="--run", positional=True, excludes="subject!", mirror="reads"),
     ] = None
     predictions: Annotated[str | None, Option("FILE", excludes="subject!", remote=True)] = None
     compare: Annotated[str | None, Option("RUN2")] = None
     seed: Natural = 0
-    output: Annotated[str | None, Option("FOLDER")] = None
+    output: Annotated[str | None, Option("FOLDER", mirror="writes")] = None
     json: bool = False
     tables: Annotated[str | None, Option("FOLDER")] = None
     curve: Annotated[str | None, Option("FOLDER")] = None

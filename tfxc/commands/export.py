@@ -57,7 +57,7 @@ class Options(RunOption):
     format: Literal[("savedmodel", *FORMATS)] = "savedmodel"  # type: ignore[valid-type]
     quantize: Literal[QUANTIZED] | None = None  # type: ignore[valid-type]
     min_agreement: Annotated[Share | None, Option("SHARE")] = None
-    output: Annotated[str | None, Option("FOLDER")] = None
+    output: Annotated[str | None, Option("FOLDER", mirror="writes")] = None
     serving: Annotated[str | None, Option("DIR")] = None
     version: Count | None = None
     k: int | None = None

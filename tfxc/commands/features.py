@@ -13,13 +13,17 @@ stop, the same command resumes, and the result has the same bytes. docs/features
 files.
 """
 
-import argparse
-from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from tfxc.core import cli
-from tfxc.core.errors import ConfigError, DataError
+from annotated_types import MinLen
+
+from tfxc.core.bounds import Count, Natural, NotNegative, Option
+from tfxc.core.command_options import given, parse
+from tfxc.core.errors import ConfigError, DataError, option_of
+from tfxc.core.shared_options import ReaderOptions, TrustOption
 from tfxc.core.storage.reading import read_array
 
 if TYPE_CHECKING:
@@ -29,18 +33,121 @@ if TYPE_CHECKING:
     from tfxc.data.reading.formats.base import Reader
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SavedModelOptions:
+    """How a SavedModel computes vectors.
+
+    Attributes:
+        signature: signature of the SavedModel; None means serving_default.
+        model_output: output of the SavedModel, if it has several.
+        image_size: size of the SavedModel's input; None means the model's.
+        mean: subtract this mean from pixels from 0 to 1.
+        std: divide pixels from 0 to 1 by this.
+    """
+
+    signature: Annotated[str | None, Option("SIGNATURE")] = None
+    model_output: Annotated[str | None, Option("NAME")] = None
+    image_size: Annotated[tuple[Count, Count] | None, Option("HEIGHT WIDTH", words=True)] = None
+    mean: Annotated[Sequence[float] | None, MinLen(1), Option("MEAN", words=True)] = None
+    std: Annotated[Sequence[float] | None, MinLen(1), Option("STD", words=True)] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExtractOptions(TrustOption, ReaderOptions):
+    """Compute vectors by a run or a SavedModel.
+
+    Attributes:
+        data: file, folder, shards or builtin:NAME.
+        reader: format of DATA; None means by its name.
+        reader_options: option of the reader, e.g. catalog=catalog.csv (may be given several times).
+        run: run folder whose encoder computes the vectors.
+        saved_model: SavedModel that computes the vectors.
+        output: folder to write.
+        unit_norm: scale vectors to length 1.
+        flip: add to the vector of each image that of its mirror image (with --run).
+        dtype: type of the stored values.
+        batch_size: examples per batch.
+        num_labels: number of labels; None means as in the data.
+        label_names: file with one name per line, in the order of the ids.
+        of_model: with --saved-model
+    """
+
+    data: Annotated[str, Option("DATA", positional=True, remote=True)]
+    run: Annotated[str | None, Option("RUN", excludes="encoder!", mirror="reads")] = None
+    saved_model: Annotated[str | None, Option("FOLDER", excludes="encoder!")] = None
+    output: Annotated[str, Option("FOLDER", mirror="writes")]
+    unit_norm: bool = False
+    flip: bool = False
+    dtype: Literal["float32", "float16"] = "float32"
+    batch_size: Count = 256
+    num_labels: Count | None = None
+    label_names: Annotated[str | None, Option("FILE")] = None
+    of_model: SavedModelOptions = dataclasses.field(default_factory=SavedModelOptions)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitOptions:
+    """Split a feature set into train/, val/ and test/.
+
+    Attributes:
+        features: feature set to split.
+        output: folder to write.
+        val: number or share of the rows that go into val/.
+        test: number or share of the rows that go into test/.
+        seed: seed of the order of the rows.
+    """
+
+    features: Annotated[str, Option("FOLDER", positional=True)]
+    output: Annotated[str, Option("FOLDER", mirror="writes")]
+    val: NotNegative = 0.05
+    test: NotNegative = 0.05
+    seed: Natural = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """Import vectors that another program has computed.
+
+    Attributes:
+        features: file of vectors, (n, dim).
+        labels: file of integer labels, (n,).
+        output: folder to write.
+        num_labels: number of labels; None means the largest label plus 1.
+        label_names: file with one name per line, in the order of the ids.
+    """
+
+    features: Annotated[str, Option("VECTORS", positional=True)]
+    labels: Annotated[str, Option("LABELS", positional=True)]
+    output: Annotated[str, Option("FOLDER", mirror="writes")]
+    num_labels: Count | None = None
+    label_names: Annotated[str | None, Option("FILE")] = None
+
+
+Options = {"extract": ExtractOptions, "split": SplitOptions, "import": ImportOptions}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Makes, splits or imports a feature set."""
-    options = _parser().parse_args(argv)
-    options.work(options)
+    options: object = parse(Options, argv, "features", __doc__)
+    if isinstance(options, ExtractOptions):
+        _extract(options)
+    elif isinstance(options, SplitOptions):
+        _split(options)
+    elif isinstance(options, ImportOptions):
+        _import(options)
     return 0
 
 
-def _extract(options: argparse.Namespace) -> None:
+def _extract(options: ExtractOptions) -> None:
     """Extracts features, or resumes doing so."""
-    of_model = ("signature", "model_output", "image_size", "mean", "std")
-    if options.run:
-        cli.refuse(options, of_model, "this option is for --saved-model, not for --run")
+    of_model = options.of_model
+    for name in given(of_model):
+        if options.run:
+            raise ConfigError(
+                "this option is for --saved-model, not for --run",
+                where=option_of(name),
+                fix="leave it out",
+            )
     if options.saved_model and options.flip:
         raise ConfigError(
             "this option is for --run, not for --saved-model", where="--flip", fix="leave it out"
@@ -55,19 +162,20 @@ def _extract(options: argparse.Namespace) -> None:
     )
     from tfxc.labels.vocabulary import LabelVocabulary
 
-    reader_options = dict(options.reader_option)
+    reader_options = dict(options.reader_options)
     reader = open_reader(staged(options.data, "DATA"), options.reader, **reader_options)
     encoder: SavedModelEncoder | RunEncoder
     if options.saved_model:
         encoder = SavedModelEncoder(
             options.saved_model,
-            signature=options.signature or "serving_default",
-            output=options.model_output,
-            image_size=options.image_size,
-            mean=options.mean,
-            std=options.std,
+            signature=of_model.signature or "serving_default",
+            output=of_model.model_output,
+            image_size=of_model.image_size,
+            mean=of_model.mean,
+            std=of_model.std,
         )
     else:
+        assert options.run is not None, "one of the two is given"
         encoder = RunEncoder(options.run, options.flip, options.trust)
     names = LabelVocabulary.load(options.label_names).names if options.label_names else None
     labels = read_labels(reader, options.num_labels, names)
@@ -82,7 +190,7 @@ def _extract(options: argparse.Namespace) -> None:
     )
 
 
-def _split(options: argparse.Namespace) -> None:
+def _split(options: SplitOptions) -> None:
     """Splits a feature set."""
     from tfxc.data.reading.parsing.feature_set import FeatureSet
     from tfxc.data.store.feature_sets.split import split_features
@@ -94,7 +202,7 @@ def _split(options: argparse.Namespace) -> None:
             print(f"{options.output}/{name}: {size:,} rows")
 
 
-def _import(options: argparse.Namespace) -> None:
+def _import(options: ImportOptions) -> None:
     """Imports two files."""
     from tfxc.data.store.feature_sets.split import import_arrays
     from tfxc.labels.vocabulary import LabelVocabulary
@@ -168,94 +276,3 @@ def _array(path: str) -> "np.ndarray":
             fix="save the tensor alone: torch.save(features, file)",
         )
     return tensor.array()
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("features", __doc__)
-    kinds = options.add_subparsers(metavar="WORK", required=True, title="work")
-
-    def add(
-        name: str, work: Callable[[argparse.Namespace], None], help_text: str
-    ) -> argparse.ArgumentParser:
-        kind = kinds.add_parser(name, help=help_text, description=help_text)
-        kind.set_defaults(work=work)
-        return kind
-
-    extract = add("extract", _extract, "compute vectors by a run or a SavedModel")
-    cli.add_trust_option(extract)
-    extract.add_argument("data", metavar="DATA", help="file, folder, shards or builtin:NAME")
-    cli.add_reader_options(extract, "format of DATA (default: by its name)", "catalog=catalog.csv")
-    encoder = extract.add_mutually_exclusive_group(required=True)
-    encoder.add_argument(
-        "--run", metavar="RUN", help="run folder whose encoder computes the vectors"
-    )
-    encoder.add_argument(
-        "--saved-model", metavar="FOLDER", help="SavedModel that computes the vectors"
-    )
-    extract.add_argument("--output", required=True, metavar="FOLDER", help="folder to write")
-    extract.add_argument("--unit-norm", action="store_true", help="scale vectors to length 1")
-    extract.add_argument(
-        "--flip",
-        action="store_true",
-        help="add to the vector of each image that of its mirror image (with --run)",
-    )
-    extract.add_argument(
-        "--dtype",
-        choices=("float32", "float16"),
-        default="float32",
-        help="type of the stored values (default: float32)",
-    )
-    extract.add_argument(
-        "--batch-size", type=cli.positive, default=256, help="examples per batch (default: 256)"
-    )
-    extract.add_argument(
-        "--num-labels", type=cli.positive, help="number of labels (default: as in the data)"
-    )
-    extract.add_argument(
-        "--label-names", metavar="FILE", help="file with one name per line, in the order of the ids"
-    )
-    extract.add_argument(
-        "--signature", help="signature of the SavedModel (default: serving_default)"
-    )
-    extract.add_argument(
-        "--model-output", metavar="NAME", help="output of the SavedModel, if it has several"
-    )
-    extract.add_argument(
-        "--image-size",
-        type=cli.integer,
-        nargs=2,
-        metavar=("HEIGHT", "WIDTH"),
-        help="size of the SavedModel's input (default: the model's)",
-    )
-    extract.add_argument(
-        "--mean", type=cli.number, nargs="+", help="subtract this mean from pixels from 0 to 1"
-    )
-    extract.add_argument(
-        "--std", type=cli.number, nargs="+", help="divide pixels from 0 to 1 by this"
-    )
-    split = add("split", _split, "split a feature set into train/, val/ and test/")
-    split.add_argument("features", metavar="FOLDER", help="feature set to split")
-    split.add_argument("--output", required=True, metavar="FOLDER", help="folder to write")
-    for name in ("val", "test"):
-        split.add_argument(
-            f"--{name}",
-            type=cli.number,
-            default=0.05,
-            help=f"number or share of the rows that go into {name}/ (default: %(default)s)",
-        )
-    split.add_argument(
-        "--seed", type=cli.seed, default=0, help="seed of the order of the rows (default: 0)"
-    )
-    imported = add("import", _import, "import vectors that another program has computed")
-    imported.add_argument("features", help="file of vectors, (n, dim)")
-    imported.add_argument("labels", help="file of integer labels, (n,)")
-    imported.add_argument("--output", required=True, metavar="FOLDER", help="folder to write")
-    imported.add_argument(
-        "--num-labels",
-        type=cli.positive,
-        help="number of labels (default: the largest label plus 1)",
-    )
-    imported.add_argument(
-        "--label-names", metavar="FILE", help="file with one name per line, in the order of the ids"
-    )
-    return options

@@ -8,17 +8,32 @@ data). Downloads are resumed after a stop and verified. Without a name, the sets
 their licences; configs of other sets say under data.where how to get them.
 """
 
-import argparse
+import dataclasses
 import os
 from collections.abc import Sequence
+from typing import Annotated
 
-from tfxc.core import cli
+from tfxc.core.bounds import Option
+from tfxc.core.command_options import parse
 from tfxc.core.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of ``tfxc fetch``.
+
+    Attributes:
+        name: set to download; None means list all.
+        output: folder of all sets; None means TFXC_DATA, else data.
+    """
+
+    name: Annotated[str | None, Option("NAME", positional=True)] = None
+    output: Annotated[str | None, Option("FOLDER", mirror="writes")] = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Downloads one set, or lists all."""
-    options = _parser().parse_args(argv)
+    options = parse(Options, argv, "fetch", __doc__)
     from tfxc.core.registry import nearest
     from tfxc.data.reading.downloads.sets import SETS, fetch
 
@@ -39,14 +54,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     for path in fetch(options.name, folder):
         print(f"written: {path}")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("fetch", __doc__)
-    options.add_argument(
-        "name", nargs="?", metavar="NAME", help="set to download (default: list all)"
-    )
-    options.add_argument(
-        "--output", metavar="FOLDER", help="folder of all sets (default: TFXC_DATA, else data)"
-    )
-    return options

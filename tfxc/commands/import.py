@@ -14,301 +14,304 @@ installed, and no code from its files is executed. Each kind has its own options
 tfxc import mach --help.
 """
 
-import argparse
-from collections.abc import Callable, Sequence
-from typing import Any
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated, Any
 
-from tfxc.core import cli
+from tfxc.core.bounds import Count, Option
+from tfxc.core.command_options import parse
+from tfxc.core.shared_options import OptionalConfigOptions
 from tfxc.data.reading.inspection.completion import load_config
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What every kind needs.
+
+    Attributes:
+        path: what is imported.
+        run: the run folder to write.
+    """
+
+    path: Annotated[str, Option("PATH", positional=True)]
+    run: Annotated[str, Option("RUN", mirror="reads")]
+
+    def write(self) -> str:
+        """Writes the run; returns what to print."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Labelled(Imported):
+    """What kinds need whose files hold no names of labels.
+
+    Attributes:
+        labels: file with one label name per line; None means numbers from 0.
+    """
+
+    labels: Annotated[str | None, Option("FILE")] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Counted(Labelled):
+    """What kinds of tables of labels need.
+
+    Attributes:
+        train_labels: matrix of the training labels (.npz), from which the label frequencies for
+            tables and propensity-scored metrics are counted.
+    """
+
+    train_labels: Annotated[str | None, Option("FILE")] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pecos(Counted):
+    """An XR-Linear or XR-Transformer model of PECOS.
+
+    Attributes:
+        path: what pecos.xmc.xlinear.train or pecos.xmc.xtransformer.train wrote.
+        vectorizer: the PECOS vectoriser of the model's texts.
+    """
+
+    vectorizer: Annotated[str | None, Option("FOLDER")] = None
+
+    def write(self) -> str:
+        """Writes the run; returns what to print."""
+        from tfxc.imports.pecos_transformer import import_transformer, is_transformer
+
+        arguments = {
+            "names": self.labels,
+            "vectorizer": self.vectorizer,
+            "train_labels": self.train_labels,
+        }
+        if is_transformer(self.path):
+            return f"{self.run}: {import_transformer(self.path, self.run, **arguments)}"
+        from tfxc.imports.pecos import import_run
+
+        tree = import_run(self.path, self.run, **arguments)
+        return f"{self.run}: layers of {', '.join(f'{size:,}' for size in tree.sizes)} nodes"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mach(Counted):
+    """A model of the original MACH code.
+
+    Attributes:
+        path: the folder model_save_loc: r_0_epoch_10.npz and so on.
+        lookups: the labels' hashes, bucket_order_0.npy and so on.
+        query_lookups: the features' hashes, in files of the same names.
+        epoch: epoch of the weights; None means the last complete one.
+    """
+
+    lookups: Annotated[str, Option("FOLDER")]
+    query_lookups: Annotated[str, Option("FOLDER")]
+    epoch: Annotated[Count | None, Option("E")] = None
+
+    def write(self) -> str:
+        """Writes the run; returns what to print."""
+        from tfxc.imports.mach import import_mach
+
+        count = import_mach(
+            self.path,
+            self.run,
+            names=self.labels,
+            lookups=self.lookups,
+            query_lookups=self.query_lookups,
+            epoch=self.epoch,
+            train_labels=self.train_labels,
+        )
+        return f"{self.run}: {count} repetitions"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PecosParams(Imported):
+    """Parameters of PECOS as a config.
+
+    Attributes:
+        path: the JSON file for --params-path of pecos.xmc.xlinear.train or
+            pecos.xmc.xtransformer.train.
+        write_config: the config to write, without data.
+        gpus: number of GPUs of the PECOS run, whose batch size is that of one GPU.
+    """
+
+    write_config: Annotated[str, Option("FILE")]
+    gpus: Count = 1
+
+    def write(self) -> str:
+        """Converts the parameters; returns what has no equivalent."""
+        from tfxc.core.config import parse_config
+        from tfxc.core.errors import inside
+        from tfxc.core.escaping import json_text
+        from tfxc.core.storage.files import atomic_file
+        from tfxc.recipes.xr_transformer.pecos_params import convert_params
+
+        config, notes = convert_params(self.path, self.gpus)
+        config = {"run": self.run, **config}
+        data = {"name": "data", "train": "train", **config.get("data", {})}
+        with inside(self.path):
+            parse_config({**config, "data": data})  # refuses what cannot be
+        with atomic_file(self.write_config) as stream:
+            stream.write(json_text(config, indent=2) + "\n")
+        text = f"{self.write_config}: the settings of {self.path}; add data, or name it in extends"
+        return "\n".join([*notes, text])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scent(Labelled, OptionalConfigOptions):
+    """A linear classifier of SCENT.
+
+    Attributes:
+        path: a checkpoint, epoch_50.pt, or the folder checkpoints.
+        epoch: epoch of the weights; None means the last complete one.
+    """
+
+    epoch: Annotated[Count | None, Option("E")] = None
+
+    def write(self) -> str:
+        """Writes the run; returns what to print."""
+        from tfxc.imports.scent import import_scent
+
+        arguments: dict[str, Any] = {"names": self.labels, "epoch": self.epoch}
+        if self.config is not None:
+            from tfxc.commands.train import check_config
+            from tfxc.data.store.preparation import ensure_prepared
+
+            config = load_config(self.config, [*self.set, f"run={self.run}"])
+            check_config(config)
+            arguments |= {
+                "config": config,
+                "data_folder": ensure_prepared(config.data, self.prepared),
+            }
+        classifier = import_scent(self.path, self.run, **arguments)
+        text = f"{self.run}: {classifier.kernel.shape[0]:,} labels after {classifier.epoch} epochs"
+        if self.config is None:
+            return text
+        return f"{text}; tfxc train --config {self.run}/config.json resumes from there"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Insightface(Labelled):
+    """An IResNet of InsightFace's arcface_torch, or of MHE.
+
+    Attributes:
+        path: backbone.pth or model.pt.
+        centres: class centres: folder with checkpoint_gpu_R.pt, softmax_fc_gpu_R.pt or
+            rank_R_softmax_weight.pt of each rank R, or one such file with all of them; None means
+            none, the run has no labels.
+    """
+
+    centres: Annotated[str | None, Option("FOLDER")] = None
+
+    def write(self) -> str:
+        """Writes the run; returns what to print."""
+        from tfxc.imports.insightface import import_insightface
+
+        text = import_insightface(self.path, self.run, names=self.labels, centres=self.centres)
+        return f"{self.run}: {text}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Torchvision(Labelled):
+    """A ResNet of torchvision.
+
+    Attributes:
+        path: its state dict, e.g. resnet50-0676ba61.pth.
+        image_size: height and width of the images; None means 224, or 32 if the first convolution
+            is 3 x 3.
+    """
+
+    image_size: Count | None = None
+
+    def write(self) -> str:
+        """Writes the run; returns what to print."""
+        from tfxc.imports.torchvision import import_torchvision
+
+        text = import_torchvision(
+            self.path, self.run, names=self.labels, image_size=self.image_size
+        )
+        return f"{self.run}: {text}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mhe(Labelled):
+    """A text classifier of the code of MHE.
+
+    Attributes:
+        path: models/model-eurlex4k.bin.
+        pretrained: folder of the language model it was fine-tuned from: config.json and tokeniser.
+        max_length: most subwords of a text to read; None means 512.
+        beam: number of groups whose labels are scored for each text; None means 10.
+    """
+
+    pretrained: Annotated[str, Option("FOLDER")]
+    max_length: Count | None = None
+    beam: Annotated[Count | None, Option("K")] = None
+
+    def write(self) -> str:
+        """Writes the run; returns what to print."""
+        from tfxc.imports.mhe import import_mhe
+
+        sizes = {"max_length": self.max_length, "beam": self.beam}
+        given = {name: size for name, size in sizes.items() if size is not None}
+        text = import_mhe(self.path, self.run, names=self.labels, folder=self.pretrained, **given)
+        return f"{self.run}: {text}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextClassifier(Imported):
+    """A small model of a text_classifier_torch project.
+
+    Attributes:
+        path: config.py of the project, or its folder.
+        checkpoint: the trained model; None means that of config.py.
+        tokens: vocabulary of the model; None means token_file of config.py.
+        built_vocabulary: say that the run that trained the model also built the vocabulary: unknown
+            tokens are then read by the row that it trained, not by the one that its later runs
+            read.
+        write_config: write only a config for tfxc train that is equivalent to config.py, and its
+            classes.
+    """
+
+    checkpoint: Annotated[str | None, Option("FILE")] = None
+    tokens: Annotated[str | None, Option("FILE")] = None
+    built_vocabulary: bool = False
+    write_config: Annotated[str | None, Option("FILE")] = None
+
+    def write(self) -> str:
+        """Writes the run or the config; returns what to print."""
+        from tfxc.imports.text_classifier import run as importer
+
+        if self.write_config:
+            project: Any = importer.write_config(self.path, self.write_config, self.run)
+            text = f"{self.write_config}: the config of {self.path}, for tfxc train"
+        else:
+            project = importer.import_text_classifier(
+                self.path,
+                self.run,
+                checkpoint=self.checkpoint,
+                token_file=self.tokens,
+                built_vocabulary=self.built_vocabulary,
+            )
+            text = (
+                f"{self.run}: {project.model_type}, {project.num_labels:,} labels, "
+                f"{project.num_tokens:,} tokens"
+            )
+        return "\n".join([*(f"no equivalent: {line}" for line in project.without_equivalent), text])
+
+
+Options: dict[str, type[Imported]] = {
+    "pecos": Pecos,
+    "mach": Mach,
+    "pecos_params": PecosParams,
+    "scent": Scent,
+    "insightface": Insightface,
+    "torchvision": Torchvision,
+    "mhe": Mhe,
+    "text_classifier": TextClassifier,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Imports one model."""
-    options = _parser().parse_args(argv)
-    arguments = {
-        name: value for name, value in vars(options).items() if name not in ("run", "imported")
-    }
-    print(options.imported(options.run, **arguments))
+    print(parse(Options, argv, "import", __doc__).write())
     return 0
-
-
-def _import_pecos(run: str, *, path: str, labels: str | None, **arguments: Any) -> str:
-    """Imports a model of PECOS; what to print."""
-    from tfxc.imports.pecos_transformer import import_transformer, is_transformer
-
-    if is_transformer(path):
-        return f"{run}: {import_transformer(path, run, names=labels, **arguments)}"
-    from tfxc.imports.pecos import import_run
-
-    tree = import_run(path, run, names=labels, **arguments)
-    return f"{run}: layers of {', '.join(f'{size:,}' for size in tree.sizes)} nodes"
-
-
-def _import_pecos_params(run: str, *, path: str, write_config: str, gpus: int) -> str:
-    """Converts parameters of PECOS; says what has no equivalent."""
-    from tfxc.core.config import parse_config
-    from tfxc.core.errors import inside
-    from tfxc.core.escaping import json_text
-    from tfxc.core.storage.files import atomic_file
-    from tfxc.recipes.xr_transformer.pecos_params import convert_params
-
-    config, notes = convert_params(path, gpus)
-    config = {"run": run, **config}
-    data = {"name": "data", "train": "train", **config.get("data", {})}
-    with inside(path):
-        parse_config({**config, "data": data})  # refuses what cannot be
-    with atomic_file(write_config) as stream:
-        stream.write(json_text(config, indent=2) + "\n")
-    text = f"{write_config}: the settings of {path}; add data, or name it in extends"
-    return "\n".join([*notes, text])
-
-
-def _import_mach(run: str, *, path: str, labels: str | None, **arguments: Any) -> str:
-    from tfxc.imports.mach import import_mach
-
-    return f"{run}: {import_mach(path, run, names=labels, **arguments)} repetitions"
-
-
-def _import_scent(
-    run: str,
-    *,
-    path: str,
-    labels: str | None,
-    epoch: int | None,
-    config: str | None,
-    set: list[str],
-    prepared: str,
-) -> str:
-    from tfxc.imports.scent import import_scent
-
-    arguments: dict[str, Any] = {"names": labels, "epoch": epoch}
-    if config is not None:
-        from tfxc.commands.train import check_config
-        from tfxc.data.store.preparation import ensure_prepared
-
-        arguments["config"] = load_config(config, [*set, f"run={run}"])
-        check_config(arguments["config"])
-        arguments["data_folder"] = ensure_prepared(arguments["config"].data, prepared)
-    classifier = import_scent(path, run, **arguments)
-    text = f"{run}: {classifier.kernel.shape[0]:,} labels after {classifier.epoch} epochs"
-    if config is None:
-        return text
-    return f"{text}; tfxc train --config {run}/config.json resumes from there"
-
-
-def _import_text_classifier(
-    run: str,
-    *,
-    path: str,
-    write_config: str | None,
-    checkpoint: str | None,
-    tokens: str | None,
-    built_vocabulary: bool,
-) -> str:
-    from tfxc.imports.text_classifier import run as importer
-
-    if write_config:
-        project: Any = importer.write_config(path, write_config, run)
-        text = f"{write_config}: the config of {path}, for tfxc train"
-    else:
-        project = importer.import_text_classifier(
-            path, run, checkpoint=checkpoint, token_file=tokens, built_vocabulary=built_vocabulary
-        )
-        text = (
-            f"{run}: {project.model_type}, {project.num_labels:,} labels, "
-            f"{project.num_tokens:,} tokens"
-        )
-    return "\n".join([*(f"no equivalent: {line}" for line in project.without_equivalent), text])
-
-
-def _import_insightface(run: str, *, path: str, labels: str | None, centres: str | None) -> str:
-    from tfxc.imports.insightface import import_insightface
-
-    return f"{run}: {import_insightface(path, run, names=labels, centres=centres)}"
-
-
-def _import_torchvision(run: str, *, path: str, labels: str | None, image_size: int | None) -> str:
-    from tfxc.imports.torchvision import import_torchvision
-
-    return f"{run}: {import_torchvision(path, run, names=labels, image_size=image_size)}"
-
-
-def _import_mhe(
-    run: str, *, path: str, labels: str | None, pretrained: str, **sizes: int | None
-) -> str:
-    from tfxc.imports.mhe import import_mhe
-
-    chosen: dict[str, Any] = {name: size for name, size in sizes.items() if size is not None}
-    return f"{run}: {import_mhe(path, run, names=labels, folder=pretrained, **chosen)}"
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("import", __doc__)
-    kinds = options.add_subparsers(metavar="KIND", required=True, title="kinds")
-
-    def add(
-        name: str, imported: Callable[..., str], help_text: str, path_help: str, labels: bool = True
-    ) -> argparse.ArgumentParser:
-        kind = kinds.add_parser(name, help=help_text, description=help_text)
-        kind.set_defaults(imported=imported)
-        kind.add_argument("path", metavar="PATH", help=path_help)
-        kind.add_argument("--run", required=True, help="the run folder to write")
-        if labels:
-            kind.add_argument(
-                "--labels",
-                metavar="FILE",
-                help="file with one label name per line (default: numbers from 0)",
-            )
-        return kind
-
-    pecos = add(
-        "pecos",
-        _import_pecos,
-        "an XR-Linear or XR-Transformer model of PECOS",
-        "what pecos.xmc.xlinear.train or pecos.xmc.xtransformer.train wrote",
-    )
-    pecos.add_argument(
-        "--vectorizer", metavar="FOLDER", help="the PECOS vectoriser of the model's texts"
-    )
-    mach = add(
-        "mach",
-        _import_mach,
-        "a model of the original MACH code",
-        "the folder model_save_loc: r_0_epoch_10.npz and so on",
-    )
-    mach.add_argument(
-        "--lookups",
-        required=True,
-        metavar="FOLDER",
-        help="the labels' hashes, bucket_order_0.npy and so on",
-    )
-    mach.add_argument(
-        "--query-lookups",
-        required=True,
-        metavar="FOLDER",
-        help="the features' hashes, in files of the same names",
-    )
-    _add_epoch(mach)
-    for kind in (pecos, mach):
-        kind.add_argument(
-            "--train-labels",
-            metavar="FILE",
-            help="matrix of the training labels (.npz), from which the label frequencies for "
-            "tables and propensity-scored metrics are counted",
-        )
-    params = add(
-        "pecos_params",
-        _import_pecos_params,
-        "parameters of PECOS as a config",
-        "the JSON file for --params-path of pecos.xmc.xlinear.train or "
-        "pecos.xmc.xtransformer.train",
-        labels=False,
-    )
-    params.add_argument(
-        "--write-config", required=True, metavar="FILE", help="the config to write, without data"
-    )
-    params.add_argument(
-        "--gpus",
-        type=cli.positive,
-        default=1,
-        metavar="N",
-        help="number of GPUs of the PECOS run, whose batch size is that of one GPU (default: "
-        "%(default)s)",
-    )
-    _add_dense_kinds(add)
-    _add_text_classifier(add)
-    return options
-
-
-def _add_epoch(kind: argparse.ArgumentParser) -> None:
-    kind.add_argument(
-        "--epoch",
-        type=cli.positive,
-        metavar="E",
-        help="epoch of the weights (default: the last complete one)",
-    )
-
-
-def _add_dense_kinds(add: Callable[..., argparse.ArgumentParser]) -> None:
-    scent = add(
-        "scent",
-        _import_scent,
-        "a linear classifier of SCENT",
-        "a checkpoint, epoch_50.pt, or the folder checkpoints",
-    )
-    _add_epoch(scent)
-    cli.add_config_options(scent, required=False)  # with --prepared
-    add(
-        "insightface",
-        _import_insightface,
-        "an IResNet of InsightFace's arcface_torch, or of MHE",
-        "backbone.pth or model.pt",
-    ).add_argument(
-        "--centres",
-        metavar="FOLDER",
-        help="class centres: folder with checkpoint_gpu_R.pt, softmax_fc_gpu_R.pt or "
-        "rank_R_softmax_weight.pt of each rank R, or one such file with all of them (default: "
-        "none, the run has no labels)",
-    )
-    add(
-        "torchvision",
-        _import_torchvision,
-        "a ResNet of torchvision",
-        "its state dict, e.g. resnet50-0676ba61.pth",
-    ).add_argument(
-        "--image-size",
-        type=cli.positive,
-        metavar="N",
-        help="height and width of the images (default: 224, or 32 if the first convolution is "
-        "3 x 3)",
-    )
-
-
-def _add_text_classifier(add: Callable[..., argparse.ArgumentParser]) -> None:
-    mhe = add(
-        "mhe", _import_mhe, "a text classifier of the code of MHE", "models/model-eurlex4k.bin"
-    )
-    mhe.add_argument(
-        "--pretrained",
-        required=True,
-        metavar="FOLDER",
-        help="folder of the language model it was fine-tuned from: config.json and tokeniser",
-    )
-    mhe.add_argument(
-        "--max-length",
-        type=cli.positive,
-        metavar="N",
-        help="most subwords of a text to read (default: 512)",
-    )
-    mhe.add_argument(
-        "--beam",
-        type=cli.positive,
-        metavar="K",
-        help="number of groups whose labels are scored for each text (default: 10)",
-    )
-    project = add(
-        "text_classifier",
-        _import_text_classifier,
-        "a small model of a text_classifier_torch project",
-        "config.py of the project, or its folder",
-        labels=False,
-    )
-    project.add_argument(
-        "--checkpoint", metavar="FILE", help="the trained model (default: that of config.py)"
-    )
-    project.add_argument(
-        "--tokens",
-        metavar="FILE",
-        help="vocabulary of the model (default: token_file of config.py)",
-    )
-    project.add_argument(
-        "--built-vocabulary",
-        action="store_true",
-        help="say that the run that trained the model also built the vocabulary: unknown tokens "
-        "are then read by the row that it trained, not by the one that its later runs read",
-    )
-    project.add_argument(
-        "--write-config",
-        metavar="FILE",
-        help="write only a config for tfxc train that is equivalent to config.py, and its classes",
-    )

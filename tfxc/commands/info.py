@@ -9,13 +9,15 @@ between weights. Nothing is trained and no weight is allocated. With --verify, e
 run is first compared with its checksum.
 """
 
-import argparse
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tfxc.core import cli
+from tfxc.core.bounds import Option
+from tfxc.core.command_options import parse
 from tfxc.core.errors import ConfigError
+from tfxc.core.shared_options import OptionalConfigOptions, TrustOption
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -23,12 +25,26 @@ if TYPE_CHECKING:
 _FLOAT = 4
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(TrustOption, OptionalConfigOptions):
+    """Options of ``tfxc info``.
+
+    Attributes:
+        run: run folder.
+        verify: compare all files of the run with their checksums.
+    """
+
+    run: Annotated[
+        str | None,
+        Option("RUN", name="--run", positional=True, excludes="subject!", mirror="reads"),
+    ] = None
+    config: Annotated[str | None, Option("FILE", excludes="subject!")] = None
+    verify: bool = False
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the sizes of one run or config."""
-    parser = _parser()
-    options = parser.parse_args(argv)
-    if bool(options.run) == bool(options.config):
-        parser.error("give either --run RUN or --config FILE")
+    options = parse(Options, argv, "info", __doc__)
     if options.verify:
         if not options.run:
             raise ConfigError(
@@ -69,13 +85,14 @@ def _run_lines(path: str, trust: bool) -> Iterator[str]:
         yield f"training: finished{steps}{''.join(shown)}"
 
 
-def _config_lines(options: argparse.Namespace) -> Iterator[str]:
+def _config_lines(options: Options) -> Iterator[str]:
     from tfxc.core import registry
     from tfxc.data.reading.inspection.completion import load_config
     from tfxc.data.store.manifest import prepared_folder
     from tfxc.data.store.preparation import check_prepared
     from tfxc.training.memory.estimate import estimate, memory_lines, rate_groups
 
+    assert options.config is not None, "a run or a config is given"
     config = load_config(options.config, options.set)
     folder = prepared_folder(config.data, options.prepared)
     if not folder.is_dir():
@@ -145,14 +162,3 @@ def _weight_lines(
         f"{total:,} parameters{' per model' if times else ''}{times}, "
         f"{held * count / 1e6:,.1f} MB {kind}"
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("info", __doc__)
-    cli.add_trust_option(options)
-    cli.add_config_options(options, required=False)
-    options.add_argument("--run", metavar="RUN", help="run folder")
-    options.add_argument(
-        "--verify", action="store_true", help="compare all files of the run with their checksums"
-    )
-    return options

@@ -9,18 +9,38 @@ several, and writes everything that training needs into the config. `tfxc train 
 same and trains.
 """
 
-import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from tfxc.core import cli
+from tfxc.core.bounds import Option
+from tfxc.core.command_options import parse
 from tfxc.core.errors import ConfigError
 from tfxc.core.messages import NOTES
+from tfxc.core.shared_options import FileChoices, SetOption
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(SetOption):
+    """Options of ``tfxc init``.
+
+    Attributes:
+        file: training file or folder.
+        output: config to write; None means the data file's name, .json.
+        force: replace an existing config.
+        choices: what the config says
+    """
+
+    file: Annotated[str, Option("FILE", positional=True, remote=True)]
+    output: Annotated[str | None, Option("FILE", mirror="writes")] = None
+    force: bool = False
+    choices: FileChoices = dataclasses.field(default_factory=FileChoices)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the config and prints what it was made from."""
-    options = _parser().parse_args(argv)
+    options = parse(Options, argv, "init", __doc__)
     from tfxc.core.config import parse_config
     from tfxc.data.reading.inspection.completion import completed_of, name_of, write_config
 
@@ -31,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             where=output,
             fix="choose another name with --output, or replace it with --force",
         )
-    completed = completed_of(options)
+    completed = completed_of(options.file, options.choices, options.set)
     parse_config(completed.tree, where=options.file)
     write_config(output, completed.tree)
     for line in completed.lines():
@@ -40,21 +60,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         NOTES.warning(completed.contents.warning)
     print(f"written: {output}; train with `tfxc train --config {output}`")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("init", __doc__)
-    options.add_argument("file", metavar="FILE", help="training file or folder")
-    cli.add_file_choices(options)
-    options.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a config key, e.g. training.epochs=3; give it several times for several keys",
-    )
-    options.add_argument(
-        "--output", metavar="FILE", help="config to write (default: the data file's name, .json)"
-    )
-    options.add_argument("--force", action="store_true", help="replace an existing config")
-    return options

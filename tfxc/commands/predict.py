@@ -118,7 +118,9 @@ class Options(TrustOption, FileOptions):
         search: how labels are searched
     """
 
-    run: Annotated[Sequence[str], Option("RUN", repeated=True, excludes="model!")] = ()
+    run: Annotated[
+        Sequence[str], Option("RUN", repeated=True, excludes="model!", mirror="reads")
+    ] = ()
     model: Annotated[str | None, Option("FOLDER", excludes="model!")] = None
     features: Annotated[str | None, Option("MATRIX")] = None
     k: Annotated[int | None, Option("K")] = None
@@ -131,7 +133,7 @@ class Options(TrustOption, FileOptions):
     weights: Annotated[Sequence[float] | None, Option("W,W")] = None
     top: Count | None = None
     pairs: Annotated[str | None, Option("MATRIX")] = None
-    output: Annotated[str | None, Option("FILE", read=_output_name)] = None
+    output: Annotated[str | None, Option("FILE", read=_output_name, mirror="writes")] = None
     format: Literal[_LAYOUTS] | None = None  # type: ignore[valid-type]
     search: SearchOptions = SearchOptions()
 

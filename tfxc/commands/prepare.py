@@ -7,20 +7,40 @@ checks them (--verify), and can share the work out to a cluster (--cluster). It 
 the prepared data.
 """
 
-import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from tfxc.core import cli
+from tfxc.core.bounds import Count, Option
+from tfxc.core.command_options import parse
+from tfxc.core.shared_options import ConfigOptions
 
 if TYPE_CHECKING:
     from tfxc.data.store.manifest import Manifest
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(ConfigOptions):
+    """Options of ``tfxc prepare``.
+
+    Attributes:
+        jobs: number of processes; None means one per core.
+        cluster: let the workers of this Dask scheduler, e.g. tcp://host:8786, read, cut and write;
+            None means this machine does.
+        force: prepare again, even if prepared data exist.
+        verify: compare all files with their checksums.
+    """
+
+    jobs: Count | None = None
+    cluster: Annotated[str | None, Option("ADDRESS", remote=True)] = None
+    force: bool = False
+    verify: bool = False
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepares the data of a config, checks prepared data, or prints what it holds."""
-    options = _parser().parse_args(argv)
+    options = parse(Options, argv, "prepare", __doc__)
     from tfxc.data.reading.inspection.completion import load_config
     from tfxc.data.store.manifest import Manifest, prepared_folder
     from tfxc.data.store.preparation import ensure_prepared, prepare
@@ -54,24 +74,3 @@ def describe(manifest: "Manifest", folder: str | Path) -> str:
             f"{'' if manifest.image_shape else features}{split.mean_labels:.2f} labels each"
         )
     return "\n".join(lines)
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("prepare", __doc__)
-    cli.add_config_options(options)
-    options.add_argument(
-        "--jobs", type=cli.positive, help="number of processes (default: one per core)"
-    )
-    options.add_argument(
-        "--cluster",
-        metavar="ADDRESS",
-        help="let the workers of this Dask scheduler, e.g. tcp://host:8786, read, cut and write "
-        "(default: this machine does)",
-    )
-    options.add_argument(
-        "--force", action="store_true", help="prepare again, even if prepared data exist"
-    )
-    options.add_argument(
-        "--verify", action="store_true", help="compare all files with their checksums"
-    )
-    return options

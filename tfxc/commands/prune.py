@@ -8,23 +8,57 @@ With --epochs, the smaller model is trained afterwards to regain accuracy. The c
 as "tfxc train" with recipe "prune". Run again, the same command resumes a stopped training run.
 """
 
-import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 from tfxc.commands import train
-from tfxc.core import cli, registry
+from tfxc.core import registry
+from tfxc.core.bounds import Count, NotNegative, Option
+from tfxc.core.command_options import parse
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
+from tfxc.core.shared_options import PreparedOption, RunOption, SetOption
 from tfxc.core.storage.reading import read_json
 
 _COUNTED_TEXT_FEATURES = ("characters", "words", "pretrained")
 _SIZES = ("num_heads", "feed_forward_dim", "iters", "examples")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(RunOption, SetOption, PreparedOption):
+    """Options of ``tfxc prune``.
+
+    Attributes:
+        run: finished run to prune.
+        output: run folder to write.
+        num_heads: attention heads to keep in each layer; None means all.
+        feed_forward_dim: inner units to keep in each layer; None means all.
+        uneven_heads: treat --num-heads as a mean, so that important layers keep more heads.
+        min_count: drop tokens that occur fewer than N times in the training texts; None means drop
+            none.
+        iters: number of pruning steps; None means 4.
+        examples: training examples used to measure importance; None means 2048.
+        epochs: epochs to train afterwards; None means 0.
+        set: change another config key.
+        fresh: delete an earlier run in RUN2 and start over.
+    """
+
+    output: Annotated[str, Option("RUN2", mirror="writes")]
+    num_heads: Count | None = None
+    feed_forward_dim: Count | None = None
+    uneven_heads: bool = False
+    min_count: Count | None = None
+    iters: Count | None = None
+    examples: Count | None = None
+    epochs: Annotated[NotNegative | None, Option("E")] = None
+    fresh: bool = False
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Prunes one run and prints both sizes."""
-    options = _parser().parse_args(argv)
+    options = parse(Options, argv, "prune", __doc__)
     from tfxc.runs.folder import RunFolder
 
     path = Path(options.run) / "config.json"
@@ -59,10 +93,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         changes.append(f"data.text_features.min_count={options.min_count}")
     if options.epochs is not None:
         changes.append(f"training.epochs={options.epochs}")
-    command = ["--config", str(path), "--prepared", options.prepared]
-    for change in [*changes, *options.set]:
-        command += ["--set", change]
-    code = train.main([*command, "--fresh"] if options.fresh else command)
+    code = train.train(
+        train.Options(
+            config=str(path),
+            prepared=options.prepared,
+            set=[*changes, *options.set],
+            fresh=options.fresh,
+        )
+    )
     if code == 0:
         print(size_table(options.run, options.output, options.trust))
     return code
@@ -114,46 +152,3 @@ def _sizes(path: str | Path, trust: bool) -> dict[str, str]:
 def _per_layer(counts: Sequence[int]) -> str:
     shown = counts[:1] if len(set(counts)) == 1 else counts
     return " ".join(f"{count:,}" for count in shown)
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("prune", __doc__)
-    cli.add_trust_option(options)
-    options.add_argument("--run", required=True, metavar="RUN", help="finished run to prune")
-    options.add_argument("--output", required=True, metavar="RUN2", help="run folder to write")
-    options.add_argument(
-        "--num-heads", type=cli.integer, help="attention heads to keep in each layer (default: all)"
-    )
-    options.add_argument(
-        "--feed-forward-dim",
-        type=cli.integer,
-        help="inner units to keep in each layer (default: all)",
-    )
-    options.add_argument(
-        "--uneven-heads",
-        action="store_true",
-        help="treat --num-heads as a mean, so that important layers keep more heads",
-    )
-    options.add_argument(
-        "--min-count",
-        type=cli.positive,
-        metavar="N",
-        help="drop tokens that occur fewer than N times in the training texts (default: drop none)",
-    )
-    options.add_argument("--iters", type=cli.positive, help="number of pruning steps (default: 4)")
-    options.add_argument(
-        "--examples",
-        type=cli.positive,
-        help="training examples used to measure importance (default: 2048)",
-    )
-    options.add_argument(
-        "--epochs", type=cli.number, metavar="E", help="epochs to train afterwards (default: 0)"
-    )
-    options.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change another config key"
-    )
-    cli.add_prepared_option(options)
-    options.add_argument(
-        "--fresh", action="store_true", help="delete an earlier run in RUN2 and start over"
-    )
-    return options

@@ -40,7 +40,7 @@ class Options(RunOption):
         search: how labels are searched
     """
 
-    output: Annotated[str | None, Option("FOLDER")] = None
+    output: Annotated[str | None, Option("FOLDER", mirror="writes")] = None
     no_plots: bool = False
     no_page: bool = False
     measurement: Measurement = Measurement()

@@ -49,7 +49,7 @@ class Options(TrustOption):
         limits: limits
     """
 
-    runs: Annotated[Sequence[str], Option("RUN", positional=True)]
+    runs: Annotated[Sequence[str], Option("RUN", positional=True, mirror="reads")]
     host: Annotated[str, Option("ADDRESS")] = "127.0.0.1"
     port: Natural = 8501
     allow_host: Annotated[Sequence[str], Option("NAME", repeated=True)] = ()

@@ -23,18 +23,20 @@ published set, into RUN-rehearsal, and the summary says what that took: seconds,
 With --dry-run as well, no file is needed and none is written.
 """
 
-import argparse
 import contextlib
+import dataclasses
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tfxc.core import cli
-from tfxc.core.errors import ConfigError
+from tfxc.core.bounds import KINDS, Count, Natural, Option, Positive, ShareAboveZero
+from tfxc.core.command_options import given, parse, value_of
+from tfxc.core.errors import ConfigError, option_of
 from tfxc.core.escaping import json_text
 from tfxc.core.progress import duration
+from tfxc.core.shared_options import FileChoices, OptionalConfigOptions
 from tfxc.core.storage.mirror import mirrored
 from tfxc.core.storage.remote import is_remote
 
@@ -46,9 +48,75 @@ if TYPE_CHECKING:
     from tfxc.training.rehearsal.rehearsal import Rehearsal
 
 
+def _gpu(text: str) -> int | None:
+    """Reads ``--gpu``; ``all`` is its default, as the original code of MACH writes it."""
+    return None if text == "all" else value_of(text, Natural)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(OptionalConfigOptions):
+    """Options of ``tfxc train``.
+
+    Attributes:
+        file: training file or folder.
+        epochs: short for --set training.epochs=E.
+        batch_size: short for --set training.batch_size=N.
+        seed: short for --set seed=N.
+        repetition: train only repetition R, from 0.
+        gpu: use only GPU G, from 0; None means all of them.
+        gpu_usage: share of the GPU's memory to use, in (0, 1]; None means as TensorFlow does.
+        fresh: delete an earlier run in the run folder and start over.
+        from_step: resume from the checkpoint of step N; None means the newest.
+        drop_later: with --from-step, delete what was trained after step N.
+        cluster: let the workers of this Dask scheduler, e.g. tcp://host:8786, prepare the data, and
+            solve the blocks of a linear ranker or train a repetition or fold each; None means this
+            machine does all.
+        dry_run: print sizes and memory, try one batch, and write no run.
+        rehearse: train on a stand-in for the config's data, into RUN-rehearsal; SHARE of the
+            published set's examples and labels are drawn (default: 1).
+        print_config: print the resolved config and exit.
+        list: list the methods of a kind and exit.
+        json: print the summary as JSON, all else on standard error.
+        choices: of a training on a data file, which a config says itself
+    """
+
+    file: Annotated[str | None, Option("FILE", positional=True, remote=True)] = None
+    epochs: Annotated[Positive | None, Option("E")] = None
+    batch_size: Count | None = None
+    seed: Natural | None = None
+    repetition: Annotated[int | None, Option("R")] = None
+    gpu: Annotated[int | None, Option("G", read=_gpu)] = None
+    gpu_usage: Annotated[ShareAboveZero | None, Option("SHARE", name="--gpu_usage")] = None
+    fresh: Annotated[bool, Option(excludes="start")] = False
+    from_step: Annotated[Natural | None, Option(excludes="start")] = None
+    drop_later: bool = False
+    cluster: Annotated[str | None, Option("ADDRESS", remote=True)] = None
+    dry_run: bool = False
+    rehearse: Annotated[ShareAboveZero | None, Option("SHARE", alone=1.0)] = None
+    print_config: bool = False
+    list: Literal[tuple(f"{kind}s" for kind in KINDS)] | None = None  # type: ignore[valid-type]
+    json: bool = False
+    choices: FileChoices = dataclasses.field(default_factory=FileChoices)
+
+    @property
+    def changes(self) -> Sequence[str]:
+        """Changes of the config, as ``--set`` takes them."""
+        short = {
+            "training.epochs": self.epochs,
+            "training.batch_size": self.batch_size,
+            "seed": self.seed,
+        }
+        named = [f"{key}={value}" for key, value in short.items() if value is not None]
+        return [*self.set, *named]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains, or prints what training would do."""
-    options = _parser().parse_args(argv)
+    return train(parse(Options, argv, "train", __doc__))
+
+
+def train(options: Options) -> int:
+    """Trains as the options say; returns the exit code of the command."""
     if options.list:
         return _list(options.list)
     _check(options)
@@ -60,7 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from tfxc.training.rehearsal.config import rehearsed
 
             if options.dry_run:  # one that is only planned leaves nothing
-                options.prepared = str(stack.enter_context(scratch_folder("rehearsal")))
+                folder = str(stack.enter_context(scratch_folder("rehearsal")))
+                options = dataclasses.replace(options, prepared=folder)
             rehearsal = rehearsed(
                 config, options.rehearse, options.prepared, sample=options.dry_run
             )
@@ -104,21 +173,22 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _config(options: argparse.Namespace) -> "tuple[Config, Completed | None]":
+def _config(options: Options) -> "tuple[Config, Completed | None]":
     """Returns the config that the options describe, and what completed that of a file."""
     from tfxc.core.config import parse_config
     from tfxc.data.reading.inspection.completion import completed_of, load_config
 
     if options.config:
-        return load_config(options.config, options.set), None
-    completed = completed_of(options)
+        return load_config(options.config, options.changes), None
+    assert options.file is not None, "``_check`` has asked for it"
+    completed = completed_of(options.file, options.choices, options.changes)
     config = parse_config(completed.tree, where=options.file)
     for line in completed.lines():
         print(line, file=sys.stderr if options.json or options.print_config else sys.stdout)
     return config, completed
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check(options: Options) -> None:
     """Refuses options that cannot be combined."""
     if bool(options.config) == bool(options.file):
         problem = "neither a data file nor --config is given"
@@ -128,13 +198,13 @@ def _check(options: argparse.Namespace) -> None:
         if options.set and "=" in (options.file or ""):
             fix = f"write --set {options.file}, if it is a key of the config: each needs its own"
         raise ConfigError(problem, where="FILE", fix=fix)
-    if options.config:
-        cli.refuse(
-            options,
-            _OPTIONS_OF_FILES,
-            "this option is for a training on a data file, not for --config",
-            fix="name the file instead of the config, or write it into the config",
-        )
+    for name in given(options.choices):
+        if options.config:
+            raise ConfigError(
+                "this option is for a training on a data file, not for --config",
+                where=option_of(name),
+                fix="name the file instead of the config, or write it into the config",
+            )
     if options.rehearse is not None and options.file:
         raise ConfigError(
             "only the config of a published set can be rehearsed, not a data file",
@@ -149,13 +219,9 @@ def _check(options: argparse.Namespace) -> None:
         )
 
 
-# Options of a training on a file; a config says these things itself.
-_OPTIONS_OF_FILES = ("dev", "test", "preset", "pretrained", "run", "text_column", "label_column")
-
-
 def _train(
     config: "Config",
-    options: argparse.Namespace,
+    options: Options,
     completed: "Completed | None",
     rehearsal: "Rehearsal | None",
 ) -> tuple[int, dict[str, Any] | None]:
@@ -320,16 +386,11 @@ def check_config(config: "Config") -> None:
                 existing_file(expand(kind.replace(SPLIT, split)), fix="check evaluation.exclude")
 
 
-def _gpu(text: str) -> int | None:
-    """Reads ``--gpu``; ``all`` is its default, as the original code of MACH writes it."""
-    return None if text == "all" else cli.seed(text)
-
-
 def _dry_run(
     config: "Config",
     recipe: "Recipe",
     folder: Path,
-    options: argparse.Namespace,
+    options: Options,
     rehearsal: "Rehearsal | None",
 ) -> int:
     """Prints sizes and trains one step on one batch, in memory only.
@@ -388,84 +449,3 @@ def _list(kind: str) -> int:
         method = registry.get(kind.rstrip("s"), name)
         print(f"{name:14} {(method.__doc__ or '').strip().splitlines()[0]}")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    from tfxc.core.registry import KINDS
-
-    options = cli.parser("train", __doc__)
-    options.add_argument("file", nargs="?", metavar="FILE", help="training file or folder")
-    cli.add_file_choices(options)
-    cli.add_config_options(options, required=False)
-    options.add_argument(
-        "--repetition", type=cli.integer, metavar="R", help="train only repetition R, from 0"
-    )
-    options.add_argument(
-        "--gpu", type=_gpu, metavar="G", help="use only GPU G, from 0 (default: all of them)"
-    )
-    options.add_argument(
-        "--gpu_usage",
-        type=cli.number,
-        metavar="SHARE",
-        help="share of the GPU's memory to use, in (0, 1] (default: as TensorFlow does)",
-    )
-    start = options.add_mutually_exclusive_group()
-    start.add_argument(
-        "--fresh",
-        action="store_true",
-        help="delete an earlier run in the run folder and start over",
-    )
-    start.add_argument(
-        "--from-step",
-        type=cli.seed,
-        metavar="N",
-        help="resume from the checkpoint of step N (default: the newest)",
-    )
-    options.add_argument(
-        "--drop-later",
-        action="store_true",
-        help="with --from-step, delete what was trained after step N",
-    )
-    options.add_argument(
-        "--cluster",
-        metavar="ADDRESS",
-        help="let the workers of this Dask scheduler, e.g. tcp://host:8786, prepare the data, and "
-        "solve the blocks of a linear ranker or train a repetition or fold each (default: this "
-        "machine does all)",
-    )
-    options.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="print sizes and memory, try one batch, and write no run",
-    )
-    options.add_argument(
-        "--rehearse",
-        type=_share,
-        nargs="?",
-        const=1.0,
-        metavar="SHARE",
-        help="train on a stand-in for the config's data, into RUN-rehearsal; SHARE of the "
-        "published set's examples and labels are drawn (default: 1)",
-    )
-    options.add_argument(
-        "--print-config", action="store_true", help="print the resolved config and exit"
-    )
-    options.add_argument(
-        "--list", choices=[f"{kind}s" for kind in KINDS], help="list the methods of a kind and exit"
-    )
-    add_json_option(options)
-    return options
-
-
-def _share(text: str) -> float:
-    value = cli.number(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share above 0 and at most 1")
-    return value
-
-
-def add_json_option(options: argparse.ArgumentParser) -> None:
-    """Adds ``--json`` to commands that train."""
-    options.add_argument(
-        "--json", action="store_true", help="print the summary as JSON, all else on standard error"
-    )

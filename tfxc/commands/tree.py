@@ -15,68 +15,135 @@ A node is shown as its number of labels and a few of their names. --label shows 
 and its neighbours. --output writes the complete tree, as .html that can be unfolded, or as .md.
 """
 
-import argparse
+import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 
-from tfxc.core import cli
-from tfxc.core.errors import ConfigError
+from tfxc.core.bounds import Count, Option
+from tfxc.core.command_options import parse
+from tfxc.core.errors import ConfigError, option_of
 from tfxc.core.escaping import html_text, markdown_text, one_line
+from tfxc.labels.tree_building import ClusteringSettings, build_tree
 
 if TYPE_CHECKING:
     import scipy.sparse
 
     from tfxc.labels.cluster_tree import ClusterTree
 
-
 _JOINED = ("join", "alpha")
 _MIN_WIDTH = 3  # names by which a cluster is recognised
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """The vectors that labels are clustered by.
+
+    Attributes:
+        prepared_data: prepared folder.
+        features: features X: a matrix with one row per example.
+        labels: labels Y: a matrix with one row per example and one column per label.
+        label_vectors: vectors of your own: a matrix with one row per label.
+        vectors: vectors to cluster the labels by.
+        max_nonzeros: keep this many of the greatest numbers in each label's PIFA, for less time and
+            memory; None means all.
+        label_features: features to add to PIFA: a matrix with one row per label.
+        join: concatenate PIFA and label features, or use alpha PIFA + (1 - alpha) label features;
+            None means concat.
+        alpha: weight of PIFA with --join convex; None means 0.5.
+    """
+
+    prepared_data: Annotated[str | None, Option("FOLDER")] = None
+    features: Annotated[str | None, Option("FILE")] = None
+    labels: Annotated[str | None, Option("FILE")] = None
+    label_vectors: Annotated[str | None, Option("FILE")] = None
+    vectors: Literal["pifa", "pii"] = "pifa"
+    max_nonzeros: Count | None = None
+    label_features: Annotated[str | None, Option("FILE")] = None
+    join: Literal["concat", "convex"] | None = None
+    alpha: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """Build a tree and write it to a file.
+
+    Attributes:
+        output: .npz file to write.
+        means: do not scale centres to unit length.
+        threads: number of threads; None means one per core.
+        data: data
+        tree: tree
+    """
+
+    output: Annotated[str, Option("FILE", mirror="writes")]
+    means: bool = False
+    threads: Count | None = None
+    data: DataOptions = dataclasses.field(default_factory=DataOptions)
+    tree: ClusteringSettings = dataclasses.field(default_factory=ClusteringSettings)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShowOptions:
+    """Show a tree with the labels' names.
+
+    Attributes:
+        tree: tree that tfxc tree build has written.
+        names: file of the labels' names, one per line; None means numbers.
+        depth: levels to print.
+        most: most children of a node to print.
+        label: show the path to this label.
+        output: write the complete tree to a .html or .md file.
+    """
+
+    tree: Annotated[str, Option("FILE", positional=True)]
+    names: Annotated[str | None, Option("FILE")] = None
+    depth: Count = 2
+    most: Count = 20
+    label: Annotated[str | None, Option("NAME")] = None
+    output: Annotated[str | None, Option("FILE", mirror="writes")] = None
+
+
+Options = {"build": BuildOptions, "show": ShowOptions}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Builds or shows a tree."""
-    options = _parser().parse_args(argv)
-    options.work(options)
+    options: object = parse(Options, argv, "tree", __doc__)
+    if isinstance(options, BuildOptions):
+        _build(options)
+    elif isinstance(options, ShowOptions):
+        _show(options)
     return 0
 
 
-def _build(options: argparse.Namespace) -> None:
+def _build(options: BuildOptions) -> None:
     """Builds the tree and prints its shape."""
-    sources = [options.prepared_data, options.features or options.labels, options.label_vectors]
+    data = options.data
+    sources = [data.prepared_data, data.features or data.labels, data.label_vectors]
     if sum(source is not None for source in sources) != 1:
-        options.parser.error(
-            "give one of --prepared-data, --features with --labels, and --label-vectors"
+        raise ConfigError(
+            "labels are clustered by one of --prepared-data, --features with --labels, and "
+            "--label-vectors",
+            fix="give one of these",
         )
-    joins = options.vectors == "pifa" and not options.label_vectors
+    joins = data.vectors == "pifa" and not data.label_vectors
     needs = [("label_features", joins, "PIFA, which is not computed")]
-    needs += [(name, joins and options.label_features, "--label-features") for name in _JOINED]
-    needs += [("max_nonzeros", joins and not options.label_features, "PIFA alone")]
+    needs += [(name, joins and data.label_features, "--label-features") for name in _JOINED]
+    needs += [("max_nonzeros", joins and not data.label_features, "PIFA alone")]
     for name, applies, what in needs:
-        if getattr(options, name) is not None and not applies:
+        if getattr(data, name) is not None and not applies:
             raise ConfigError(
                 f"this option is used only with {what}",
-                where=cli.option_of(name),
+                where=option_of(name),
                 fix="leave it out",
             )
-    from tfxc.labels.tree_building import ClusteringSettings, build_tree
-
-    vectors = label_vectors(options)
+    vectors = label_vectors(data, options.threads)
     begin = time.perf_counter()
-    settings = ClusteringSettings(
-        nr_splits=options.nr_splits,
-        min_codes=options.min_codes,
-        max_leaf_size=options.max_leaf_size,
-        spherical=not options.means,
-        max_iter=options.max_iter,
-        min_sample_rate=options.min_sample_rate,
-        max_sample_rate=options.max_sample_rate,
-        warmup_ratio=options.warmup_ratio,
-        seed=options.seed,
-    )
+    settings = dataclasses.replace(options.tree, spherical=not options.means)
     tree = build_tree(vectors, settings, threads=options.threads)
     seconds = time.perf_counter() - begin
     tree.save(options.output)
@@ -84,8 +151,15 @@ def _build(options: argparse.Namespace) -> None:
     print(describe(tree, vectors))
 
 
-def label_vectors(options: argparse.Namespace) -> "np.ndarray | scipy.sparse.csr_matrix":
-    """Returns the vectors that the options describe."""
+def label_vectors(
+    options: DataOptions, threads: int | None = None
+) -> "np.ndarray | scipy.sparse.csr_matrix":
+    """Returns the vectors that the options describe.
+
+    Args:
+        options: of the vectors.
+        threads: number of threads; None means one per core.
+    """
     from tfxc.data.reading.parsing.arrays import load_matrix
     from tfxc.data.sources.matrices import matrices
     from tfxc.labels.label_embeddings import pifa, pifa_with_label_features, pii
@@ -113,7 +187,7 @@ def label_vectors(options: argparse.Namespace) -> "np.ndarray | scipy.sparse.csr
         joined = {"mode": options.join, "alpha": options.alpha}
         joined = {name: value for name, value in joined.items() if value is not None}
         return pifa_with_label_features(labels, features, of_labels, **joined)
-    return pifa(labels, features, options.max_nonzeros or 0, options.threads)
+    return pifa(labels, features, options.max_nonzeros or 0, threads)
 
 
 def describe(tree: "ClusterTree", vectors: "np.ndarray | scipy.sparse.csr_matrix") -> str:
@@ -130,7 +204,7 @@ def describe(tree: "ClusterTree", vectors: "np.ndarray | scipy.sparse.csr_matrix
     return "\n".join(lines)
 
 
-def _show(options: argparse.Namespace) -> None:
+def _show(options: ShowOptions) -> None:
     """Prints or writes the tree."""
     writers = {".html": as_html, ".md": as_markdown}
     suffix = Path(options.output or "").suffix
@@ -262,128 +336,3 @@ def _unfolding(named: NamedTree, level: int, node: int) -> Iterator[str]:
     for child in named.children(level, node):
         yield from _unfolding(named, level + 1, child)
     yield "</details>"
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("tree", __doc__)
-    kinds = options.add_subparsers(metavar="WORK", required=True, title="work")
-
-    def add(
-        name: str, work: Callable[[argparse.Namespace], None], help_text: str
-    ) -> argparse.ArgumentParser:
-        kind = kinds.add_parser(name, help=help_text, description=help_text)
-        kind.set_defaults(work=work, parser=kind)
-        return kind
-
-    _add_build_options(add("build", _build, "build a tree and write it to a file"))
-    show = add("show", _show, "show a tree with the labels' names")
-    show.add_argument("tree", metavar="FILE", help="tree that tfxc tree build has written")
-    show.add_argument(
-        "--names", metavar="FILE", help="file of the labels' names, one per line (default: numbers)"
-    )
-    show.add_argument(
-        "--depth", type=cli.positive, default=2, help="levels to print (default: %(default)s)"
-    )
-    show.add_argument(
-        "--most",
-        type=cli.positive,
-        default=20,
-        help="most children of a node to print (default: %(default)s)",
-    )
-    show.add_argument("--label", metavar="NAME", help="show the path to this label")
-    show.add_argument(
-        "--output", metavar="FILE", help="write the complete tree to a .html or .md file"
-    )
-    return options
-
-
-def _add_build_options(options: argparse.ArgumentParser) -> None:
-    data = options.add_argument_group("data")
-    data.add_argument("--prepared-data", metavar="FOLDER", help="prepared folder")
-    data.add_argument(
-        "--features", metavar="FILE", help="features X: a matrix with one row per example"
-    )
-    data.add_argument(
-        "--labels",
-        metavar="FILE",
-        help="labels Y: a matrix with one row per example and one column per label",
-    )
-    data.add_argument(
-        "--label-vectors",
-        metavar="FILE",
-        help="vectors of your own: a matrix with one row per label",
-    )
-    data.add_argument(
-        "--vectors",
-        choices=("pifa", "pii"),
-        default="pifa",
-        help="vectors to cluster the labels by (default: %(default)s)",
-    )
-    data.add_argument(
-        "--max-nonzeros",
-        type=cli.positive,
-        help="keep this many of the greatest numbers in each label's PIFA, for less time and "
-        "memory (default: all)",
-    )
-    data.add_argument(
-        "--label-features",
-        metavar="FILE",
-        help="features to add to PIFA: a matrix with one row per label",
-    )
-    data.add_argument(
-        "--join",
-        choices=("concat", "convex"),
-        help="concatenate PIFA and label features, or use alpha PIFA + (1 - alpha) label features "
-        "(default: concat)",
-    )
-    data.add_argument(
-        "--alpha", type=cli.number, help="weight of PIFA with --join convex (default: 0.5)"
-    )
-    options.add_argument("--output", required=True, metavar="FILE", help=".npz file to write")
-    tree = options.add_argument_group("tree")
-    tree.add_argument(
-        "--nr-splits",
-        type=cli.positive,
-        default=16,
-        help="number of children of a node (default: 16)",
-    )
-    tree.add_argument(
-        "--min-codes",
-        type=cli.positive,
-        help="largest number of nodes of the first level (default: --nr-splits)",
-    )
-    tree.add_argument(
-        "--max-leaf-size",
-        type=cli.positive,
-        default=100,
-        help="largest number of labels per leaf (default: 100)",
-    )
-    tree.add_argument("--means", action="store_true", help="do not scale centres to unit length")
-    tree.add_argument(
-        "--max-iter", type=cli.positive, default=20, help="iterations of 2-means (default: 20)"
-    )
-    tree.add_argument(
-        "--min-sample-rate",
-        type=cli.number,
-        default=1.0,
-        help="share of the labels that the centres at the root are computed from (default: 1)",
-    )
-    tree.add_argument(
-        "--max-sample-rate",
-        type=cli.number,
-        default=1.0,
-        help="share of the labels that the centres at the leaves are computed from (default: 1)",
-    )
-    tree.add_argument(
-        "--warmup-ratio",
-        type=cli.number,
-        default=0.4,
-        help="share of the levels over which the first share changes to the second (default: "
-        "%(default)s)",
-    )
-    tree.add_argument(
-        "--seed", type=cli.seed, default=0, help="seed of the first centres (default: 0)"
-    )
-    tree.add_argument(
-        "--threads", type=cli.positive, help="number of threads (default: one per core)"
-    )

@@ -24,13 +24,17 @@ identification rates. They are written to identification-NAME.json and .npz.
 docs/verification.md describes how each metric is computed.
 """
 
-import argparse
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from tfxc.core import cli
-from tfxc.core.errors import ConfigError
+from annotated_types import Gt, Lt
+
+from tfxc.core.bounds import Count, Natural, Option
+from tfxc.core.command_options import given, parse
+from tfxc.core.errors import ConfigError, option_of
+from tfxc.core.shared_options import ReaderOptions, TrustOption
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,12 +43,67 @@ if TYPE_CHECKING:
     from tfxc.data.verification.templates import Templates
     from tfxc.metrics.verification import ScoresResult
 
-_TARGETS = ("ijbb", "ijbc")
+_Target = Literal["ijbb", "ijbc"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(TrustOption, ReaderOptions):
+    """Options of ``tfxc verify``.
+
+    Attributes:
+        run: run folder.
+        embeddings: file of embeddings: .npy (m, dim), or .npz with embeddings and names.
+        halves: add the two halves of each embedding: those of an image and its mirror image.
+        pairs: file of pairs, each with a flag that is 1 where both are of the same class.
+        pairs_from_labels: draw pairs from the examples of this file, which have one label each.
+        ijb: folder of an IJB set, with meta/ and loose_crop/.
+        gallery: people to search among: folder with one sub-folder of images each, or text file of
+            names and people; several galleries are measured one by one.
+        probes: images to search for in the galleries: a folder or a text file, as of --gallery.
+        identify: identify (1:N) the probes of --ijb in its galleries.
+        target: set that is in ROOT.
+        images: folder of the images named in a text file.
+        reader: format of the labelled FILE; None means by its name.
+        reader_options: option of the reader, e.g. split=test (may be given several times).
+        num_pairs: number of pairs to draw; None means 6000.
+        seed: seed for drawing pairs; None means 0.
+        disjoint_classes: draw each class for only one fold.
+        folds: number of folds; None means 10.
+        far: false accept rate of VAL; None means 0.001.
+        no_flip: do not add the mirror images' embeddings.
+        batch_size: examples per batch; None means the config's.
+        output: folder to write to; None means RUN.
+        roc: plot of the ROC curve to write, e.g. roc.png.
+    """
+
+    run: Annotated[
+        str | None,
+        Option("RUN", name="--run", positional=True, excludes="vectors", mirror="reads"),
+    ] = None
+    embeddings: Annotated[str | None, Option("FILE", excludes="vectors")] = None
+    halves: bool = False
+    pairs: Annotated[str | None, Option("FILE", excludes="measured!")] = None
+    pairs_from_labels: Annotated[str | None, Option("FILE", excludes="measured!")] = None
+    ijb: Annotated[str | None, Option("ROOT", excludes="measured!")] = None
+    gallery: Annotated[Sequence[str], Option("PATH", repeated=True, excludes="measured!")] = ()
+    probes: Annotated[str | None, Option("PATH")] = None
+    identify: bool = False
+    target: _Target | None = None
+    images: Annotated[str | None, Option("FOLDER")] = None
+    num_pairs: Count | None = None
+    seed: Natural | None = None
+    disjoint_classes: bool = False
+    folds: Count | None = None
+    far: Annotated[float, Gt(0), Lt(1)] | None = None
+    no_flip: bool = False
+    batch_size: Count | None = None
+    output: Annotated[str | None, Option("FOLDER", mirror="writes")] = None
+    roc: Annotated[str | None, Option("FILE")] = None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures one run or one file of embeddings."""
-    options = _parser().parse_args(argv)
+    options = parse(Options, argv, "verify", __doc__)
     _check(options)
     if options.identify or options.gallery:
         _identify(options)
@@ -82,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _identify(options: argparse.Namespace) -> None:
+def _identify(options: Options) -> None:
     """Measures how often probes are identified."""
     from tfxc.data.verification.subjects import open_subjects
     from tfxc.data.verification.templates import open_template_subjects
@@ -122,11 +181,9 @@ def _identify(options: argparse.Namespace) -> None:
     _write(options.output or options.run, f"identification-{name}", record, values)
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check(options: Options) -> None:
     """Refuses meaningless combinations, before anything is loaded."""
     embedded = options.embeddings or (options.pairs or "").endswith(".npz")
-    if options.run and options.embeddings:
-        raise ConfigError("both --run and --embeddings are given", fix="leave one out")
     if not options.run and not embedded:
         raise ConfigError("neither --run nor --embeddings is given", fix="add one")
     drawing = ("reader", "reader_option", "num_pairs", "seed", "disjoint_classes")
@@ -134,25 +191,29 @@ def _check(options: argparse.Namespace) -> None:
     needs += [("probes", "gallery"), ("gallery", "probes")]
     needs += [] if options.gallery else [("images", "pairs")]
     needs += [("batch_size", "run")] + [(name, "pairs_from_labels") for name in drawing]
+    names = given(options)
     for option, needed in needs:
-        if not getattr(options, needed):
-            name = cli.option_of(needed)
-            fix = f"add {name} or leave it out"
-            cli.refuse(options, [option], f"this option needs {name}", fix)
+        if option in names and needed not in names:
+            raise ConfigError(
+                f"this option needs {option_of(needed)}",
+                where=option_of(option),
+                fix=f"add {option_of(needed)} or leave it out",
+            )
     if options.ijb and (options.folds or options.far):
         raise ConfigError("--folds and --far do not apply to --ijb", fix="remove them")
     if options.identify or options.gallery:
-        problem = "this option is for pairs, not for galleries and probes"
-        cli.refuse(options, ("folds", "far", "roc"), problem)
-    if options.far is not None and not 0 < options.far < 1:
-        raise ConfigError(
-            f"{options.far:g} is not a rate between 0 and 1", where="--far", fix="choose e.g. 0.001"
-        )
+        for option in ("folds", "far", "roc"):
+            if option in names:
+                raise ConfigError(
+                    "this option is for pairs, not for galleries and probes",
+                    where=option_of(option),
+                    fix="leave it out",
+                )
     if options.ijb and not options.target:
         raise ConfigError(
             "the set in the folder of --ijb is not named",
             where="--target",
-            fix=f"give one of {', '.join(_TARGETS)}",
+            fix=f"give one of {', '.join(get_args(_Target))}",
         )
     _check_images(options)
     if options.no_flip and not (options.run or options.halves):
@@ -167,7 +228,7 @@ def _check(options: argparse.Namespace) -> None:
         check_svg(options.roc, "--roc")
 
 
-def _check_images(options: argparse.Namespace) -> None:
+def _check_images(options: Options) -> None:
     """Refuses a folder of images that nothing names images of."""
     if not options.images:
         return
@@ -182,7 +243,7 @@ def _check_images(options: argparse.Namespace) -> None:
 
 
 def _compare_pairs(
-    options: argparse.Namespace,
+    options: Options,
 ) -> "tuple[ScoresResult, dict[str, np.ndarray], bool]":
     """Returns result, values per pair, and whether mirror images are part of it."""
     from tfxc.data.reading.formats import open_reader
@@ -194,7 +255,7 @@ def _compare_pairs(
         pairs = open_pairs(options.pairs, images=options.images, embeddings=embeddings, names=names)
     else:
         pairs = pairs_of_reader(
-            open_reader(options.pairs_from_labels, options.reader, **dict(options.reader_option)),
+            open_reader(options.pairs_from_labels, options.reader, **options.reader_options),
             options.num_pairs or 6000,
             options.seed or 0,
             options.folds or 10,
@@ -224,7 +285,7 @@ def _compare_pairs(
     return result, values, flip
 
 
-def _given_embeddings(options: argparse.Namespace) -> "tuple[np.ndarray | None, np.ndarray | None]":
+def _given_embeddings(options: Options) -> "tuple[np.ndarray | None, np.ndarray | None]":
     """Returns embeddings of ``--embeddings`` with their names, or None and None."""
     if not options.embeddings:
         return None, None
@@ -239,7 +300,7 @@ def _given_embeddings(options: argparse.Namespace) -> "tuple[np.ndarray | None, 
     return embeddings, names
 
 
-def _embed(options: argparse.Namespace, source: "PairSource") -> "tuple[np.ndarray, bool]":
+def _embed(options: Options, source: "PairSource") -> "tuple[np.ndarray, bool]":
     """Returns float32 vectors (m, dim) by the run, and whether images were mirrored."""
     from tfxc.data.examples.kinds import SPARSE
     from tfxc.runs.loaded import load_run
@@ -253,9 +314,7 @@ def _embed(options: argparse.Namespace, source: "PairSource") -> "tuple[np.ndarr
     return embedder.over_rows(loaded.rows(examples), batch_size, examples.num_examples), flip
 
 
-def _pooled(
-    options: argparse.Namespace, templates: "Templates"
-) -> "tuple[np.ndarray, np.ndarray, bool]":
+def _pooled(options: Options, templates: "Templates") -> "tuple[np.ndarray, np.ndarray, bool]":
     """Returns sorted template ids, their vectors, and whether mirror images are part of them."""
     from tfxc.data.verification.templates import AlignedFaces
     from tfxc.metrics.verification import pool_templates
@@ -285,75 +344,3 @@ def _write(
         write_json(scratch / f"{path}.json", record)
         np.savez_compressed(scratch / f"{path}.npz", **values)
     print(f"written: {Path(folder) / path}.json and .npz (per pair, or per probe)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    options = cli.parser("verify", __doc__)
-    cli.add_trust_option(options)
-    options.add_argument("--run", metavar="RUN", help="run folder")
-    options.add_argument(
-        "--embeddings",
-        metavar="FILE",
-        help="file of embeddings: .npy (m, dim), or .npz with embeddings and names",
-    )
-    options.add_argument(
-        "--halves",
-        action="store_true",
-        help="add the two halves of each embedding: those of an image and its mirror image",
-    )
-    pairs = options.add_mutually_exclusive_group(required=True)
-    pairs.add_argument(
-        "--pairs",
-        metavar="FILE",
-        help="file of pairs, each with a flag that is 1 where both are of the same class",
-    )
-    pairs.add_argument(
-        "--pairs-from-labels",
-        metavar="FILE",
-        help="draw pairs from the examples of this file, which have one label each",
-    )
-    pairs.add_argument(
-        "--ijb", metavar="ROOT", help="folder of an IJB set, with meta/ and loose_crop/"
-    )
-    pairs.add_argument(
-        "--gallery",
-        action="append",
-        metavar="PATH",
-        help="people to search among: folder with one sub-folder of images each, or text file of "
-        "names and people; several galleries are measured one by one",
-    )
-    options.add_argument(
-        "--probes",
-        metavar="PATH",
-        help="images to search for in the galleries: a folder or a text file, as of --gallery",
-    )
-    options.add_argument(
-        "--identify",
-        action="store_true",
-        help="identify (1:N) the probes of --ijb in its galleries",
-    )
-    options.add_argument("--target", choices=_TARGETS, help="set that is in ROOT")
-    options.add_argument(
-        "--images", metavar="FOLDER", help="folder of the images named in a text file"
-    )
-    cli.add_reader_options(
-        options, "format of the labelled FILE (default: by its name)", "split=test"
-    )
-    options.add_argument(
-        "--num-pairs", type=cli.positive, help="number of pairs to draw (default: 6000)"
-    )
-    options.add_argument("--seed", type=cli.seed, help="seed for drawing pairs (default: 0)")
-    options.add_argument(
-        "--disjoint-classes", action="store_true", help="draw each class for only one fold"
-    )
-    options.add_argument("--folds", type=cli.positive, help="number of folds (default: 10)")
-    options.add_argument("--far", type=cli.number, help="false accept rate of VAL (default: 0.001)")
-    options.add_argument(
-        "--no-flip", action="store_true", help="do not add the mirror images' embeddings"
-    )
-    cli.add_batch_option(options)
-    options.add_argument("--output", metavar="FOLDER", help="folder to write to (default: RUN)")
-    options.add_argument(
-        "--roc", metavar="FILE", help="plot of the ROC curve to write, e.g. roc.svg"
-    )
-    return options

@@ -5,9 +5,12 @@ They stand apart from what checks them, so that the help of a command need not i
 
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
+
+#: The kinds of methods.
+KINDS = ("encoder", "head", "objective", "technique", "recipe")
 
 Count = Annotated[int, Ge(1)]
 Natural = Annotated[int, Ge(0)]
@@ -28,11 +31,14 @@ class Option:
         positional: whether it is an argument without a name; with ``name``, it is both.
         repeated: whether a list is given as the option several times; one of words, as words after
             it; else it is one text, with commas.
-        words: see ``repeated``.
+        words: see ``repeated``; of a tuple, as many words as it has items.
         spans: whether a list of integers is given as e.g. 0-2,5.
         excludes: options of the same text exclude each other; if it ends in ``!``, one is needed.
         read: makes the value of the text; None means by the type.
+        alone: the value where the option stands without one; None means that it needs one.
         remote: whether the value may be an address that whoever reads it copies.
+        mirror: of a path that may be an address; the command gets that of a copy, which it only
+            ``reads``, also ``writes``, or ``trains`` in, so that the address follows meanwhile.
         hidden: whether it is no option: only Python sets it.
     """
 
@@ -44,5 +50,7 @@ class Option:
     spans: bool = False
     excludes: str | None = None
     read: Callable[[str], Any] | None = None
+    alone: Any = None
     remote: bool = False
+    mirror: Literal["reads", "writes", "trains"] | None = None
     hidden: bool = False

@@ -2,16 +2,13 @@
 
 import argparse
 import contextlib
-import functools
-import json
-import math
 import os
 import re
 import signal
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tfxc.core.errors import ConfigError, MachineError, UserError, nearest, option_of
@@ -22,16 +19,6 @@ from tfxc.core.resources import wait_passively
 from tfxc.core.storage.files import check_local, system_error
 from tfxc.core.storage.mirror import mirrored, mirrors
 from tfxc.core.storage.remote import is_remote, with_addresses
-
-
-def parser(command: str, description: str, **kwargs: Any) -> argparse.ArgumentParser:
-    """The argument parser of ``tfxc COMMAND``."""
-    return _Parser(
-        prog=f"tfxc {command}",
-        description=description,
-        formatter_class=_HelpFormatter,
-        **kwargs,
-    )
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -53,43 +40,20 @@ _NEGATIVE_NUMBER = re.compile(
 )
 
 
-class _Parser(argparse.ArgumentParser):
-    """Refuses addresses of remote storages before any work, except where they may stand.
+class Parser(argparse.ArgumentParser):
+    """The parser of ``tfxc COMMAND``, or of a tool, whose errors are one line, without the usage.
 
-    Errors are one line, without the usage.
-
-    Attributes:
-        mirrored: options that are read and written in a copy, see ``tfxc.core.storage.mirror``.
-        trained: those of them that trainings write to, so that they are copied meanwhile.
-        remote: options that whoever reads them copies.
-        addresses: options that name no file.
+    Args:
+        command: name, or path of a tool.
+        description: for the help.
     """
 
-    mirrored: tuple[str, ...] = ("run", "runs", "output")
-    trained: tuple[str, ...] = ()
-    remote: tuple[str, ...] = ("data", "file", "dev", "test")
-    addresses: tuple[str, ...] = ("cluster",)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, command: str = "", description: str | None = None, **options: Any) -> None:
+        options.setdefault("prog", f"{'python' if command.endswith('.py') else 'tfxc'} {command}")
+        options.setdefault("formatter_class", _HelpFormatter)
+        super().__init__(description=description, **options)
         # Before Python 3.14 argparse takes -1e9 and -inf for options; it offers no other way.
         self._negative_number_matcher = _NEGATIVE_NUMBER
-
-    def parse_args(self, args=None, namespace=None):
-        """Parses."""
-        found = super().parse_args(args, namespace)
-        for name, value in vars(found).items():
-            if name in (*self.remote, *self.addresses):
-                continue
-            option = option_of(name)
-            change = check_local
-            if name in self.mirrored:
-                change = functools.partial(_in_mirror, trained=name in self.trained)
-            if isinstance(value, list):
-                value[:] = [_changed(each, change, option) for each in value]
-            else:
-                setattr(found, name, _changed(value, change, option))
-        return found
 
     def error(self, message):
         """Says what is wrong in one line, with the nearest option or choice, and ends."""
@@ -118,152 +82,8 @@ def _options_of(parser):
     return found
 
 
-def _changed(value, change, option):
-    return (change(value, option) or value) if isinstance(value, str) else value
-
-
-def _in_mirror(text, option, trained):
-    """The path of the copy of an address, or of ``NAME=ADDRESS``; None of anything else."""
-    name, sign, address = ("", "", text) if is_remote(text) else text.partition("=")
-    if not is_remote(address):
-        return None
-    writes = trained or option == "--output"
-    return f"{name}{sign}{mirrored(address, option, writes=writes, watch=trained)}"
-
-
-def is_given(options: argparse.Namespace, name: str) -> bool:
-    """Whether an option that is otherwise None, False or an empty list is given; 0 is a value.
-
-    Example:
-        >>> is_given(argparse.Namespace(min_score=0.0), "min_score")
-        True
-    """
-    value = getattr(options, name)
-    return value is not None and value is not False and value != []
-
-
-def refuse(
-    options: argparse.Namespace, names: Iterable[str], problem: str, fix: str = "leave it out"
-) -> None:
-    """Refuses options that have no effect together with the others.
-
-    Args:
-        options: what a parser returned.
-        names: their attributes.
-        problem, fix: what is said of the first one that is given, see ``is_given``.
-
-    Raises:
-        ConfigError: one is given.
-    """
-    for name in names:
-        if is_given(options, name):
-            raise ConfigError(problem, where=option_of(name), fix=fix)
-
-
-def tool_parser(name: str, description: str) -> argparse.ArgumentParser:
-    """The argument parser of ``python tools/<name>.py``."""
-    options = parser(name, description)
-    options.prog = f"python tools/{name}.py"
-    return options
-
-
-def add_config_options(options: argparse.ArgumentParser, required: bool = True) -> None:
-    """``--config`` and ``--set``."""
-    options.add_argument(
-        "--config",
-        required=required,
-        metavar="FILE",
-        help="JSON config, or the name of one that comes with tfxc (see tfxc configs)",
-    )
-    options.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a config key, e.g. training.epochs=3 (may be given several times)",
-    )
-    add_prepared_option(options)
-
-
-PRESETS = ("fast", "balanced", "best")
 #: See ``tfxc.ranker.ensemble``, whose import takes longer than to show the help.
 ENSEMBLES = ("average", "rank_average", "sigmoid_average", "softmax_average", "round_robin")
-
-
-def add_file_choices(options: argparse.ArgumentParser) -> None:
-    """Options of a training on a data file without a config."""
-    assert isinstance(options, _Parser), "of cli.parser"
-    options.mirrored, options.remote = ("output",), (*options.remote, "run")
-    options.add_argument("--dev", metavar="FILE", help="dev split (default: 15 %% of FILE)")
-    options.add_argument("--test", metavar="FILE", help="test split")
-    options.add_argument(
-        "--preset",
-        choices=PRESETS,
-        help="fast: a linear ranker; balanced: a small network; best: what scores highest, see "
-        "docs/choosing.md (default: fast for texts with several labels or in characters, as "
-        "Chinese, else balanced; best with --pretrained)",
-    )
-    options.add_argument(
-        "--pretrained", metavar="FOLDER", help="pretrained language model to fine-tune"
-    )
-    options.add_argument(
-        "--run", metavar="FOLDER", help="run folder or its address (default: runs/NAME)"
-    )
-    options.add_argument(
-        "--text-column", metavar="NAME", help="column of the texts (default: found by its values)"
-    )
-    options.add_argument(
-        "--label-column", metavar="NAME", help="column of the labels (default: found by its values)"
-    )
-
-
-def add_prepared_option(options: argparse.ArgumentParser) -> None:
-    """``--prepared`` of commands that read prepared data."""
-    options.add_argument(
-        "--prepared",
-        default="prepared",
-        metavar="FOLDER",
-        help="folder of prepared records (default: %(default)s)",
-    )
-
-
-def add_batch_option(options: argparse.ArgumentParser) -> None:
-    """``--batch-size`` of commands whose batches are by default those of the config."""
-    options.add_argument(
-        "--batch-size", type=positive, help="examples per batch (default: the config's)"
-    )
-
-
-def add_trust_option(options: argparse.ArgumentParser) -> None:
-    """``--trust`` of commands that open runs."""
-    options.add_argument(
-        "--trust",
-        action="store_true",
-        help="import the modules that a run's config names (MODULE:CLASS), which runs their code",
-    )
-
-
-def add_reader_options(options: argparse.ArgumentParser, help_reader: str, example: str) -> None:
-    """``--reader`` and ``--reader-option`` of commands that read a file of examples."""
-    options.add_argument("--reader", help=help_reader)
-    options.add_argument(
-        "--reader-option",
-        action="append",
-        default=[],
-        type=key_and_value,
-        metavar="KEY=VALUE",
-        help=f"option of the reader, e.g. {example} (may be given several times)",
-    )
-
-
-def add_features_option(options: argparse.ArgumentParser) -> None:
-    """``--features`` of commands that read texts for runs on given features next to them."""
-    options.add_argument(
-        "--features",
-        metavar="MATRIX",
-        help="features of the examples of FILE, .npz (SciPy) or .npy, for runs whose terms are "
-        "given (default: what FILE has)",
-    )
 
 
 def check_keeps_input(output: str | None, source: str) -> None:
@@ -315,87 +135,6 @@ def check_shared_output(
                 where="--cluster",
                 fix="name a mounted folder, or leave --cluster out",
             )
-
-
-def key_and_value(text: str) -> tuple[str, Any]:
-    """``(key, value)`` of an option; a value that is not JSON is a text."""
-    key, sign, value = text.partition("=")
-    if not sign:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
-    try:
-        return key, json.loads(value)
-    except json.JSONDecodeError:
-        return key, value
-
-
-def integer(text: str) -> int:
-    """``type`` of an option that is an integer whose bounds are those of a config or a run."""
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be an integer, not {text!r}") from None
-
-
-def positive(text: str) -> int:
-    """``type`` of an option that is an integer of at least 1."""
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, not {text!r}")
-    return int(text)
-
-
-def integers(text: str) -> list[int]:
-    """``type`` of an option that is a list of integers of at least 1.
-
-    Example:
-        >>> integers("1,3,5")
-        [1, 3, 5]
-    """
-    return [positive(part) for part in text.split(",")]
-
-
-def seed(text: str) -> int:
-    """``type`` of an option that is an integer of at least 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be an integer of at least 0, not {text!r}")
-    return int(text)
-
-
-def spans(text: str) -> list[int]:
-    """``type`` of an option that is a list of integers of at least 0 and spans of them.
-
-    Example:
-        >>> spans("0-2,5")
-        [0, 1, 2, 5]
-    """
-    found: set[int] = set()
-    for part in text.split(","):
-        first, sign, last = part.partition("-")
-        last = last if sign else first
-        if not (first.isdecimal() and last.isdecimal()) or not int(first) <= int(last) < 1 << 20:
-            raise argparse.ArgumentTypeError(f"must be numbers such as 0-7 or 0-3,5, not {text!r}")
-        found |= set(range(int(first), int(last) + 1))
-    return sorted(found)
-
-
-def number(text: str) -> float:
-    """``type`` of an option that is a finite number."""
-    try:
-        found = float(text)
-    except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
-        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}")
-    return found
-
-
-def numbers(text: str) -> list[float]:
-    """``type`` of an option that is a list of finite numbers.
-
-    Example:
-        >>> numbers("2,0.5")
-        [2.0, 0.5]
-    """
-    return [number(part) for part in text.split(",")]
 
 
 def ending(*suffixes: str) -> Callable[[str], str]:
@@ -543,3 +282,66 @@ def _memory_error(error):
         fix="see what training needs with `tfxc train --dry-run`; lower its batch size or the "
         "model's widths, or use a larger machine",
     )
+
+
+# What follows serves ``tfxc search`` alone, until it declares its options as other commands do.
+
+
+class _SearchParser(Parser):
+    """Mirrors the folder of the runs and refuses other addresses, as ``command_options.parse``."""
+
+    trained: tuple[str, ...] = ()
+
+    def parse_args(self, args=None, namespace=None):
+        """Parses."""
+        options = super().parse_args(args, namespace)
+        for name, value in vars(options).items():
+            if name in self.trained and is_remote(str(value)):
+                setattr(
+                    options, name, str(mirrored(value, option_of(name), writes=True, watch=True))
+                )
+            elif name != "cluster" and isinstance(value, str):
+                check_local(value, option_of(name))
+        return options
+
+
+def parser(command: str, description: str) -> argparse.ArgumentParser:
+    """The argument parser of ``tfxc COMMAND``."""
+    return _SearchParser(command, description)
+
+
+def add_config_options(options: argparse.ArgumentParser) -> None:
+    """``--config``, ``--set`` and ``--prepared``."""
+    options.add_argument(
+        "--config",
+        required=True,
+        metavar="FILE",
+        help="JSON config, or the name of one that comes with tfxc (see tfxc configs)",
+    )
+    options.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a config key, e.g. training.epochs=3 (may be given several times)",
+    )
+    options.add_argument(
+        "--prepared",
+        default="prepared",
+        metavar="FOLDER",
+        help="folder of prepared records (default: %(default)s)",
+    )
+
+
+def positive(text: str) -> int:
+    """``type`` of an option that is an integer of at least 1."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, not {text!r}")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """``type`` of an option that is an integer of at least 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 0, not {text!r}")
+    return int(text)

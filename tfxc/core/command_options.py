@@ -18,13 +18,15 @@
 
 A field's annotation says its type and bounds, its sentence among the attributes is its help, and a
 field that is a dataclass itself brings its options along, as a group of the help. A refused value
-gets the sentence that the same value gets in a config.
+gets the sentence that the same value gets in a config. A command of several kinds has a mapping,
+``{kind: dataclass}``; the first line of each docstring is the help of the kind.
 """
 
 import argparse
 import dataclasses
 import functools
 import inspect
+import json
 import re
 import types
 import typing
@@ -34,32 +36,57 @@ from typing import Annotated, Any, Literal, TypeVar
 from tfxc.core import cli
 from tfxc.core.bounds import Option
 from tfxc.core.errors import ConfigError, option_of
+from tfxc.core.storage.files import check_local
+from tfxc.core.storage.mirror import mirrored
+from tfxc.core.storage.remote import is_remote
 
 _Options = TypeVar("_Options")
+_KIND = "-kind"  # which no field can be called
 
 
 def parse(
-    declaration: type[_Options], argv: Sequence[str] | None, command: str, description: str
+    declaration: type[_Options] | Mapping[str, type[_Options]],
+    argv: Sequence[str] | None,
+    command: str,
+    description: str,
 ) -> _Options:
     """Reads a command line.
 
     Args:
-        declaration: a dataclass, see the module.
+        declaration: a dataclass, or one for each kind, see the module.
         argv: arguments; None means those of the process.
-        command: its name, as in ``tfxc COMMAND``.
+        command: its name, as in ``tfxc COMMAND``, or the path of a tool.
         description: for the help.
 
     Returns:
-        An instance of ``declaration``. Where the command line is wrong the process ends.
+        An instance of ``declaration``, or of that of the kind. Where the command line is wrong the
+        process ends.
+
+    Raises:
+        ConfigError: an address of a remote storage stands where none may.
+        DataError: see ``tfxc.core.storage.mirror.mirrored``.
+        MachineError: see there.
     """
-    parser = parser_of(declaration, command, description)
-    return _made(declaration, vars(parser.parse_args(argv)))
+    values = vars(parser_of(declaration, command, description).parse_args(argv))
+    chosen = values[_KIND] if isinstance(declaration, Mapping) else declaration
+    return _made(chosen, values)
 
 
-def parser_of(declaration: type, command: str, description: str) -> argparse.ArgumentParser:
+def parser_of(
+    declaration: type | Mapping[str, type], command: str, description: str
+) -> argparse.ArgumentParser:
     """The parser of a command whose options are declared; arguments see ``parse``."""
-    parser: Any = cli.parser(command, description)
-    _add(parser, parser, declaration, {})
+    parser = cli.Parser(command, description)
+    if not isinstance(declaration, Mapping):
+        _add(parser, parser, declaration, {})
+        return parser
+    kinds = parser.add_subparsers(metavar="KIND", required=True, title="kinds")
+    for name, kind in declaration.items():
+        line = inspect.cleandoc(kind.__doc__ or "").partition("\n")[0].rstrip(".")
+        sentence = line[:1].lower() + line[1:]
+        inner = kinds.add_parser(name, help=sentence, description=sentence)
+        inner.set_defaults(**{_KIND: kind})
+        _add(inner, inner, kind, {})
     return parser
 
 
@@ -85,8 +112,27 @@ def _made(declaration: type[_Options], values: dict[str, Any]) -> _Options:
         name = _name_of(field, annotation)
         if name in values:
             is_mapping = _is_mapping(_kind(annotation))
-            made[field.name] = dict(values[name]) if is_mapping else values[name]
+            value = dict(values[name]) if is_mapping else values[name]
+            made[field.name] = _placed(value, _option_of(annotation), option_of(name))
     return declaration(**made)
+
+
+def _placed(value: Any, option: Option, name: str) -> Any:
+    """The value of an option; of an address of a remote storage, the path of its copy."""
+    if isinstance(value, list):
+        return [_placed(item, option, name) for item in value]
+    if option.remote or not isinstance(value, str):
+        return value
+    if option.mirror is None:
+        check_local(value, name)
+        return value
+    # A run may have a name in front: NAME=ADDRESS.
+    label, sign, address = ("", "", value) if is_remote(value) else value.partition("=")
+    if not is_remote(address):
+        return value
+    trains = option.mirror == "trains"
+    writes = trains or option.mirror == "writes"
+    return f"{label}{sign}{mirrored(address, name, writes=writes, watch=trains)}"
 
 
 def _declaration_of(declaration: type, field: dataclasses.Field) -> type | None:
@@ -114,8 +160,6 @@ def _add(parser: Any, group: Any, declaration: type, exclusive: dict[str, Any]) 
         option = _option_of(annotation)
         if option.hidden:
             continue
-        if option.remote:
-            parser.remote = (*parser.remote, _name_of(field, annotation))
         target = group
         if option.excludes:
             key = option.excludes
@@ -130,7 +174,7 @@ def _add(parser: Any, group: Any, declaration: type, exclusive: dict[str, Any]) 
                     required=arguments.pop("required", key.endswith("!"))
                 )
             target = exclusive[key]
-            place = {**arguments, "nargs": "?", "default": argparse.SUPPRESS}
+            place = {**arguments, "nargs": "?"}
             del place["dest"]
             target.add_argument(field.name, **place)
         target.add_argument(*names, **arguments)
@@ -143,8 +187,12 @@ def _name_of(field: dataclasses.Field, annotation: Any) -> str:
 
 
 def _option_of(annotation: Any) -> Option:
-    marks = getattr(annotation, "__metadata__", ())
-    return next((mark for mark in marks if isinstance(mark, Option)), Option())
+    return next((mark for mark in _marks(annotation) if isinstance(mark, Option)), Option())
+
+
+def _marks(annotation: Any) -> Sequence[Any]:
+    """What is said of a type besides itself."""
+    return getattr(annotation, "__metadata__", ())
 
 
 def _arguments(
@@ -158,22 +206,24 @@ def _arguments(
     kind = _kind(annotation)
     is_place = option.positional and not option.name
     names = [field.name] if is_place else [option.name or option_of(field.name)]
-    arguments: dict[str, Any] = {"help": _help(sentence, None if required else default)}
+    # What is left out has the default of its field.
+    arguments: dict[str, Any] = {
+        "help": _help(sentence, None if required else default),
+        "default": argparse.SUPPRESS,
+    }
     if not is_place:
         arguments |= {"dest": _name_of(field, annotation)}
         if required:
             arguments["required"] = True
-    if not required:
-        arguments["default"] = default
     if kind is bool:
         arguments["action"] = "store_true"
         return names, arguments
     item = _item(kind)
     if _is_mapping(kind):  # pairs, which ``_made`` joins
-        arguments |= {"action": "append", "type": cli.key_and_value, "default": []}
+        arguments |= {"action": "append", "type": _pair}
         return names, {**arguments, "metavar": option.metavar}
     if option.spans:
-        return names, {**arguments, "type": cli.spans, "metavar": option.metavar or "NUMBERS"}
+        return names, {**arguments, "type": _spans, "metavar": option.metavar or "NUMBERS"}
     arguments["type"] = option.read or _reader(
         names[0], annotation if item is None else kind, item, None if required else default
     )
@@ -186,14 +236,46 @@ def _arguments(
     if item is not None and (option.repeated or option.words or is_place):
         arguments["type"] = option.read or _reader(names[0], item, None)
         if option.repeated:
-            arguments |= {"action": "append", "default": list(default or ())}
-            if required:
-                del arguments["default"]
+            arguments["action"] = "append"
+        elif (count := _count(kind)) is not None:
+            arguments |= {"nargs": count, "metavar": tuple(metavar.split())}
         else:
-            arguments["nargs"] = "+" if is_place else "*"
+            least = max((getattr(mark, "min_length", 0) for mark in _marks(annotation)), default=0)
+            arguments["nargs"] = "+" if is_place or least else "*"
     elif is_place and not required:
         arguments["nargs"] = "?"
+    elif option.alone is not None:
+        arguments |= {"nargs": "?", "const": option.alone}
     return names, arguments
+
+
+def _count(kind: Any) -> int | None:
+    """How many items a list has; None for any number."""
+    parts = typing.get_args(kind)
+    return len(parts) if typing.get_origin(kind) is tuple and Ellipsis not in parts else None
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    """``(key, value)`` of a text; a value that is not JSON is a text itself."""
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+
+
+def _spans(text: str) -> list[int]:
+    """Integers and spans of them: 0, 1, 2 and 5 of ``0-2,5``."""
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, sign, last = part.partition("-")
+        last = last if sign else first
+        if not (first.isdecimal() and last.isdecimal()) or not int(first) <= int(last) < 1 << 20:
+            raise argparse.ArgumentTypeError(f"must be numbers such as 0-7 or 0-3,5, not {text!r}")
+        numbers |= set(range(int(first), int(last) + 1))
+    return sorted(numbers)
 
 
 def _help(sentence: str, default: object) -> str:
@@ -203,7 +285,7 @@ def _help(sentence: str, default: object) -> str:
     if told:
         text = f"{text[: told.start()]} (default: {told[1]})"
     elif default is not None and default is not False and default not in ((), [], {}, ""):
-        text += " (default: %(default)s)"
+        text += f" (default: {default})".replace("%", "%%")
     return text
 
 
@@ -242,18 +324,27 @@ def _reader(name: str, annotation: Any, item: Any, default: Any = None) -> Calla
 
     def read(text: str) -> Any:
         if item is not None:
-            return [_value(part, item) for part in text.split(",")]
-        return _value(text, annotation, default)
+            return [value_of(part, item) for part in text.split(",")]
+        return value_of(text, annotation, default)
 
     read.__name__ = name
     return read
 
 
-def _value(text: str, annotation: Any, default: Any = None) -> Any:
-    """The value of a text, as the annotation has it.
+def value_of(text: str, annotation: Any, default: Any = None) -> Any:
+    """The value of a text, as an annotation has it.
+
+    Args:
+        text: what the user has written.
+        annotation: type with bounds.
+        default: for the message, what it is where it is left out; None if nothing is said of it.
 
     Raises:
         argparse.ArgumentTypeError: it is refused.
+
+    Example:
+        >>> value_of("3", float)
+        3.0
     """
     from tfxc.core.declared import check  # only where something is parsed: it takes its time
 

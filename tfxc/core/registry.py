@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tfxc.core import declared
+from tfxc.core.bounds import KINDS
 from tfxc.core.errors import ConfigError, inside, nearest
 
-#: The kinds of methods.
-KINDS = ("encoder", "head", "objective", "technique", "recipe")
 # The packages of other kinds than ``tfxc.heads`` is of heads.
 _PACKAGES = {"reader": "tfxc.data.reading.formats", "tracker": "tfxc.training.trackers"}
 # The config key, and the argument of ``XCClassifier``, that names a method.

@@ -1,8 +1,8 @@
 """Options that several commands share, declared once; see ``tfxc.core.command_options``."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from tfxc.core.bounds import Count, Option
 
@@ -26,7 +26,72 @@ class RunOption(TrustOption):
         run: run folder.
     """
 
-    run: Annotated[str, Option("RUN", name="--run", positional=True)]
+    run: Annotated[str, Option("RUN", name="--run", positional=True, mirror="reads")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SetOption:
+    """Of commands that make or read a config.
+
+    Attributes:
+        set: change a config key, e.g. training.epochs=3 (may be given several times).
+    """
+
+    set: Annotated[Sequence[str], Option("KEY=VALUE", repeated=True)] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PreparedOption:
+    """Of commands that read prepared data.
+
+    Attributes:
+        prepared: folder of prepared records.
+    """
+
+    prepared: Annotated[str, Option("FOLDER")] = "prepared"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptionalConfigOptions(SetOption, PreparedOption):
+    """Of commands that may read a config.
+
+    Attributes:
+        config: JSON config, or the name of one that comes with tfxc (see tfxc configs).
+    """
+
+    config: Annotated[str | None, Option("FILE")] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConfigOptions(OptionalConfigOptions):
+    """Of commands that read a config."""
+
+    config: Annotated[str, Option("FILE")] = dataclasses.field()  # else the inherited default
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileChoices:
+    """Of commands that make a config of a data file.
+
+    Attributes:
+        dev: dev split; None means 15 % of FILE.
+        test: test split.
+        preset: fast: a linear ranker; balanced: a small network; best: what scores highest, see
+            docs/choosing.md; None means fast for texts with several labels or in characters, as
+            Chinese, else balanced; best with --pretrained.
+        pretrained: pretrained language model to fine-tune.
+        run: run folder or its address; None means runs/NAME.
+        text_column: column of the texts; None means found by its values.
+        label_column: column of the labels; None means found by its values.
+    """
+
+    dev: Annotated[str | None, Option("FILE", remote=True)] = None
+    test: Annotated[str | None, Option("FILE", remote=True)] = None
+    preset: Literal["fast", "balanced", "best"] | None = None
+    pretrained: Annotated[str | None, Option("FOLDER")] = None
+    run: Annotated[str | None, Option("FOLDER", remote=True)] = None
+    text_column: Annotated[str | None, Option("NAME")] = None
+    label_column: Annotated[str | None, Option("NAME")] = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,4 +123,4 @@ class FileOptions(ReaderOptions):
 
     file: Annotated[str, Option("FILE", positional=True, remote=True)] = "-"
     batch_size: Count = 256
-    cluster: Annotated[str | None, Option("ADDRESS")] = None
+    cluster: Annotated[str | None, Option("ADDRESS", remote=True)] = None

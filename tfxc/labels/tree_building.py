@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse
 from annotated_types import Ge
 
+from tfxc.core.bounds import Option
 from tfxc.core.declared import Count, Natural, Share, ShareAboveZero, checked
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.labels.cluster_tree import ClusterTree
@@ -23,17 +24,18 @@ _MAX_SCORES = 1 << 24  # of labels and leaves that are in memory together
 class ClusteringSettings:
     """How labels are clustered.
 
-    Args:
-        nr_splits: children of an inner node, at least 2.
-        min_codes: largest number of nodes on the first level; None = ``nr_splits``.
-        max_leaf_size: largest number of labels under a leaf, at least 2. If it is at least the
-            number of labels, the tree has one level, the labels.
+    Attributes:
+        nr_splits: children of an inner node.
+        min_codes: largest number of nodes on the first level; None means ``nr_splits``.
+        max_leaf_size: largest number of labels under a leaf. If there are no more labels, the tree
+            has one level, the labels.
         spherical: whether centres are scaled to unit length (cosines), or are means.
         max_iter: largest number of iterations of 2-means.
-        seed: of the first centres; same seed, same tree, for any number of threads.
-        min_sample_rate, max_sample_rate: share of a node's labels that its centres are found from,
-            increasing from the first at the root to the second; 1 = all.
-        warmup_ratio: share of the levels of halving over which it increases.
+        seed: seed of the first centres; same seed, same tree, for any number of threads.
+        min_sample_rate: share of the labels that the centres at the root are found from.
+        max_sample_rate: share of the labels that the centres at the leaves are found from.
+        warmup_ratio: share of the levels of halving over which the first share changes to the
+            second.
 
     Raises:
         ConfigError: an argument out of range.
@@ -46,7 +48,7 @@ class ClusteringSettings:
     nr_splits: Annotated[int, Ge(2)] = 16
     min_codes: Count | None = None
     max_leaf_size: Annotated[int, Ge(2)] = 100
-    spherical: bool = True
+    spherical: Annotated[bool, Option(hidden=True)] = True
     max_iter: Count = 20
     seed: Natural = 0
     min_sample_rate: ShareAboveZero = 1.0

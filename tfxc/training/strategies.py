@@ -415,12 +415,6 @@ def choose_gpu(number: int | None, memory_share: float | None) -> None:
         tf.config.set_visible_devices(gpus, "GPU")
     if memory_share is None:
         return
-    if not 0 < memory_share <= 1:
-        raise ConfigError(
-            f"{memory_share} is no share of the memory",
-            where="--gpu_usage",
-            fix="give a number above 0, of at most 1",
-        )
     for gpu in gpus:
         try:
             total = _memory_mb(gpu, "memory.total")

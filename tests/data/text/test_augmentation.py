@@ -78,9 +78,9 @@ def test_no_words():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--drop", "1.5"], "--drop: '1.5' is not a probability from 0 to 1"),
-        (["--cut", "x"], "--cut: 'x' is not a probability from 0 to 1"),
-        (["--unit", "syllable"], "--unit: invalid choice"),
+        (["--drop", "1.5"], "--drop: must be a number from 0 to 1, not 1.5"),
+        (["--cut", "x"], "--cut: must be a number from 0 to 1, not 'x'"),
+        (["--unit", "syllable"], "--unit: must be one of word, character"),
         (["--copies", "0"], "--copies: must be an integer of at least 1"),
         (["--output", "copies.csv"], "'copies.csv' does not end in .jsonl"),
     ],

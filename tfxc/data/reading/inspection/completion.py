@@ -1,6 +1,5 @@
 """Configs with gaps: what they leave out is filled in by what the training file holds."""
 
-import argparse
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
@@ -11,6 +10,7 @@ from typing import Any
 from tfxc.core import registry
 from tfxc.core.config import Config, changed, check_given, load_tree, merge, named, parse_config
 from tfxc.core.errors import ConfigError
+from tfxc.core.shared_options import FileChoices
 from tfxc.core.storage.compression import COMPRESSED
 from tfxc.core.storage.files import write_json
 from tfxc.data.reading.formats import detect_format
@@ -33,7 +33,7 @@ class Choice:
     """What the user decides, apart from the data.
 
     Attributes:
-        preset: one of ``tfxc.core.cli.PRESETS``; None is ``"best"`` with ``pretrained``, else the
+        preset: one of those of ``FileChoices``; None is ``"best"`` with ``pretrained``, else the
             usual one for such data.
         pretrained: folder of a pretrained language model.
         wanted: columns that the user names.
@@ -104,20 +104,25 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     return parse_config(complete(tree, Choice()).tree, where=str(path))
 
 
-def completed_of(options: argparse.Namespace) -> Completed:
+def completed_of(file: str, choices: FileChoices, changes: Iterable[str]) -> Completed:
     """The config of a data file, by the options of ``tfxc train FILE`` and ``tfxc init FILE``.
+
+    Args:
+        file: training file or folder.
+        choices: what the user decides.
+        changes: texts ``"a.b=value"``, see ``load_config``.
 
     Raises:
         ConfigError: an option does not fit the data.
         DataError: the file cannot be read, or nothing can be learned from it.
     """
-    splits = {"train": options.file, "dev": options.dev, "test": options.test}
+    splits = {"train": file, "dev": choices.dev, "test": choices.test}
     tree: dict[str, Any] = {"data": {key: path for key, path in splits.items() if path is not None}}
-    if options.run is not None:
-        tree["run"] = options.run
-    wanted = Wanted(options.text_column, options.label_column)
-    choice = Choice(options.preset, options.pretrained, wanted)
-    return complete(changed(tree, options.set), choice)
+    if choices.run is not None:
+        tree["run"] = choices.run
+    wanted = Wanted(choices.text_column, choices.label_column)
+    choice = Choice(choices.preset, choices.pretrained, wanted)
+    return complete(changed(tree, changes), choice)
 
 
 def write_config(path: Path, tree: Mapping[str, Any]) -> None:

@@ -47,7 +47,7 @@ def model_of(
 
     Args:
         contents: what the training file holds.
-        preset: one of ``tfxc.core.cli.PRESETS``.
+        preset: one of those of ``tfxc.core.shared_options.FileChoices``.
         pretrained: folder of a pretrained language model for preset ``best``.
         encoder: name of an encoder that the user has chosen in place of the preset's.
 
