@@ -348,9 +348,9 @@ def _read_until(descriptor, ending, key=b""):
 
 def test_wrong_k_and_wrong_kind(text_run, tmp_path, monkeypatch):
     loaded = load_run(text_run)
-    with pytest.raises(ConfigError, match="there are only 12 labels"):
+    with pytest.raises(ConfigError, match="k: must be from 1 to 12, the number of labels"):
         RunPredictor(loaded, 13)
-    with pytest.raises(ConfigError, match="there are only 4 labels"):
+    with pytest.raises(ConfigError, match="k: must be from 1 to 4, the number of labels"):
         SavedModelPredictor(text_run / "savedmodel", 5)
     with pytest.raises(ConfigError, match="not a SavedModel"):
         SavedModelPredictor(text_run)
@@ -434,7 +434,7 @@ def test_bad_ensembles(text_run, other_run, tmp_path):
         predict.main([*one, *other, file, "--probabilities"])
     with pytest.raises(ConfigError, match=r"weights: .* number of at least 0 for each of 2 models"):
         predict.main([*one, *other, file, "--weights", "1,2,3"])
-    with pytest.raises(ConfigError, match="there are only 12 labels"):
+    with pytest.raises(ConfigError, match="k: must be from 1 to 12, the number of labels"):
         predict.main([*one, *other, file, "--k", "13"])
     fewer = make_run(tmp_path / "fewer", text_features=TFIDF, names=NAMES[1:])
     with pytest.raises(ConfigError, match="its 11 labels are not the 12 of the first run"):
