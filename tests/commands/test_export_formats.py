@@ -66,7 +66,7 @@ def test_what_does_not_go_together(tmp_path, capsys):
             export.main(["--run", run, *wrong])
     output = capsys.readouterr().err.replace("'", "")
     assert "savedmodel, onnx, litert" in output
-    assert "2 is not a number from 0 to 1" in output
+    assert "must be a number from 0 to 1, not 2" in output
 
 
 def test_quantised_next_to_the_exact_one(tmp_path, capsys):

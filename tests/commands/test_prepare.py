@@ -79,8 +79,8 @@ def test_a_changed_source_is_reported(arguments, folder, tmp_path, capsys):
     assert call(capsys, prepare, *arguments, "--force").code == 0
 
 
-@pytest.mark.parametrize("jobs", ["0", "-1", "two"])
-def test_impossible_jobs(arguments, capsys, jobs):
+@pytest.mark.parametrize(("jobs", "shown"), [("0", "0"), ("-1", "-1"), ("two", "'two'")])
+def test_impossible_jobs(arguments, capsys, jobs, shown):
     outcome = call(capsys, prepare, *arguments[:-1], jobs)
     assert outcome.code == 2
-    assert f"--jobs: must be an integer of at least 1, not '{jobs}'" in outcome.err
+    assert f"--jobs: must be an integer of at least 1, not {shown}" in outcome.err
