@@ -189,7 +189,7 @@ def test_dense_features():
         (
             {"encoder": {"name": "bag_mlp", "dropout": 2}},
             {},
-            r"encoder\.dropout: must be a number in \[0, 1\), not 2",
+            r"encoder\.dropout: must be a number of at least 0 and below 1, not 2",
         ),
         (
             {"head": {"name": "mach", "num_buckets": 6}},

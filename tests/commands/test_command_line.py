@@ -130,7 +130,10 @@ def test_without_a_command_all_are_listed(arguments, capsys):
             ["predict", "--run", "a", "b.csv", "--k", "x"],
             "--k: must be an integer, not 'x'",
         ),
-        (["prune", "--run", "a", "--num-heads", "two"], "must be an integer of at least 1, not 'two'"),
+        (
+            ["prune", "--run", "a", "--num-heads", "two"],
+            "an integer of at least 1, not 'two'",
+        ),
         (["predict"], "tfxc predict: error: one of the arguments --run --model is required"),
     ],
 )

@@ -435,7 +435,7 @@ def test_user_errors(folder, tmp_path, capsys, arguments, message):
     ("arguments", "message"),
     [
         ([*EMBEDDED, *RUN], "--run: not allowed with argument --embeddings"),
-        ([*EMBEDDED, "--far", "1"], "--far: must be a number in (0, 1), not 1"),
+        ([*EMBEDDED, "--far", "1"], "--far: must be a number above 0 and below 1, not 1"),
     ],
 )
 def test_options_that_are_refused_at_once(folder, capsys, arguments, message):

@@ -81,7 +81,7 @@ def test_what_is_accepted(annotation, good, bad):
         (Count, "an integer of at least 1"),
         (Annotated[int, Ge(0), Le(7)], "an integer from 0 to 7"),
         (Positive | None, "a positive number"),
-        (ShareAboveZero, "a number in (0, 1]"),
+        (ShareAboveZero, "a number above 0 and at most 1"),
         (Annotated[float, Gt(2)], "a number above 2"),
         (Annotated[float, Lt(2)], "a number below 2"),
         (Annotated[float, Le(2)], "a number of at most 2"),

@@ -139,14 +139,14 @@ BAD_CONFIGS = {
         {"training": {"optimizer": {"name": "sgd", "learning_rate": "x"}}}, "not 'x'"),
     "an impossible momentum": (
         {"training": {"optimizer": {"name": "sgd", "momentum": -1}}},
-        "training.optimizer.momentum: must be a number in [0, 1), not -1"),
+        "training.optimizer.momentum: must be a number of at least 0 and below 1, not -1"),
     "a negative weight decay": (
         {"training": {"optimizer": {"name": "adam", "weight_decay": -1}}},
         "training.optimizer.weight_decay: must be a number of at least 0, not -1"),
     "an impossible schedule": (
         {"training": {"schedule": {"name": "exponential"}}}, "training.schedule.end: "),
     "dropout of all": (
-        {"encoder": {"dropout": 1.0}}, "encoder.dropout: must be a number in [0, 1), not 1.0"),
+        {"encoder": {"dropout": 1.0}}, "a number of at least 0 and below 1, not 1.0"),
     "no hidden width": ({"encoder": {"hidden": [0]}}, "hidden"),
     "an unknown activation": ({"encoder": {"activation": "relo"}}, "activation"),
     "an unknown technique": ({"techniques": [{"name": "emma"}]}, "did you mean 'ema'"),

@@ -61,7 +61,10 @@ class TestSumOfSoftmaxes(TestSmoothedSoftmax):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"label_smoothing": 1.0}, r"label_smoothing: .*a number in \[0, 1\), not 1.0"),
+        (
+            {"label_smoothing": 1.0},
+            r"label_smoothing: .* at least 0 and below 1, not 1.0",
+        ),
         ({"reduction": "max"}, "reduction: must be one of mean, sum, not 'max'"),
     ],
 )

@@ -55,7 +55,7 @@ def test_training_goes_on_with_the_raw_weights():
 
 @pytest.mark.parametrize("decay", [0.0, 1.0, -0.5])
 def test_bad_decay(decay):
-    with pytest.raises(ConfigError, match=r"decay: must be .*a number in \(0, 1\)"):
+    with pytest.raises(ConfigError, match=r"decay: must be .*a number above 0 and below 1"):
         EMA(decay=decay)
 
 

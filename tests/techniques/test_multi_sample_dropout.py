@@ -115,8 +115,8 @@ def test_evaluation_sees_no_mask():
     ("arguments", "message"),
     [
         ({"rounds": 0}, "rounds: must be .*integer of at least 1, not 0"),
-        ({"rate": 0.0}, r"rate: must be .*a number in \(0, 1\), not 0.0"),
-        ({"rate": 1.0}, r"rate: must be .*a number in \(0, 1\), not 1.0"),
+        ({"rate": 0.0}, r"rate: must be .*a number above 0 and below 1, not 0.0"),
+        ({"rate": 1.0}, r"rate: must be .*a number above 0 and below 1, not 1.0"),
     ],
 )
 def test_bad_arguments(arguments, message):

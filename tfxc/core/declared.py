@@ -220,7 +220,7 @@ def describe(annotation: Any) -> str:
 
     Example:
         >>> describe(Count | None), describe(ShareBelowOne), describe(Literal["l1", "l2"])
-        ('an integer of at least 1', 'a number in [0, 1)', 'one of l1, l2')
+        ('an integer of at least 1', 'a number of at least 0 and below 1', 'one of l1, l2')
         >>> describe(Sequence[Positive])
         'a list, each item a positive number'
     """
@@ -278,9 +278,9 @@ def _bounded(annotation: Any, marks: Sequence[Any]) -> str:
         return f"{noun} of at most {high}" if "le" in ends else f"{noun} below {high}"
     if "ge" in ends and "le" in ends:
         return f"{noun} from {low} to {high}"
-    return (
-        f"{noun} in {'[' if 'ge' in ends else '('}{low:g}, {high:g}{']' if 'le' in ends else ')'}"
-    )
+    lower = f"of at least {low:g}" if "ge" in ends else f"above {low:g}"
+    upper = f"at most {high:g}" if "le" in ends else f"below {high:g}"
+    return f"{noun} {lower} and {upper}"
 
 
 _ENDS = ("ge", "gt", "le", "lt", "min_length", "max_length")

@@ -344,11 +344,19 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
     def save(self, folder: str | Path) -> None:
         """Writes a run folder that ``tfxc predict``, ``tfxc export`` and ``tfxc info`` read.
 
+        A run that ``save`` has written there before is replaced.
+
         Raises:
-            ConfigError: the folder holds something else than a run.
+            ConfigError: the folder holds something else than a run, or a run of ``tfxc train``.
             DataError: a class's name cannot be written as one line.
         """
         check_is_fitted(self)
+        if (Path(folder) / "log.txt").exists():
+            raise ConfigError(
+                "this is a run of tfxc train, which would be replaced",
+                where=folder,
+                fix="save to another folder, or delete this one first",
+            )
         threshold = None if self.threshold is None else float(self.threshold)
         names = self._targets.names
         self._fitted.save(Path(folder), names, self.text_features_, threshold)

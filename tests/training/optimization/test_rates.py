@@ -178,8 +178,8 @@ def test_copies_of_a_mirrored_weight():
         ),
         ({"rates": {"head": -1}}, "rates: must be a section, each value a number of at least 0"),
         ({"rates": [1]}, r"must be a section, each value a number of at least 0, not \[1\]"),
-        ({"layer_decay": 0}, r"layer_decay: must be a number in \(0, 1\], not 0"),
-        ({"layer_decay": 1.5}, r"layer_decay: must be a number in \(0, 1\], not 1.5"),
+        ({"layer_decay": 0}, r"layer_decay: must be a number above 0 and at most 1, not 0"),
+        ({"layer_decay": 1.5}, r"layer_decay: must be a number above 0 and at most 1, not 1.5"),
         ({"layer_deca": 0.5}, "layer_decay, lazy, learning_rate, no_decay, rates, weight_decay"),
     ],
 )

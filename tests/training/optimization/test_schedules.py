@@ -119,7 +119,7 @@ def test_a_single_step():
     ("arguments", "message"),
     [
         ({"name": "cosin"}, "name: must be one of .*, not 'cosin', did you mean 'cosine'"),
-        ({"warmup": 1.0}, r"warmup: must be a number in \[0, 1\), not 1.0"),
+        ({"warmup": 1.0}, r"warmup: must be a number of at least 0 and below 1, not 1.0"),
         ({"name": "exponential"}, "must be a positive number with schedule 'exponential'"),
     ],
 )

@@ -167,7 +167,7 @@ def test_image_files_are_decoded_to_the_images():
         ({"shape": "amazon670"}, r"unknown shape 'amazon670', did you mean 'amazon670k'"),
         ({"split": "tst"}, "split: must be one of train, dev, test, not 'tst'"),
         ({"split": "dev"}, "shape 'amazon670k' has no split 'dev'. Choose one of: train, test"),
-        ({"share": 0}, r"share: must be a number in \(0, 1\], not 0"),
+        ({"share": 0}, r"share: must be a number above 0 and at most 1, not 0"),
         ({"form": "images"}, "shape 'amazon670k' has no form 'images', only features, texts, both"),
         ({"labels": 1}, "labels: must be an integer of at least 2, not 1"),
         ({"examples": 2.5}, "examples: must be an integer of at least 1, not 2.5"),

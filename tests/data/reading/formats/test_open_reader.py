@@ -176,7 +176,7 @@ def test_unknown_names():
         ("a.csv", "path", "b.csv", "reader 'delimited' has no argument 'path'"),
         ("a.csv", "name", "jsonl", "reader 'delimited' has no argument 'name'"),
         ("a.csv", "longest_line", 3, "reader 'delimited' has no argument 'longest_line'"),
-        ("builtin:synthetic", "share", math.nan, "must be a number in (0, 1], not nan"),
+        ("builtin:synthetic", "share", math.nan, "must be a number above 0 and at most 1, not nan"),
         ("builtin:synthetic", "forms", "texts", "'builtin:synthetic' has no argument 'forms', did"),
     ],
 )
