@@ -198,10 +198,9 @@ def base_of(tree):
 
 def check_text_features(section):
     """Holds a section of text features against the constructor; no file is opened."""
-    from tfxc.data.text.names import TERMS
-    from tfxc.data.text.registry import TEXT_FEATURES
+    from tfxc.data.text.names import TERMS, TEXT_FEATURES
 
-    known = reference.arguments_of((TEXT_FEATURES | TERMS)[section["name"]])
+    known = reference.arguments_of({**TEXT_FEATURES, **TERMS}[section["name"]])
     assert set(section) <= {"name", *known}, section
     for part in ("tokens", "terms"):
         if section["name"] == "joined":

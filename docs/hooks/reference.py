@@ -67,13 +67,12 @@ def _key(kind):
 
 def text_features():
     """The page of what turns texts into features."""
-    from tfxc.data.text.names import TERMS
-    from tfxc.data.text.registry import TEXT_FEATURES
+    from tfxc.data.text.names import TERMS, TEXT_FEATURES
 
     introduction = (
         "`data.text_features` of a config. [Data](../data.md) explains which encoder reads which."
     )
-    return _plugs("Text features", introduction, TEXT_FEATURES | TERMS)
+    return _plugs("Text features", introduction, {**TEXT_FEATURES, **TERMS})
 
 
 def readers():

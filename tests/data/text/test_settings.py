@@ -11,10 +11,10 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 from tfxc.data.images.augmentation import METHODS
 from tfxc.data.text.augmentation import TextCopies
-from tfxc.data.text.names import TERMS
-from tfxc.data.text.registry import TEXT_FEATURES, build_text_features
+from tfxc.data.text.names import TERMS, TEXT_FEATURES
+from tfxc.data.text.registry import build_text_features
 
-CLASSES = [*(TEXT_FEATURES | TERMS).values(), *METHODS.values(), TextCopies]
+CLASSES = [*{**TEXT_FEATURES, **TERMS}.values(), *METHODS.values(), TextCopies]
 
 
 @pytest.mark.parametrize("method", CLASSES, ids=lambda method: method.__name__)

@@ -1,19 +1,11 @@
-"""Text features by their names in configs: built from a config section, loaded from a folder.
-
-Bags of n-grams are in ``bags`` and ``pecos`` of this folder, lists of tokens in ``tokens`` and
-``subwords``, both of one text in ``joined``.
-"""
+"""Text features by their names in configs: built from a config section, loaded from a folder."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tfxc.data.text.base import build_of, load_of
-from tfxc.data.text.joined import JoinedFeatures
-from tfxc.data.text.names import BAGS, TOKENS
-
-#: The kinds of text features by their names in configs.
-TEXT_FEATURES = BAGS | TOKENS | {JoinedFeatures.name: JoinedFeatures}
+from tfxc.data.text.names import TEXT_FEATURES
 
 
 def build_text_features(config: Mapping[str, Any]) -> Any:
