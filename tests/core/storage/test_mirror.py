@@ -1,5 +1,6 @@
 """Copies of remote folders that are written here, with fsspec's file system in memory."""
 
+import resource
 import shutil
 import subprocess
 import sys
@@ -50,6 +51,19 @@ def test_what_is_written_here_is_there_at_the_end(memory, capsys):
     with mirrors():
         (mirrored(ADDRESS, "run") / "a").unlink()
     assert sorted(there(memory)) == ["/.tfxc.json", "/ckpt/b"]
+
+
+def test_a_full_disk_is_no_fault_of_the_storage(memory):
+    """A limit on the size of files refuses to write the copy."""
+    memory.pipe("/bucket/runs/mine/a", b"x" * 100_000)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        message = "cannot write: the file would be too large"
+        with pytest.raises(MachineError, match=message), mirrors():
+            mirrored(ADDRESS, "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_nothing_is_copied_twice(memory, monkeypatch, capsys):

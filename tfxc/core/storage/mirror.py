@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tfxc.core.errors import DataError, MachineError, UserError
 from tfxc.core.messages import NOTES
@@ -336,9 +336,8 @@ class Mirror:
             _forget(name, self._there, self._here)
             return False
         if name in there and name in here and (there[name]["size"] or 0) <= here[name][0]:
-            with atomic_file(self._folder / ".compared", "wb") as copy:
-                self._read(name, copy)
             compared = self._folder / ".compared"
+            self._copy(name, compared)
             begins, same = _compared(compared, self._local(name))
             compared.unlink()
             if begins:
@@ -362,15 +361,15 @@ class Mirror:
             return
         if not file.resolve().is_relative_to(self.path.resolve()):
             raise DataError("its name leads out of the folder", where=f"{self.address}/{name}")
-        with atomic_file(file, "wb") as copy:
-            self._read(name, copy)
+        self._copy(name, file)
         self._there[name] = original
         self._here[name] = _stat(file)
 
-    def _read(self, name: str, copy: IO[bytes]) -> None:
+    def _copy(self, name: str, file: Path) -> None:
         with (
             remote_errors(self.address),
             self._storage.open(self._remote(name), "rb") as source,
+            atomic_file(file, "wb") as copy,
             Progress(f"copying {self._remote(name)}", None, "bytes") as progress,
         ):
             while block := source.read(BLOCK):

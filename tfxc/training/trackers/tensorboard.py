@@ -8,8 +8,6 @@ from typing import Any
 
 import tensorflow as tf
 from google.protobuf.struct_pb2 import Value
-from tensorflow.core.framework import summary_pb2
-from tensorflow.core.util import event_pb2
 
 from tfxc.core.storage.files import write_errors
 from tfxc.training.trackers.base import Tracker
@@ -19,6 +17,7 @@ _PATTERN = "events.out.tfevents.*"
 _PLUGIN = "hparams"
 _START = "_hparams_/session_start_info"
 _END = "_hparams_/session_end_info"
+_SCALAR = 1  # TensorBoard reads the value as a scalar
 _SUCCESS = 1
 _FAILURE = 2
 
@@ -54,12 +53,12 @@ class TensorBoard(Tracker):
             self._hyperparameters(_START, 3, content)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        with self._writer.as_default():
+        # tf.summary.scalar needs the package tensorboard; this is what it calls.
+        metadata = _metadata("scalars")
+        metadata.data_class = _SCALAR
+        with self._writer.as_default(step):
             for name, value in values.items():
-                # tf.summary.scalar needs the package tensorboard, the op that it calls does not.
-                tf.raw_ops.WriteScalarSummary(
-                    writer=self._writer._resource, step=step, tag=name, value=value
-                )
+                tf.summary.write(name, tf.constant(value, tf.float32), metadata=metadata)
 
     def finish(self, finished: bool) -> None:
         status = _SUCCESS if finished else _FAILURE
@@ -69,16 +68,9 @@ class TensorBoard(Tracker):
 
     def _hyperparameters(self, tag: str, number: int, content: bytes) -> None:
         """Writes a message of the plugin; its classes are in the package tensorboard only."""
-        data = summary_pb2.SummaryMetadata.PluginData(
-            plugin_name=_PLUGIN, content=_field(number, content)
-        )
-        value = summary_pb2.Summary.Value(
-            tag=tag, metadata=summary_pb2.SummaryMetadata(plugin_data=data)
-        )
-        value.tensor.CopyFrom(tf.make_tensor_proto(0.0))
-        summary = summary_pb2.Summary(value=[value]).SerializeToString()
-        with self._writer.as_default():
-            tf.raw_ops.WriteRawProtoSummary(writer=self._writer._resource, step=0, tensor=summary)
+        metadata = _metadata(_PLUGIN, _field(number, content))
+        with self._writer.as_default(0):
+            tf.summary.write(tag, 0.0, metadata=metadata)
 
 
 def drop_later_events(path: Path, step: int) -> None:
@@ -95,7 +87,7 @@ def drop_later_events(path: Path, step: int) -> None:
     complete = True
     try:
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-            event = event_pb2.Event.FromString(record)
+            event = tf.compat.v1.Event.FromString(record)
             ended = any(value.tag == _END for value in event.summary.value)
             if event.step > step or ended:
                 complete = False
@@ -109,6 +101,12 @@ def drop_later_events(path: Path, step: int) -> None:
             for record in records:
                 writer.write(record)
         scratch.replace(path)
+
+
+def _metadata(plugin: str, content: bytes = b"") -> Any:
+    """Returns what says which part of TensorBoard shows a value, and what it is told."""
+    kind = tf.compat.v1.SummaryMetadata
+    return kind(plugin_data=kind.PluginData(plugin_name=plugin, content=content))
 
 
 def _field(number: int, content: bytes, wire_type: int = 2) -> bytes:

@@ -14,9 +14,9 @@ from tests.small_runs import make_run
 from tfxc.commands import predict
 from tfxc.core.config import DataSettings
 from tfxc.core.errors import DataError
-from tfxc.data.reading import given_features
 from tfxc.data.reading.formats import detect_format, open_reader, open_unlabelled
 from tfxc.data.reading.formats import pecos as pecos_format
+from tfxc.data.reading.parsing import feature_file
 from tfxc.data.reading.parsing.sparse_file import ArrayFolder
 from tfxc.data.store.preparation import prepare
 
@@ -48,7 +48,7 @@ def never_whole(monkeypatch):
     def refuse(path):
         raise AssertionError(f"{path} is read as a whole")
 
-    monkeypatch.setattr(given_features, "load_sparse", refuse)
+    monkeypatch.setattr(feature_file, "load_sparse", refuse)
     monkeypatch.setattr(pecos_format, "load_sparse", refuse)
 
 
