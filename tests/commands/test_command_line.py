@@ -80,6 +80,16 @@ def test_examples_of_the_help_are_accepted(command, capsys):
             assert parser.parse_args(words[1:end]), line
 
 
+@pytest.mark.parametrize("command", ["predict", "encode"])
+def test_a_run_may_stand_first(command):
+    parser = completion.command_parser(command)
+    more = ["in.txt", "--batch-size", "3", "--output", "o.npy"]
+    if command == "predict":
+        more[-1] = "o.txt"
+    assert parser.parse_args(["r", *more]) == parser.parse_args(["--run", "r", *more])
+    assert not hasattr(parser.parse_args(["r", *more[1:]]), "file"), "standard input"
+
+
 def test_help_fits_a_narrow_terminal(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     with pytest.raises(SystemExit):

@@ -50,7 +50,7 @@ def test_trains_once(tmp_path, capsys):
     for line in following:
         program, *words = shlex.split(line)
         assert program == "tfxc" and completion.whole_parser().parse_args(words)
-    assert following[-1] == f"  tfxc export --run {tmp_path / 'run'}"
+    assert following[-1] == f"  tfxc export {tmp_path / 'run'}"
     assert listing(tmp_path / "run") == before and weights(tmp_path) == first
 
     other = call(capsys, train, *command, "--set", "training.batch_size=8").problem()

@@ -30,7 +30,7 @@ def test_from_a_table_to_labels(folder, capsys):
     assert "config: runs/mine-fast.json" in lines
     assert any(line.startswith("trained in ") and "dev P@1 " in line for line in lines)
     following = [shlex.split(line)[1:] for line in lines[lines.index("next:") + 1 :]]
-    assert ["predict", "--run", "runs/mine-fast", "FILE"] in following and len(following) == 4
+    assert ["predict", "runs/mine-fast", "FILE"] in following and len(following) == 4
     for command, *options in following:
         completion.command_parser(command).parse_args(options)
 

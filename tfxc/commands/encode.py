@@ -1,6 +1,6 @@
 """Write the encoder's vectors of examples to a file.
 
-    tfxc encode --run RUN texts.txt --output vectors.npy
+    tfxc encode RUN texts.txt --output vectors.npy
 
 The output is a NumPy array of shape (examples, dim), in the order of FILE, which is any readable
 data file (its labels are ignored), plain text, one text per line, or a folder of images. Without
@@ -41,7 +41,7 @@ class Options(FileOptions, RunOption):
         dtype: type of the stored values.
     """
 
-    run: Annotated[str, Option("RUN", mirror="reads")]
+    run: Annotated[str, Option("RUN", first=True, mirror="reads")]
     output: Annotated[str, Option("FILE", read=cli.ending(".npy"), mirror="writes")]
     unit_norm: bool = False
     dtype: Literal["float32", "float16"] = "float32"

@@ -1,14 +1,15 @@
 """Predict labels for a file, a pipe or typed lines.
 
-    tfxc predict --run RUN texts.txt
+    tfxc predict RUN texts.txt
     tfxc predict --run RUN --run RUN2 test.jsonl --k 3 --output labels.jsonl
     tfxc predict --run RUN X.tst.npz --pairs PAIRS.npz --output scores.npz
 
-FILE is any readable data file (its labels are ignored) or plain text, one text per line. Without
-FILE, or with -, each line of standard input is answered at once with one line of JSON; on a
-terminal there is a prompt ("exit" or Ctrl-D quits). Lines are texts, or for models on features
-'id:value ...' (sparse), numbers (dense) or paths of image files. For models on images, FILE may
-also be a folder or an image, and each answer contains the image's name.
+RUN is a run folder; it stands first, or behind --run. FILE is any readable data file (its labels
+are ignored) or plain text, one text per line. Without FILE, or with -, each line of standard input
+is answered at once with one line of JSON; on a terminal there is a prompt ("exit" or Ctrl-D quits).
+Lines are texts, or for models on features 'id:value ...' (sparse), numbers (dense) or paths of
+image files. For models on images, FILE may also be a folder or an image, and each answer contains
+the image's name.
 
 The scores of labels are probabilities where the model has any. Without --k, all labels are listed
 that reach --min-score; without that, if the model decides on each label by itself, all of a
@@ -119,7 +120,7 @@ class Options(TrustOption, FileOptions):
     """
 
     run: Annotated[
-        Sequence[str], Option("RUN", repeated=True, excludes="model!", mirror="reads")
+        Sequence[str], Option("RUN", repeated=True, first=True, excludes="model!", mirror="reads")
     ] = ()
     model: Annotated[str | None, Option("FOLDER", excludes="model!")] = None
     features: Annotated[str | None, Option("MATRIX")] = None

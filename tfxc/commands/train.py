@@ -165,10 +165,10 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
     splits = any((config.data.test, config.data.dev, config.data.dev_share))
     run = shlex.quote(config.run)
     lines += [
-        f"  tfxc evaluate --run {run}{'' if splits else ' --data FILE'}",
-        f"  tfxc predict --run {run} FILE",
+        f"  tfxc evaluate {run}{'' if splits else ' --data FILE'}",
+        f"  tfxc predict {run} FILE",
         f"  tfxc serve {run}",
-        f"  tfxc export --run {run}",
+        f"  tfxc export {run}",
     ]
     return "\n".join(lines)
 

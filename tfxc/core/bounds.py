@@ -29,6 +29,7 @@ class Option:
         metavar: what stands for the value in the help; None means a word for its type.
         name: of the option; None means ``--`` and the name of the field.
         positional: whether it is an argument without a name; with ``name``, it is both.
+        first: whether its value may also stand before all others, without its name.
         repeated: whether a list is given as the option several times; one of words, as words after
             it; else it is one text, with commas.
         words: see ``repeated``; of a tuple, as many words as it has items.
@@ -45,6 +46,7 @@ class Option:
     metavar: str | None = None
     name: str | None = None
     positional: bool = False
+    first: bool = False
     repeated: bool = False
     words: bool = False
     spans: bool = False

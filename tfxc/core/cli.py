@@ -46,7 +46,12 @@ class Parser(argparse.ArgumentParser):
     Args:
         command: name, or path of a tool.
         description: for the help.
+
+    Attributes:
+        run_first: whether ``--run RUN`` may be given as RUN alone, before all else.
     """
+
+    run_first = False
 
     def __init__(self, command: str = "", description: str | None = None, **options: Any) -> None:
         options.setdefault("prog", f"{'python' if command.endswith('.py') else 'tfxc'} {command}")
@@ -54,6 +59,14 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=description, **options)
         # Before Python 3.14 argparse takes -1e9 and -inf for options; it offers no other way.
         self._negative_number_matcher = _NEGATIVE_NUMBER
+
+    def parse_args(self, args=None, namespace=None):
+        """Parses; a run that stands before all else gets its name."""
+        words = list(sys.argv[1:] if args is None else args)
+        is_named = any(word.startswith(("--ru", "--m")) for word in words)  # --run or --model
+        if self.run_first and words and not is_named and not words[0].startswith("-"):
+            words.insert(0, "--run")
+        return super().parse_args(words, namespace)
 
     def error(self, message):
         """Says what is wrong in one line, with the nearest option or choice, and ends."""

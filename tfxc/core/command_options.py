@@ -160,6 +160,7 @@ def _add(parser: Any, group: Any, declaration: type, exclusive: dict[str, Any]) 
         option = _option_of(annotation)
         if option.hidden:
             continue
+        parser.run_first |= option.first
         target = group
         if option.excludes:
             key = option.excludes
