@@ -48,8 +48,8 @@ def test_trains_once(tmp_path, capsys):
     assert shown in again.out and f"\nrun: {tmp_path / 'run'}\nnext:\n" in again.out
     following = again.out.split("\nnext:\n")[1].splitlines()
     for line in following:
-        program, *words = shlex.split(line)
-        assert program == "tfxc" and completion.whole_parser().parse_args(words)
+        program, command_name, *words = shlex.split(line)
+        assert program == "tfxc" and completion.command_parser(command_name).parse_args(words)
     assert following[-1] == f"  tfxc export {tmp_path / 'run'}"
     assert listing(tmp_path / "run") == before and weights(tmp_path) == first
 
