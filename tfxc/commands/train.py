@@ -123,16 +123,14 @@ def train(options: Options) -> int:
     config, completed = _config(options)
     with contextlib.ExitStack() as stack:
         rehearsal = None
-        if options.rehearse is not None:
+        if (share := options.rehearse) is not None:
             from tfxc.core.storage.locks import scratch_folder
             from tfxc.training.rehearsal.config import rehearsed
 
             if options.dry_run:  # one that is only planned leaves nothing
                 folder = str(stack.enter_context(scratch_folder("rehearsal")))
                 options = dataclasses.replace(options, prepared=folder)
-            rehearsal = rehearsed(
-                config, options.rehearse, options.prepared, sample=options.dry_run
-            )
+            rehearsal = rehearsed(config, share, options.prepared, sample=options.dry_run)
             config = rehearsal.config
         if options.print_config:
             print(config.to_json())

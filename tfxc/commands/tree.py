@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 
-from tfxc.core.bounds import Count, Option
+from tfxc.core.bounds import Count, Option, Share
 from tfxc.core.command_options import parse
 from tfxc.core.errors import ConfigError, option_of
 from tfxc.core.escaping import html_text, markdown_text, one_line
@@ -64,7 +64,7 @@ class DataOptions:
     max_nonzeros: Count | None = None
     label_features: Annotated[str | None, Option("FILE")] = None
     join: Literal["concat", "convex"] | None = None
-    alpha: float | None = None
+    alpha: Share | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,9 @@ def _build(options: BuildOptions) -> None:
         )
     joins = data.vectors == "pifa" and not data.label_vectors
     needs = [("label_features", joins, "PIFA, which is not computed")]
-    needs += [(name, joins and data.label_features, "--label-features") for name in _JOINED]
+    needs += [
+        (name, joins and data.label_features is not None, "--label-features") for name in _JOINED
+    ]
     needs += [("max_nonzeros", joins and not data.label_features, "PIFA alone")]
     for name, applies, what in needs:
         if getattr(data, name) is not None and not applies:
@@ -184,9 +186,10 @@ def label_vectors(
         return pii(labels)
     if options.label_features:
         of_labels = load_matrix(options.label_features)
-        joined = {"mode": options.join, "alpha": options.alpha}
-        joined = {name: value for name, value in joined.items() if value is not None}
-        return pifa_with_label_features(labels, features, of_labels, **joined)
+        alpha = 0.5 if options.alpha is None else options.alpha
+        return pifa_with_label_features(
+            labels, features, of_labels, options.join or "concat", alpha
+        )
     return pifa(labels, features, options.max_nonzeros or 0, threads)
 
 

@@ -108,19 +108,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.identify or options.gallery:
         _identify(options)
         return 0
-    compared = options.ijb or options.pairs or options.pairs_from_labels
+    compared = str(options.ijb or options.pairs or options.pairs_from_labels)
     if options.ijb:
         from tfxc.data.verification.templates import open_templates
         from tfxc.metrics.verification import pair_scores, verify_scores
 
-        name = options.target
-        templates = open_templates(options.ijb, options.target)
+        name = str(options.target)
+        templates = open_templates(options.ijb, name)
         ids, pooled, flip = _pooled(options, templates)
         scores = pair_scores(pooled, templates.rows_of(ids))
         result = verify_scores(scores, templates.same)
         values = {"same": templates.same, "score": scores}
     else:
-        name = Path(options.pairs or options.pairs_from_labels).name
+        name = Path(compared).name
         result, values, flip = _compare_pairs(options)
     title = f"{options.run or options.embeddings or compared} on {name}"
     print(f"{title}: {result.num_pairs:,} pairs, {result.num_same:,} of them the same")
@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     record = {
         "run": options.run,
         "embeddings": options.embeddings,
-        "data": str(compared),
+        "data": compared,
         "flip": flip,
         "metrics": result.to_dict(),
     }
@@ -149,10 +149,11 @@ def _identify(options: Options) -> None:
 
     vectors: Any
     if options.ijb:
-        name = options.target
-        images, people = open_template_subjects(options.ijb, options.target)
+        name = str(options.target)
+        images, people = open_template_subjects(options.ijb, name)
         _, vectors, flip = _pooled(options, images)
     else:
+        assert options.probes is not None, "``_check`` has asked for it"
         name = Path(options.probes).name
         vectors, names = _given_embeddings(options)
         flip = options.halves and not options.no_flip
@@ -232,7 +233,8 @@ def _check_images(options: Options) -> None:
     """Refuses a folder of images that nothing names images of."""
     if not options.images:
         return
-    paths = [*options.gallery, options.probes] if options.gallery else [options.pairs]
+    given_paths = [*options.gallery, options.probes] if options.gallery else [options.pairs]
+    paths = [path for path in given_paths if path is not None]
     problem = None
     if options.embeddings:
         problem = "--embeddings are used in place of images"
@@ -254,6 +256,7 @@ def _compare_pairs(
     if options.pairs:
         pairs = open_pairs(options.pairs, images=options.images, embeddings=embeddings, names=names)
     else:
+        assert options.pairs_from_labels is not None, "one of the two is given"
         pairs = pairs_of_reader(
             open_reader(options.pairs_from_labels, options.reader, **options.reader_options),
             options.num_pairs or 6000,
@@ -305,6 +308,7 @@ def _embed(options: Options, source: "PairSource") -> "tuple[np.ndarray, bool]":
     from tfxc.data.examples.kinds import SPARSE
     from tfxc.runs.loaded import load_run
 
+    assert options.run is not None, "what else has no embeddings is refused"
     loaded = load_run(options.run, options.trust)
     kind = loaded.kind
     examples: Any = source.sparse() if kind is SPARSE else source

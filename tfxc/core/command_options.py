@@ -239,7 +239,7 @@ def _arguments(
         if option.repeated:
             arguments["action"] = "append"
         elif (count := _count(kind)) is not None:
-            arguments |= {"nargs": count, "metavar": tuple(metavar.split())}
+            arguments |= {"nargs": count, "metavar": tuple((metavar or names[0]).split())}
         else:
             least = max((getattr(mark, "min_length", 0) for mark in _marks(annotation)), default=0)
             arguments["nargs"] = "+" if is_place or least else "*"
