@@ -106,6 +106,7 @@ def test_several_curves_have_names_and_looks_of_their_own():
     assert [text for g in groups if (text := g.findtext("text"))] == [c.name for c in curves]
     looks = {(g.get("color"), g.find("polyline").get("stroke-dasharray")) for g in groups}
     assert len(looks) == len(curves)
+    assert chart.height < HEIGHT + 13 * 17, "two short names stand side by side"
     heights = [float(text.get("y")) for text in shapes(chart, "text")]
     assert max(heights) < chart.height == float(chart.svg().split('viewBox="0 0 480 ')[1][:3])
     assert not shapes(line_chart("", "epoch", curves[:1]), "g")[0].findall("text")

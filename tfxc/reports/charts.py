@@ -25,6 +25,7 @@ _TITLE = 24  # above a chart in a file
 _MOST_POINTS = 400
 _MOST_DOTS = 60  # of a curve, each with a text
 _LONGEST_TEXT = 70
+_SHORT_NAME = 24  # two of them stand side by side
 # People with any kind of colour vision can distinguish them (after Okabe and Ito, 2008).
 _COLOURS = (
     "#0b62a8", "#b34700", "#0a7a5c", "#9b3d84", "#86690a", "#2f7fa8", "#b3261e", "#555c66",
@@ -130,8 +131,12 @@ class Chart:
     @property
     def height(self) -> int:
         """The height of the drawing; several curves have their names below it."""
-        rows = len(self.curves) if len(self.curves) > 1 else 0
-        return HEIGHT + _LEGEND_ROW * rows + (6 if rows else 0)
+        if len(self.curves) < 2:
+            return HEIGHT
+        return HEIGHT + _LEGEND_ROW * math.ceil(len(self.curves) / self._legend_columns()) + 6
+
+    def _legend_columns(self) -> int:
+        return 2 if max(len(curve.name) for curve in self.curves) <= _SHORT_NAME else 1
 
     def svg(self, **place: object) -> str:
         """Returns the drawing as an element.
@@ -160,9 +165,11 @@ class Chart:
             colour = style % len(_COLOURS)
             content = self._curve(curve, style)
             if len(self.curves) > 1:
-                y = HEIGHT + _LEGEND_ROW * (number + 0.5)
-                content += _line("line", style, x1=_LEFT, x2=_LEFT + 30, y1=y, y2=y)
-                content += label(curve.name, _LEFT + 38, y + 4, "start")
+                row, column = divmod(number, self._legend_columns())
+                x = _LEFT + column * WIDTH // 2
+                y = HEIGHT + _LEGEND_ROW * (row + 0.5)
+                content += _line("line", style, x1=x, x2=x + 30, y1=y, y2=y)
+                content += label(curve.name, x + 38, y + 4, "start")
             parts.append(element("g", content, class_=f"colour{colour}", color=_COLOURS[colour]))
         box = f"0 0 {WIDTH} {self.height}"
         return element("svg", *parts, viewBox=box, role="img", aria_label=self.title, **place)
