@@ -1,6 +1,5 @@
 """The command search: trains, resumes, prunes, prints the table."""
 
-import argparse
 import contextlib
 import json
 import sys
@@ -82,7 +81,7 @@ def test_the_training_of_a_killed_search_is_waited_for(tmp_path, monkeypatch):
     training = threading.Thread(target=save)
     training.start()
     began.wait(60)
-    options = argparse.Namespace(config="config.json", prepared="prepared", set=[])
+    options = search.Options(config="config.json", tried=[])
     assert search.train(options, {}, run, lambda: 0) == 0
     training.join()
     assert order == ["saved", "started"]
@@ -197,8 +196,11 @@ def test_a_real_training_is_pruned(tmp_path):
         looks.append((run / "metrics.jsonl").is_file())
         return looks[-1]
 
-    options = argparse.Namespace(
-        config=str(config), prepared=str(tmp_path / "prepared"), set=["training.epochs=2000"]
+    options = search.Options(
+        config=str(config),
+        prepared=str(tmp_path / "prepared"),
+        set=["training.epochs=2000"],
+        tried=[],
     )
     assert search.train(options, {"seed": 1}, run, lambda: None, is_hopeless) == 143
     assert looks[-1] and not (run / "summary.json").exists()

@@ -59,6 +59,4 @@ def command_parser(name: str) -> argparse.ArgumentParser:
     from tfxc.__main__ import module_of
 
     module = module_of(name)
-    if hasattr(module, "Options"):
-        return parser_of(module.Options, name, module.__doc__)
-    return module._parser()
+    return parser_of(module.Options, name, module.__doc__)

@@ -18,9 +18,9 @@ is reported and skipped. With --cluster, the workers of a Dask scheduler train a
 a training prints is in FOLDER/SETTING.log then.
 """
 
-import argparse
 import concurrent.futures
 import contextlib
+import dataclasses
 import functools
 import os
 import signal
@@ -28,12 +28,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tfxc.core import cli
+from tfxc.core.bounds import Count, Natural, Option
+from tfxc.core.command_options import parse
 from tfxc.core.errors import UserError
 from tfxc.core.interrupts import StopSignals
 from tfxc.core.messages import NOTES
+from tfxc.core.shared_options import ConfigOptions
 from tfxc.core.storage.files import ensured_parent
 from tfxc.core.storage.locks import locked
 from tfxc.parallel import cluster, programs, workers
@@ -52,20 +54,56 @@ _STOPPED = 128  # exit codes from here on say that a signal stopped training
 _POLL = 1.0  # seconds between looks at a dev curve
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(ConfigOptions):
+    """Options of ``tfxc search``.
+
+    Attributes:
+        tried: config key and the values, or the range, to try; give it several times for several
+            keys.
+        random: try N random settings; None means every combination.
+        trials: try N settings that Optuna chooses (needs the extra 'search').
+        jobs: number of trainings at a time; None means 1; with --cluster, one for each thread of a
+            worker.
+        cluster: let the workers of this Dask scheduler, e.g. tcp://host:8786, train a setting each;
+            None means this machine trains all.
+        no_pruning: with --trials, train every setting to its end.
+        seed: seed of the settings drawn.
+        metric: dev metric to sort by.
+        smaller: treat smaller values of the metric as better.
+        runs: folder of the runs.
+    """
+
+    tried: Annotated[
+        Sequence[Values], Option("KEY=VALUES", name="--try", repeated=True, read=values_of)
+    ]
+    random: Annotated[Count | None, Option(excludes="count")] = None
+    trials: Annotated[Count | None, Option(excludes="count")] = None
+    jobs: Count | None = None
+    cluster: Annotated[str | None, Option("ADDRESS", remote=True)] = None
+    no_pruning: bool = False
+    seed: Natural = 0
+    metric: Annotated[str, Option("NAME")] = "P@1"
+    smaller: bool = False
+    runs: Annotated[str, Option("FOLDER", mirror="trains")] = "runs/search"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains all settings and prints the table."""
-    options = _parser().parse_args(argv)
+    options = parse(Options, argv, "search", __doc__)
     from tfxc.data.reading.inspection.completion import load_config
 
     # A wrong config is refused before the first training.
     config = load_config(options.config, options.set)
     with cluster(options.cluster) as shared:
         if options.jobs is None:
-            options.jobs = 1 if shared is None else shared.tasks
-        return (_try_all if options.trials is None else search)(options, config)
+            options = dataclasses.replace(options, jobs=1 if shared is None else shared.tasks)
+        if options.trials is None:
+            return _try_all(options, config)
+        return search(options, config, options.trials)
 
 
-def _try_all(options: argparse.Namespace, config: "Config") -> int:
+def _try_all(options: Options, config: "Config") -> int:
     """Trains all combinations, or random ones; the exit code."""
     trials = settings(options.tried, options.random, options.seed)
     for changes in trials:
@@ -83,10 +121,10 @@ def _try_all(options: argparse.Namespace, config: "Config") -> int:
             results.add(run, changes, result_of(run, options.metric))
         return code
 
-    return _finish(results, in_parallel(attempt, len(trials), options.jobs))
+    return _finish(results, in_parallel(attempt, len(trials), options.jobs or 1))
 
 
-def run_of(options: argparse.Namespace, config: "Config", changes: Mapping[str, Any]) -> Path:
+def run_of(options: Options, config: "Config", changes: Mapping[str, Any]) -> Path:
     """Returns the run folder of a setting."""
     return Path(options.runs) / f"{config.data.name}-{name_of(changes)}"
 
@@ -141,8 +179,8 @@ def in_parallel(attempt: Callable[[int, Received], int], count: int, jobs: int) 
     return stops[0] if stops else 0
 
 
-def search(options: argparse.Namespace, config: "Config") -> int:
-    """Trains settings that Optuna chooses; the exit code."""
+def search(options: Options, config: "Config", count: int) -> int:
+    """Trains settings that Optuna chooses, ``count`` in all; the exit code."""
     from tfxc.tuning.study import DevCurve, Study
 
     # Of each key, the first and the last value are checked before any training.
@@ -155,6 +193,7 @@ def search(options: argparse.Namespace, config: "Config") -> int:
             _check(options, {values.key: value})
     _prepare(options, config)
     folder = Path(options.runs)
+    jobs = options.jobs or 1
     results = Results(folder, options.metric, options.smaller)
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -167,18 +206,18 @@ def search(options: argparse.Namespace, config: "Config") -> int:
 
     with locked(folder / ".search.lock", refuse):
         study = Study(folder, config, options.tried, options.metric, options.smaller)
-        done = study.resume(options.seed, options.jobs)
+        done = study.resume(options.seed, jobs)
         for changes, result, pruned in done:
             results.add(run_of(options, config, changes), changes, PRUNED if pruned else result)
-        first = min(len(done), options.trials)
-        print(f"{options.trials} trials of {options.config}, {first} done", file=sys.stderr)
+        first = min(len(done), count)
+        print(f"{count} trials of {options.config}, {first} done", file=sys.stderr)
 
         def attempt(number: int, received: Received) -> int:
             trial, changes = study.ask()
-            _announce(first + number, options.trials, changes)
+            _announce(first + number, count, changes)
             run = run_of(options, config, changes)
             curve = DevCurve(trial, run, options.metric)
-            is_hopeless = curve.is_hopeless if options.prune else None
+            is_hopeless = None if options.no_pruning else curve.is_hopeless
             code = 0 if is_finished(run) else train(options, changes, run, received, is_hopeless)
             if curve.pruned and code:
                 print(f"pruned: {', '.join(_texts(changes))}", file=sys.stderr, flush=True)
@@ -192,7 +231,7 @@ def search(options: argparse.Namespace, config: "Config") -> int:
             results.add(run, changes, result)
             return 0
 
-        code = in_parallel(attempt, options.trials - first, options.jobs)
+        code = in_parallel(attempt, count - first, jobs)
         code = _finish(results, code)
         _report_importance(study, results, folder)
     return code
@@ -213,14 +252,14 @@ def _report_importance(study: "Study", results: Results, folder: Path) -> None:
     shares_of_keys(shares, folder / "importance.svg")
 
 
-def _prepare(options: argparse.Namespace, config: "Config") -> None:
+def _prepare(options: Options, config: "Config") -> None:
     """Prepares the data once for all trainings: missing or damaged data end the command."""
     from tfxc.data.store.preparation import ensure_prepared
 
     ensure_prepared(config.data, options.prepared)
 
 
-def _check(options: argparse.Namespace, changes: Mapping[str, Any]) -> None:
+def _check(options: Options, changes: Mapping[str, Any]) -> None:
     from tfxc.commands.train import check_config
     from tfxc.data.reading.inspection.completion import load_config
 
@@ -229,7 +268,7 @@ def _check(options: argparse.Namespace, changes: Mapping[str, Any]) -> None:
 
 
 def train(
-    options: argparse.Namespace,
+    options: Options,
     changes: Mapping[str, Any],
     run: Path,
     received: Received,
@@ -296,63 +335,3 @@ def _train_there(
 
 def _texts(changes: Mapping[str, Any]) -> list[str]:
     return [f"{key}={value_text(value)}" for key, value in changes.items()]
-
-
-def _parser() -> argparse.ArgumentParser:
-    options: Any = cli.parser("search", __doc__)
-    options.trained = ("runs",)
-    cli.add_config_options(options)
-    options.add_argument(
-        "--try",
-        dest="tried",
-        action="append",
-        required=True,
-        type=values_of,
-        metavar="KEY=VALUES",
-        help="config key and the values, or the range, to try; give it several times for several "
-        "keys",
-    )
-    count = options.add_mutually_exclusive_group()
-    count.add_argument(
-        "--random",
-        type=cli.positive,
-        metavar="N",
-        help="try N random settings (default: every combination)",
-    )
-    count.add_argument(
-        "--trials",
-        type=cli.positive,
-        metavar="N",
-        help="try N settings that Optuna chooses (needs the extra 'search')",
-    )
-    options.add_argument(
-        "--jobs",
-        type=cli.positive,
-        help="number of trainings at a time (default: 1; with --cluster, one for each thread of a "
-        "worker)",
-    )
-    options.add_argument(
-        "--cluster",
-        metavar="ADDRESS",
-        help="let the workers of this Dask scheduler, e.g. tcp://host:8786, train a setting each "
-        "(default: this machine trains all)",
-    )
-    options.add_argument(
-        "--no-pruning",
-        dest="prune",
-        action="store_false",
-        help="with --trials, train every setting to its end",
-    )
-    options.add_argument(
-        "--seed", type=cli.seed, default=0, help="seed of the settings drawn (default: 0)"
-    )
-    options.add_argument(
-        "--metric", default="P@1", help="dev metric to sort by (default: %(default)s)"
-    )
-    options.add_argument(
-        "--smaller", action="store_true", help="treat smaller values of the metric as better"
-    )
-    options.add_argument(
-        "--runs", default="runs/search", help="folder of the runs (default: %(default)s)"
-    )
-    return options

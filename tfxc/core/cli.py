@@ -11,14 +11,14 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tfxc.core.errors import ConfigError, MachineError, UserError, nearest, option_of
+from tfxc.core.errors import ConfigError, MachineError, UserError, nearest
 from tfxc.core.escaping import safe_output
 from tfxc.core.messages import printed
 from tfxc.core.quiet import hide_start_lines
 from tfxc.core.resources import wait_passively
-from tfxc.core.storage.files import check_local, system_error
-from tfxc.core.storage.mirror import mirrored, mirrors
-from tfxc.core.storage.remote import is_remote, with_addresses
+from tfxc.core.storage.files import system_error
+from tfxc.core.storage.mirror import mirrors
+from tfxc.core.storage.remote import with_addresses
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -295,66 +295,3 @@ def _memory_error(error):
         fix="see what training needs with `tfxc train --dry-run`; lower its batch size or the "
         "model's widths, or use a larger machine",
     )
-
-
-# What follows serves ``tfxc search`` alone, until it declares its options as other commands do.
-
-
-class _SearchParser(Parser):
-    """Mirrors the folder of the runs and refuses other addresses, as ``command_options.parse``."""
-
-    trained: tuple[str, ...] = ()
-
-    def parse_args(self, args=None, namespace=None):
-        """Parses."""
-        options = super().parse_args(args, namespace)
-        for name, value in vars(options).items():
-            if name in self.trained and is_remote(str(value)):
-                setattr(
-                    options, name, str(mirrored(value, option_of(name), writes=True, watch=True))
-                )
-            elif name != "cluster" and isinstance(value, str):
-                check_local(value, option_of(name))
-        return options
-
-
-def parser(command: str, description: str) -> argparse.ArgumentParser:
-    """The argument parser of ``tfxc COMMAND``."""
-    return _SearchParser(command, description)
-
-
-def add_config_options(options: argparse.ArgumentParser) -> None:
-    """``--config``, ``--set`` and ``--prepared``."""
-    options.add_argument(
-        "--config",
-        required=True,
-        metavar="FILE",
-        help="JSON config, or the name of one that comes with tfxc (see tfxc configs)",
-    )
-    options.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a config key, e.g. training.epochs=3 (may be given several times)",
-    )
-    options.add_argument(
-        "--prepared",
-        default="prepared",
-        metavar="FOLDER",
-        help="folder of prepared records (default: %(default)s)",
-    )
-
-
-def positive(text: str) -> int:
-    """``type`` of an option that is an integer of at least 1."""
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, not {text!r}")
-    return int(text)
-
-
-def seed(text: str) -> int:
-    """``type`` of an option that is an integer of at least 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be an integer of at least 0, not {text!r}")
-    return int(text)

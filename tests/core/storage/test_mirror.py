@@ -12,6 +12,7 @@ pytest.importorskip("fsspec", reason="the extra remote is not installed")
 from fsspec.implementations.memory import MemoryFileSystem
 
 from tfxc.commands import search
+from tfxc.core.command_options import parse
 from tfxc.core.errors import ConfigError, DataError, MachineError
 from tfxc.core.storage import mirror
 from tfxc.core.storage.locks import locked
@@ -348,14 +349,14 @@ def test_a_data_set_is_no_storage(memory):
 
 
 def test_a_search_is_copied_while_it_goes_on(memory, monkeypatch):
-    options = search._parser()
     command = ["--config", "quickstart", "--try", "seed=1,2", "--runs", ADDRESS]
     with mirrors():
-        assert options.parse_args(command).runs == str(mirror_path(ADDRESS))
+        options = parse(search.Options, command, "search", "")
+        assert options.runs == str(mirror_path(ADDRESS))
         assert mirror._open[0]._thread.is_alive()
     monkeypatch.setattr(MemoryFileSystem, "put_file", lambda *_, **__: 1 / 0)
     with mirrors(), pytest.raises(ZeroDivisionError):
-        options.parse_args(command)
+        parse(search.Options, command, "search", "")
 
 
 def test_locks_are_released(memory):
