@@ -255,10 +255,8 @@ def test_a_first_step_that_fails_leaves_room_for_a_corrected_config(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--num-heads", "0"), "num_heads: must be an integer of at least 1"),
         (("--num-heads", "5"), "recipe.num_heads: 5 is more than .* has, 4"),
         (("--feed-forward-dim", "13"), "13 is more than .* has, 12"),
-        (("--feed-forward-dim", "0"), "feed_forward_dim: must be an integer of at least 1"),
         ((), "recipe: nothing is to be pruned"),
         (("--min-count", "1"), "recipe: nothing is to be pruned"),
         (("--num-heads", "2", "--set", "seed=3"), "seed: 3 differs from the source's 0"),
@@ -282,6 +280,12 @@ def test_what_cannot_be(shared, tmp_path, capsys, options, message):
     problem = call(capsys, prune, *command, *options).problem()
     assert re.search(message, problem), problem
     assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+@pytest.mark.parametrize("option", ["--num-heads", "--feed-forward-dim"])
+def test_sizes_that_cannot_be(capsys, option):
+    outcome = call(capsys, prune, "run", "--output", "small", option, "0")
+    assert f"{option}: must be an integer of at least 1, not 0" in outcome.err
 
 
 def test_runs_that_cannot_be(shared, tmp_path, capsys):

@@ -237,12 +237,13 @@ class Measurement(ExamplesOptions):
         """Returns the metrics of the run, not yet updated.
 
         Raises:
-            ConfigError: a cut-off is larger than the number of labels.
+            ConfigError: the run has no labels, or a cut-off is larger than their number.
         """
         from tfxc.core.declared import check_k
         from tfxc.inference.decision import classification_of, measures_full_loss
         from tfxc.metrics.suite import build_metrics, metrics_of_pairs
 
+        loaded.require_labels()
         settings = loaded.config.evaluation
         splits = loaded.manifest["splits"]
         num_labels = loaded.manifest["num_labels"]
