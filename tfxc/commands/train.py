@@ -2,10 +2,10 @@
 
     tfxc train my.csv
     tfxc train my.csv --test test.csv --preset fast
-    tfxc train images/ --set training.epochs=20
+    tfxc train images/ --epochs 20
     tfxc train s3://bucket/my.csv --run s3://bucket/runs/my
     tfxc train --config quickstart
-    tfxc train --config my.json --set training.epochs=3 --set run=runs/short
+    tfxc train --config my.json --epochs 3 --set run=runs/short
     tfxc train --config mach_amazon670k --rehearse 0.01
 
 FILE is a CSV, TSV, JSON lines or Parquet file, lines of fastText, svmlight, Vowpal Wabbit, the
