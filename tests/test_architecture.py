@@ -196,7 +196,7 @@ def test_help_needs_no_numpy_or_pydantic():
 
 
 def test_lazy_names_lead_somewhere():
-    for name in ("XCModel", "load_config", "load_model", "Run", "register_all"):
+    for name in ("XCModel", "load_config", "load_model", "Run", "SearchOptions", "register_all"):
         assert callable(getattr(tfxc, name))
     assert set(tfxc.__all__) <= set(dir(tfxc))
     with pytest.raises(AttributeError, match="no attribute 'absent'"):

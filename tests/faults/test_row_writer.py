@@ -68,7 +68,7 @@ def test_the_bytes_are_those_of_numpy(tmp_path, dtype, shape, known):
 SCRIPT = """
 import os, sys
 import numpy as np
-from tfxc.data import row_writer
+from tfxc.data.store import row_writer
 row_writer._SECONDS_BETWEEN_FLUSHES = 0.0
 rows = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
 num_rows, stop = eval(sys.argv[2]), int(sys.argv[3])

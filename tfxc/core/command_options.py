@@ -117,7 +117,7 @@ def _made(declaration: type[_Options], values: dict[str, Any]) -> _Options:
     return declaration(**made)
 
 
-def _placed(value: Any, option: Option, name: str) -> Any:
+def _placed(value: object, option: Option, name: str) -> Any:
     """The value of an option; of an address of a remote storage, the path of its copy."""
     if isinstance(value, list):
         return [_placed(item, option, name) for item in value]
@@ -142,7 +142,7 @@ def _declaration_of(declaration: type, field: dataclasses.Field) -> type | None:
 
 
 @functools.cache
-def _hints(declaration: Any) -> dict[str, Any]:
+def _hints(declaration: object) -> dict[str, Any]:
     return typing.get_type_hints(declaration, include_extras=True)
 
 
@@ -181,23 +181,23 @@ def _add(parser: Any, group: Any, declaration: type, exclusive: dict[str, Any]) 
         target.add_argument(*names, **arguments)
 
 
-def _name_of(field: dataclasses.Field, annotation: Any) -> str:
+def _name_of(field: dataclasses.Field, annotation: object) -> str:
     """The name of an option in what the parser returns: ``max_k`` of ``--max-k``."""
     name = _option_of(annotation).name
     return field.name if name is None else name.removeprefix("--").replace("-", "_")
 
 
-def _option_of(annotation: Any) -> Option:
+def _option_of(annotation: object) -> Option:
     return next((mark for mark in _marks(annotation) if isinstance(mark, Option)), Option())
 
 
-def _marks(annotation: Any) -> Sequence[Any]:
+def _marks(annotation: object) -> Sequence[Any]:
     """What is said of a type besides itself."""
     return getattr(annotation, "__metadata__", ())
 
 
 def _arguments(
-    field: dataclasses.Field, annotation: Any, option: Option, sentence: str
+    field: dataclasses.Field, annotation: object, option: Option, sentence: str
 ) -> tuple[list[str], dict[str, Any]]:
     """The names of an option and the other arguments of ``add_argument``."""
     default: Any = field.default
@@ -250,7 +250,7 @@ def _arguments(
     return names, arguments
 
 
-def _count(kind: Any) -> int | None:
+def _count(kind: object) -> int | None:
     """How many items a list has; None for any number."""
     parts = typing.get_args(kind)
     return len(parts) if typing.get_origin(kind) is tuple and Ellipsis not in parts else None
@@ -293,7 +293,7 @@ def _help(sentence: str, default: object) -> str:
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
 
 
-def _kind(annotation: Any) -> Any:
+def _kind(annotation: object) -> Any:
     """The type of an annotation, without None and what is said of it."""
     if typing.get_origin(annotation) is Annotated:
         return _kind(typing.get_args(annotation)[0])
@@ -303,16 +303,16 @@ def _kind(annotation: Any) -> Any:
     return annotation
 
 
-def _is_literal(kind: Any) -> bool:
+def _is_literal(kind: object) -> bool:
     return typing.get_origin(kind) is Literal
 
 
-def _is_mapping(kind: Any) -> bool:
+def _is_mapping(kind: object) -> bool:
     origin = typing.get_origin(kind)
     return inspect.isclass(origin) and issubclass(origin, Mapping)
 
 
-def _item(kind: Any) -> Any:
+def _item(kind: object) -> Any:
     """The annotation of the items of a list; None for what is no list."""
     origin = typing.get_origin(kind)
     if inspect.isclass(origin) and issubclass(origin, Sequence):
@@ -320,7 +320,9 @@ def _item(kind: Any) -> Any:
     return None
 
 
-def _reader(name: str, annotation: Any, item: Any, default: Any = None) -> Callable[[str], Any]:
+def _reader(
+    name: str, annotation: object, item: object, default: object = None
+) -> Callable[[str], Any]:
     """What makes a value of a text; with ``item``, a list of a text with commas."""
 
     def read(text: str) -> Any:
@@ -332,7 +334,7 @@ def _reader(name: str, annotation: Any, item: Any, default: Any = None) -> Calla
     return read
 
 
-def value_of(text: str, annotation: Any, default: Any = None) -> Any:
+def value_of(text: str, annotation: object, default: object = None) -> Any:
     """The value of a text, as an annotation has it.
 
     Args:
@@ -404,7 +406,7 @@ def given(options: Any) -> dict[str, Any]:
     return changed
 
 
-def refuse(options: Any, names: Iterable[str], problem: str, fix: str = "leave it out") -> None:
+def refuse(options: object, names: Iterable[str], problem: str, fix: str = "leave it out") -> None:
     """Refuses options that have no effect together with the others.
 
     Args:

@@ -56,7 +56,7 @@ class Argument(NamedTuple):
         from_data: whether it is marked by ``FromData``.
     """
 
-    annotation: Any
+    annotation: object
     default: Any
     from_data: bool
 
@@ -105,7 +105,7 @@ def _arguments(function: Callable[..., Any]) -> dict[str, Argument]:
 
 
 def check(
-    annotation: Any, name: str | None, value: _T, *, default: object = inspect.Parameter.empty
+    annotation: object, name: str | None, value: _T, *, default: object = inspect.Parameter.empty
 ) -> _T:
     """Refuses a value that is not as an annotation says.
 
@@ -170,7 +170,7 @@ def shown(value: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
-def _accepts(annotation: Any, value: object) -> bool:
+def _accepts(annotation: object, value: object) -> bool:
     if annotation is Any:
         return True
     if isinstance(value, bool) and not _takes_bool(annotation):
@@ -186,21 +186,21 @@ def _accepts(annotation: Any, value: object) -> bool:
 
 
 @functools.cache
-def _adapter(annotation: Any) -> "pydantic.TypeAdapter[Any]":
+def _adapter(annotation: object) -> "pydantic.TypeAdapter[Any]":
     import pydantic  # a tenth of a second, which a command's help does without
 
     # Strict: "3" is no number, 1 is not true, and no number is infinite.
     strict = pydantic.ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
-    return pydantic.TypeAdapter(annotation, config=strict)
+    return pydantic.TypeAdapter(typing.cast(Any, annotation), config=strict)
 
 
-def _takes_bool(annotation: Any) -> bool:
+def _takes_bool(annotation: object) -> bool:
     return any(
         kind in (bool, object, Any) or isinstance(kind, bool) for kind in alternatives(annotation)
     )
 
 
-def alternatives(annotation: Any) -> list[Any]:
+def alternatives(annotation: object) -> list[Any]:
     """The types and the values of which an annotation accepts any."""
     origin = typing.get_origin(annotation)
     if origin is Annotated:
@@ -210,12 +210,12 @@ def alternatives(annotation: Any) -> list[Any]:
     return list(typing.get_args(annotation)) if origin is Literal else [annotation]
 
 
-def words(annotation: Any) -> list[str]:
+def words(annotation: object) -> list[str]:
     """The texts among the values that an annotation names."""
     return [value for value in alternatives(annotation) if isinstance(value, str)]
 
 
-def describe(annotation: Any) -> str:
+def describe(annotation: object) -> str:
     """Says what an annotation accepts; that None is accepted, too, is not said.
 
     Example:
@@ -247,12 +247,12 @@ def describe(annotation: Any) -> str:
     return "an array" if name == "ndarray" else f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"
 
 
-def bounded(annotation: Any, bounds: Sequence[Any]) -> Any:
+def bounded(annotation: object, bounds: Sequence[Any]) -> Any:
     """An annotation with bounds that a pydantic model keeps apart from it."""
     return Annotated[(annotation, *bounds)] if bounds else annotation
 
 
-def _bounded(annotation: Any, marks: Sequence[Any]) -> str:
+def _bounded(annotation: object, marks: Sequence[Any]) -> str:
     """The description of a type with bounds of ``annotated_types`` or of ``pydantic.Field``."""
     flat: list[Any] = []
     for mark in marks:

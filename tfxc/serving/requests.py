@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import pydantic
 from annotated_types import Ge, Le
@@ -112,7 +112,7 @@ Use label, text.
     return declaration(**fields)
 
 
-def checked_field(annotation: Any, value: Any, where: str) -> Any:
+def checked_field(annotation: object, value: Any, where: str) -> Any:
     """Returns a value of a request.
 
     Raises:
@@ -141,7 +141,7 @@ def schema_of(
     arguments = arguments_of(declaration)
     for name, argument in arguments.items():
         annotation = bounds.get(name, argument.annotation)
-        schema = pydantic.TypeAdapter(annotation).json_schema()
+        schema = pydantic.TypeAdapter(cast(Any, annotation)).json_schema()
         of_values = [part for part in schema.get("anyOf", ()) if part != {"type": "null"}]
         schema = of_values[0] if len(of_values) == 1 else schema
         schema = {"description": helps[name], **schema}
