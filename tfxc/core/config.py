@@ -9,7 +9,7 @@ import copy
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -216,27 +216,21 @@ def _override(tree, text):
         parents, last = [*parents, last], "name"
     node = tree
     for part in parents:
-        node = _child(node, part, key)
+        if isinstance(node, list):
+            node = node[_index(node, part, key)]
+            continue
+        node[part] = named(part, node.get(part, {}))
+        node = node[part]
+        if not isinstance(node, dict | list):
+            raise ConfigError(f"{part!r} is a value, not a section", where=f"--set {key}")
+    is_method = bool(parents) and (parents[-1] in _METHOD_SECTIONS or parents[0] == "techniques")
     if isinstance(node, list):
         node[_index(node, last, key)] = value
-    elif last == "name" and _is_method(parents) and node.get("name") != value:
+    elif last == "name" and is_method and node.get("name") != value:
         node.clear()  # another method: the old one's arguments do not apply to it
         node["name"] = value
     else:
         node[last] = value
-
-
-def _is_method(parents):
-    return bool(parents) and (parents[-1] in _METHOD_SECTIONS or parents[0] == "techniques")
-
-
-def _child(node, part, key):
-    if isinstance(node, list):
-        return node[_index(node, part, key)]
-    child = node[part] = named(part, node.get(part, {}))
-    if not isinstance(child, dict | list):
-        raise ConfigError(f"{part!r} is a value, not a section", where=f"--set {key}")
-    return child
 
 
 def _index(node, part, key):
@@ -253,7 +247,14 @@ def _readable(first: Mapping[str, Any], where: str) -> ConfigError:
     raised = first.get("ctx", {}).get("error")
     if isinstance(raised, ConfigError):  # of one of tfxc's validators; it says all there is to say
         return ConfigError(raised.problem, where=f"{where}: {raised.where}", fix=raised.fix)
-    sections = list(_sections(path))
+    sections: list[type[pydantic.BaseModel]] = [Config]  # on the way to the key
+    for part in path:
+        settings = sections[-1].model_fields.get(part)
+        kinds = declared.alternatives(settings.annotation) if settings else []
+        section = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
+        if section is None:
+            break
+        sections.append(section)
     if first["type"] == "extra_forbidden":
         known = sorted(sections[-1].model_fields)
         return ConfigError(
@@ -279,16 +280,3 @@ def _readable(first: Mapping[str, Any], where: str) -> ConfigError:
         where=f"{where}: {key}",
         fix="change it",
     )
-
-
-def _sections(path: Iterable[str]) -> Iterator[type[pydantic.BaseModel]]:
-    """The settings classes on the way to a key."""
-    section: Any = Config
-    yield section
-    for part in path:
-        field = section.model_fields.get(part)
-        kinds = declared.alternatives(field.annotation) if field else []
-        section = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
-        if section is None:
-            return
-        yield section

@@ -173,7 +173,9 @@ def shown(value: object) -> str:
 def _accepts(annotation: Any, value: object) -> bool:
     if annotation is Any:
         return True
-    if isinstance(value, bool) and not _takes_bool(annotation):
+    if isinstance(value, bool) and not any(
+        kind in (bool, object, Any) or isinstance(kind, bool) for kind in alternatives(annotation)
+    ):
         return False  # as true is 1 for Literal[1]
     from pydantic import ValidationError
 
@@ -192,12 +194,6 @@ def _adapter(annotation: Any) -> "pydantic.TypeAdapter[Any]":
     # Strict: "3" is no number, 1 is not true, and no number is infinite.
     strict = pydantic.ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
     return pydantic.TypeAdapter(annotation, config=strict)
-
-
-def _takes_bool(annotation: Any) -> bool:
-    return any(
-        kind in (bool, object, Any) or isinstance(kind, bool) for kind in alternatives(annotation)
-    )
 
 
 def alternatives(annotation: Any) -> list[Any]:
@@ -325,6 +321,20 @@ mean 'sigmoid'? Change it, or leave it out for the default 'sigmoid'.
 
     call.__signature__ = signature  # type: ignore[attr-defined]  # Keras does not follow wrappers
     return typing.cast(_Target, call)
+
+
+class LayerArguments(typing.TypedDict, total=False):
+    """The arguments that every layer of Keras takes, which constructors hand on to it.
+
+    Attributes:
+        name: of the layer.
+        dtype: name of a type, or a ``keras.DTypePolicy``.
+        trainable: whether its weights are trained.
+    """
+
+    name: str | None
+    dtype: object
+    trainable: bool
 
 
 class Declared:
