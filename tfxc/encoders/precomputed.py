@@ -1,11 +1,11 @@
 """Vectors that were computed beforehand."""
 
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 import tensorflow as tf
 
-from tfxc.core.declared import FromData, ShareBelowOne
+from tfxc.core.declared import FromData, LayerArguments, ShareBelowOne
 from tfxc.encoders.base import Encoder
 from tfxc.ops.randomness import dropout
 
@@ -36,7 +36,7 @@ class Precomputed(Encoder):
         unit_norm: bool = False,
         dropout: ShareBelowOne = 0.0,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.num_features = num_features

@@ -2,13 +2,13 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.declared import FromData, Positive
+from tfxc.core.declared import FromData, LayerArguments, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.heads.base import Head, rare_label_bias, seen_labels
 from tfxc.heads.bases.label_chunks import LabelChunks, Piece, chunk_size
@@ -66,7 +66,7 @@ class Dense(Head):
         update: Literal["gradient", "fused"] = "gradient",
         learning_rate: Positive | None = None,
         weights: Literal["float32", "bfloat16"] = "float32",
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.num_labels = num_labels

@@ -1,10 +1,11 @@
 """One encoder per repetition of a head, side by side in one model."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import keras
 
+from tfxc.core.declared import LayerArguments
 from tfxc.encoders.base import Encoder
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class Repeated(Encoder):
     Output: (batch, len(encoders), dim).
     """
 
-    def __init__(self, encoders: Sequence[Encoder], **kwargs: Any) -> None:
+    def __init__(self, encoders: Sequence[Encoder], **kwargs: Unpack[LayerArguments]) -> None:
         super().__init__(autocast=False, **kwargs)
         self.encoders = list(encoders)
         self.compilable = all(encoder.compilable for encoder in self.encoders)

@@ -1,11 +1,11 @@
 """What the encoders of token ids share: the table, its padding, dropout and starts."""
 
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 import tensorflow as tf
 
-from tfxc.core.declared import Count, FromData, Positive, ShareBelowOne
+from tfxc.core.declared import Count, FromData, LayerArguments, Positive, ShareBelowOne
 from tfxc.encoders.base import Encoder
 from tfxc.encoders.bases.starts import STARTS, Start
 from tfxc.encoders.layers.recurrent import BidirectionalLSTM
@@ -55,7 +55,7 @@ class TokenEncoder(Encoder):
         start: Start,
         initial_std: Positive,
         seed: int,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.vocabulary_size = vocabulary_size

@@ -1,12 +1,12 @@
 """Batch normalisation with one fused kernel, and right over replicas."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 import tensorflow as tf
 
-from tfxc.core.declared import Declared, Positive, Share
+from tfxc.core.declared import Declared, LayerArguments, Positive, Share
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -45,7 +45,7 @@ class BatchNorm(Declared, keras.layers.Layer):
         epsilon: Positive = 1e-5,
         scale: bool = True,
         synchronized: bool = False,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.momentum = momentum
