@@ -46,7 +46,16 @@ def load_tree(path: str | Path, above: Mapping[str, Any] | None = None) -> Clust
     if path.is_dir():
         return _of_chain(path)
     if is_leaf_matrix(path):
-        return _of_leaves(path, ClusteringSettings(**(above or {})))
+        settings = ClusteringSettings(**(above or {}))
+        matrix = _matrix(path)
+        parents = [parents_of(matrix, None, path)]
+        size = matrix.shape[1]
+        while size > (settings.min_codes or settings.nr_splits):
+            parents.insert(0, np.arange(size, dtype=np.int32) // settings.nr_splits)
+            size = -(-size // settings.nr_splits)
+        if size > 1:
+            parents.insert(0, np.zeros(size, np.int32))
+        return _tree(parents, path)
     return ClusterTree.load(path)
 
 
@@ -109,18 +118,6 @@ def _of_chain(folder: Path) -> ClusterTree:
         nodes_above = len(parents[-1]) if parents else 1
         parents.append(parents_of(_matrix(path), nodes_above, path))
     return _tree(parents, folder)
-
-
-def _of_leaves(path: Path, settings: ClusteringSettings) -> ClusterTree:
-    matrix = _matrix(path)
-    parents = [parents_of(matrix, None, path)]
-    size = matrix.shape[1]
-    while size > (settings.min_codes or settings.nr_splits):
-        parents.insert(0, np.arange(size, dtype=np.int32) // settings.nr_splits)
-        size = -(-size // settings.nr_splits)
-    if size > 1:
-        parents.insert(0, np.zeros(size, np.int32))
-    return _tree(parents, path)
 
 
 def _tree(parents: list[np.ndarray], where: Path) -> ClusterTree:

@@ -168,7 +168,14 @@ class Application:
                         "max_k": slot.current.max_k,
                         "neighbours": slot.current.neighbours,
                         "takes_labels": slot.current.takes_labels,
-                        "report": _report_of(slot.current),
+                        "report": next(
+                            (
+                                f"/reports/{slot.current.name}/{file}"
+                                for file in ("report.html", "report.md")
+                                if _report_file(slot.current, file)
+                            ),
+                            None,
+                        ),
                     }
                     for name, slot in self.catalog.slots.items()
                 ]
@@ -433,14 +440,6 @@ def _report_file(served: ServedRun, name: str) -> str | None:
     folder = os.path.join(os.path.realpath(served.version.folder), "report")
     path = os.path.realpath(os.path.join(folder, name.replace("\0", "")))
     return path if path.startswith(folder + os.sep) and os.path.isfile(path) else None
-
-
-def _report_of(served: ServedRun) -> str | None:
-    """Returns the address of the run's report, or None."""
-    for file in ("report.html", "report.md"):
-        if _report_file(served, file):
-            return f"/reports/{served.name}/{file}"
-    return None
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
