@@ -193,7 +193,7 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def named(key: str, value: Any) -> Any:
+def named(key: str, value: object) -> Any:
     """The value of a key; of a method's section a name becomes a section.
 
     Example:

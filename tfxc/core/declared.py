@@ -105,7 +105,7 @@ def _arguments(function: Callable[..., Any]) -> dict[str, Argument]:
 
 
 def check(
-    annotation: Any, name: str | None, value: _T, *, default: object = inspect.Parameter.empty
+    annotation: object, name: str | None, value: _T, *, default: object = inspect.Parameter.empty
 ) -> _T:
     """Refuses a value that is not as an annotation says.
 
@@ -170,7 +170,7 @@ def shown(value: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
-def _accepts(annotation: Any, value: object) -> bool:
+def _accepts(annotation: object, value: object) -> bool:
     if annotation is Any:
         return True
     if isinstance(value, bool) and not any(
@@ -196,7 +196,7 @@ def _adapter(annotation: Any) -> "pydantic.TypeAdapter[Any]":
     return pydantic.TypeAdapter(annotation, config=strict)
 
 
-def alternatives(annotation: Any) -> list[Any]:
+def alternatives(annotation: object) -> list[Any]:
     """The types and the values of which an annotation accepts any."""
     origin = typing.get_origin(annotation)
     if origin is Annotated:
@@ -206,12 +206,12 @@ def alternatives(annotation: Any) -> list[Any]:
     return list(typing.get_args(annotation)) if origin is Literal else [annotation]
 
 
-def words(annotation: Any) -> list[str]:
+def words(annotation: object) -> list[str]:
     """The texts among the values that an annotation names."""
     return [value for value in alternatives(annotation) if isinstance(value, str)]
 
 
-def describe(annotation: Any) -> str:
+def describe(annotation: object) -> str:
     """Says what an annotation accepts; that None is accepted, too, is not said.
 
     Example:
@@ -243,12 +243,12 @@ def describe(annotation: Any) -> str:
     return "an array" if name == "ndarray" else f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"
 
 
-def bounded(annotation: Any, bounds: Sequence[Any]) -> Any:
+def bounded(annotation: object, bounds: Sequence[Any]) -> Any:
     """An annotation with bounds that a pydantic model keeps apart from it."""
     return Annotated[(annotation, *bounds)] if bounds else annotation
 
 
-def _bounded(annotation: Any, marks: Sequence[Any]) -> str:
+def _bounded(annotation: object, marks: Sequence[Any]) -> str:
     """The description of a type with bounds of ``annotated_types`` or of ``pydantic.Field``."""
     flat: list[Any] = []
     for mark in marks:
@@ -307,10 +307,10 @@ mean 'sigmoid'? Change it, or leave it out for the default 'sigmoid'.
     names = list(signature.parameters)
 
     @functools.wraps(target)
-    def call(*values: Any, **named: Any) -> Any:
+    def call(*values: object, **named: object) -> Any:
         arguments = _arguments(target)
 
-        def accepted(name: str, value: Any) -> Any:
+        def accepted(name: str, value: object) -> Any:
             if name not in arguments or value is arguments[name].default:
                 return value
             return arguments[name].check(name, value)
@@ -350,7 +350,7 @@ class Declared:
     data_dependent_arguments: typing.ClassVar[tuple[str, ...]] = ()
     _saved: types.SimpleNamespace  # no dictionary: Keras would look for weights in it
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, **options: object) -> None:
         """Wraps the constructor, if the class has one of its own."""
         super().__init_subclass__(**options)
         constructor = vars(cls).get("__init__")
@@ -362,7 +362,7 @@ class Declared:
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
         @functools.wraps(constructor)
-        def construct(self: Any, *values: Any, **named: Any) -> None:
+        def construct(self: object, *values: object, **named: object) -> None:
             if "_saved" not in vars(self):  # of the outermost class; not Keras' business
                 bound = signature.bind(self, *values, **named)
                 bound.apply_defaults()
@@ -409,14 +409,14 @@ def _config_of(cls: type[Declared], given: Mapping[str, Any]) -> dict[str, Any]:
     return saved
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Tuples as lists, NumPy's numbers as Python's: as JSON has them."""
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     return isinstance(value, _PLAIN) or (isinstance(value, list) and all(map(_is_plain, value)))
 
 
@@ -476,7 +476,7 @@ def from_section(
     section: Mapping[str, Any],
     where: str,
     others: Iterable[str] = (),
-    **known: Any,
+    **known: object,
 ) -> Any:
     """Calls a class or function with the arguments of a config section.
 

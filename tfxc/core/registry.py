@@ -188,7 +188,7 @@ def check_section(kind: str, section: Mapping[str, Any], where: str) -> None:
 
 
 def create(
-    kind: str, section: Mapping[str, Any], where: str | None = None, **data_dependent: Any
+    kind: str, section: Mapping[str, Any], where: str | None = None, **data_dependent: object
 ) -> Any:
     """Makes the method of a config section.
 

@@ -142,7 +142,7 @@ class KerasApplication(ImageEncoder):
                 return layer.__class__.from_config(layer.get_config())
 
             def call(
-                layer: keras.Layer, *inputs: tf.Tensor, mask: None = None, **options: Any
+                layer: keras.Layer, *inputs: tf.Tensor, mask: None = None, **options: object
             ) -> tf.Tensor:
                 assert mask is None, "only Keras' own batch normalisation could take one"
                 return layer(*inputs, **options)

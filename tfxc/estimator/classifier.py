@@ -423,7 +423,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             params |= _nested(name, params[name])
         return params
 
-    def set_params(self, **params: Any) -> "XCClassifier":
+    def set_params(self, **params: object) -> "XCClassifier":
         """Sets parameters, also ``head__num_buckets`` and ``recipe__ranker__threshold``.
 
         Returns:
@@ -557,7 +557,9 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         self._targets, texts = texts_of_classes(self.label_texts, self._targets, takes_more=reads)
         return texts
 
-    def _rows(self, features: Any, labels: list[list[int]]) -> Rows:
+    def _rows(
+        self, features: np.ndarray | scipy.sparse.csr_matrix, labels: list[list[int]]
+    ) -> Rows:
         texts = self.text_features_
         if texts is None:
             kind = IMAGE if features.ndim == 4 else kind_of_features(features, "X")

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, Unpack
 
@@ -260,7 +260,7 @@ class MHP(DigitHead):
             self._cached = lookups, invert_lookups(lookups, max(self.heads))
         return self._cached
 
-    def load_own_variables(self, store: Any) -> None:
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Reads the weights, and so the codes."""
         self._cached = None
         super().load_own_variables(store)

@@ -286,7 +286,9 @@ class Application:
         ids, scores = await served.batcher.submit(chunk, k)
         return served, ids, scores, form
 
-    async def _apart(self, body: bytearray, function: Callable[..., Any], *arguments: Any) -> Any:
+    async def _apart(
+        self, body: bytearray, function: Callable[..., Any], *arguments: object
+    ) -> Any:
         """Calls what reads a body; of large bodies one at a time, in a thread."""
         if len(body) <= _PARSED_AT_ONCE:
             return function(*arguments)
@@ -382,7 +384,7 @@ def _too_large(size: str, most: int) -> RequestError:
     return RequestError(413, f"the body has {size} bytes", where="body", fix=fix)
 
 
-def _uncollected(function: Callable[..., Any], *arguments: Any) -> Any:
+def _uncollected(function: Callable[..., Any], *arguments: object) -> Any:
     """Calls ``function(*arguments)`` without the collector of cycles.
 
     That would look at every list of a large body several times, while no other thread runs.

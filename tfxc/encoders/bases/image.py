@@ -91,7 +91,7 @@ class ImageEncoder(Encoder):
         """Makes the network."""
         self.network = self.make_network()
 
-    def call(self, features: Any, training: bool = False) -> tf.Tensor:
+    def call(self, features: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Encodes a batch of images."""
         if isinstance(features, dict) or tuple(features.shape[1:]) != self.image_shape:
             shown = "a sparse bag" if isinstance(features, dict) else tuple(features.shape)

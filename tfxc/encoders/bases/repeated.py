@@ -1,6 +1,6 @@
 """One encoder per repetition of a head, side by side in one model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
 import keras
@@ -33,7 +33,9 @@ class Repeated(Encoder):
             if not encoder.built:
                 encoder.build(input_shape)
 
-    def call(self, features: Any, training: bool = False) -> "tf.Tensor":
+    def call(
+        self, features: "Mapping[str, tf.Tensor] | tf.Tensor", training: bool = False
+    ) -> "tf.Tensor":
         """Encodes the batch with every encoder."""
         return keras.ops.stack([e(features, training=training) for e in self.encoders], axis=1)
 
@@ -65,7 +67,9 @@ class Repeated(Encoder):
         """What the encoders read."""
         return self.encoders[0].input_kind
 
-    def compute_output_shape(self, input_shape: Any) -> tuple[None, int, int]:
+    def compute_output_shape(
+        self, input_shape: Sequence[int | None] | None
+    ) -> tuple[None, int, int]:
         """(batch, repetitions, dim)."""
         batch, *rest = self.encoders[0].compute_output_shape(input_shape)
         return (batch, len(self.encoders), *rest)

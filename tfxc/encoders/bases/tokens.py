@@ -1,6 +1,6 @@
 """What the encoders of token ids share: the table, its padding, dropout and starts."""
 
-from typing import Any, Unpack
+from typing import Unpack
 
 import keras
 import tensorflow as tf
@@ -78,7 +78,7 @@ class TokenEncoder(Encoder):
         self.table = self.add_weight(shape, with_zero_row, name="table", autocast=False)
         self.make()
 
-    def call(self, features: Any, training: bool = False) -> tf.Tensor:
+    def call(self, features: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Encodes a batch of texts."""
         if isinstance(features, dict):
             raise ValueError("the features must be token ids (batch, length), not a sparse bag")

@@ -1,7 +1,7 @@
 """The layers that the image networks are made of."""
 
-from collections.abc import Callable
-from typing import Any, Unpack
+from collections.abc import Callable, Sequence
+from typing import Unpack
 
 import keras
 import tensorflow as tf
@@ -183,7 +183,7 @@ class MaskedDropout(Declared, keras.layers.Layer):
         shape = [tf.shape(inputs)[0], *[1] * (len(inputs.shape) - 1)]
         return inputs * dropout(tf.ones(shape, inputs.dtype), self.rate, self.seed)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Sequence[int | None]:
         """The input's shape."""
         return input_shape
 

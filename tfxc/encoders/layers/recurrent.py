@@ -194,7 +194,7 @@ def _loop(
     batch = state[0].shape[0]
     arrays = [tf.TensorArray(tf.float32, length, element_shape=[batch, w]) for w in widths]
 
-    def body(time: tf.Tensor, *variables: Any) -> tuple[Any, ...]:
+    def body(time: tf.Tensor, *variables: tf.Tensor | tf.TensorArray) -> tuple[Any, ...]:
         new, outputs = step(time, *variables[:count])
         written = [a.write(time, o) for a, o in zip(variables[count:], outputs, strict=True)]
         return (time + 1, *new, *written)

@@ -121,7 +121,7 @@ class ClassWeighted(Objective):
         assert self.num_labels is not None
         check_columns("class_weight", self.num_labels, num_labels, num_groups, columns_are_labels)
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: object = None) -> None:
         """Makes the weights of the labels, if there are any."""
         if self.class_weight is not None:
             kind = {"trainable": False, "autocast": False, "name": "label_weights"}

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Unpack
 
 import numpy as np
@@ -293,7 +293,7 @@ class ClassCentres(Head):
         labels = tf.cast(seen_labels(labels, self.num_labels), tf.int32)
         return self._search().top_k_and_loss(features, labels, k)
 
-    def save_own_variables(self, store: Any) -> None:
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Writes the whole table, in the order of the labels, and what else there is."""
         if self.sharded_table is None:
             super().save_own_variables(store)
@@ -302,7 +302,7 @@ class ClassCentres(Head):
         for number, variable in enumerate(self._other_variables, 1):
             store[str(number)] = variable
 
-    def load_own_variables(self, store: Any) -> None:
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Reads what ``save_own_variables`` wrote, sharded or not."""
         if self.sharded_table is None:
             super().load_own_variables(store)
