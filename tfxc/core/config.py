@@ -71,7 +71,34 @@ def changed(tree: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]
     """
     result = copy.deepcopy(dict(tree))
     for text in overrides:
-        _override(result, text)
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise ConfigError(
+                f"{text!r} is not KEY=VALUE", where="--set", fix="write e.g. training.epochs=3"
+            )
+        with contextlib.suppress(json.JSONDecodeError):  # a plain string needs no quotes
+            value = json.loads(value)
+        *parents, last = key.split(".")
+        if last in _NAMED_SECTIONS and isinstance(value, str):
+            parents.append(last)
+            last = "name"
+        node: Any = result
+        for part in parents:
+            if isinstance(node, list):
+                node = node[_index(node, part, key)]
+                continue
+            node[part] = named(part, node.get(part, {}))
+            node = node[part]
+            if not isinstance(node, dict | list):
+                raise ConfigError(f"{part!r} is a value, not a section", where=f"--set {key}")
+        is_method = parents and (parents[-1] in _METHOD_SECTIONS or parents[0] == "techniques")
+        if isinstance(node, list):
+            node[_index(node, last, key)] = value
+        elif last == "name" and is_method and node.get("name") != value:
+            node.clear()  # another method: the old one's arguments do not apply to it
+            node["name"] = value
+        else:
+            node[last] = value
     return result
 
 
@@ -201,36 +228,6 @@ def named(key: str, value: object) -> Any:
         ({'name': 'textcnn'}, 'runs/my')
     """
     return {"name": value} if key in _NAMED_SECTIONS and isinstance(value, str) else value
-
-
-def _override(tree, text):
-    key, sign, value = text.partition("=")
-    if not sign or not key:
-        raise ConfigError(
-            f"{text!r} is not KEY=VALUE", where="--set", fix="write e.g. training.epochs=3"
-        )
-    with contextlib.suppress(json.JSONDecodeError):  # a plain string needs no quotes
-        value = json.loads(value)
-    *parents, last = key.split(".")
-    if last in _NAMED_SECTIONS and isinstance(value, str):
-        parents, last = [*parents, last], "name"
-    node = tree
-    for part in parents:
-        if isinstance(node, list):
-            node = node[_index(node, part, key)]
-            continue
-        node[part] = named(part, node.get(part, {}))
-        node = node[part]
-        if not isinstance(node, dict | list):
-            raise ConfigError(f"{part!r} is a value, not a section", where=f"--set {key}")
-    is_method = bool(parents) and (parents[-1] in _METHOD_SECTIONS or parents[0] == "techniques")
-    if isinstance(node, list):
-        node[_index(node, last, key)] = value
-    elif last == "name" and is_method and node.get("name") != value:
-        node.clear()  # another method: the old one's arguments do not apply to it
-        node["name"] = value
-    else:
-        node[last] = value
 
 
 def _index(node, part, key):
