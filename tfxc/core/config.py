@@ -9,7 +9,7 @@ import copy
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,34 @@ def changed(tree: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]
     """
     result = copy.deepcopy(dict(tree))
     for text in overrides:
-        _override(result, text)
+        key, sign, value = text.partition("=")
+        if not sign or not key:
+            raise ConfigError(
+                f"{text!r} is not KEY=VALUE", where="--set", fix="write e.g. training.epochs=3"
+            )
+        with contextlib.suppress(json.JSONDecodeError):  # a plain string needs no quotes
+            value = json.loads(value)
+        *parents, last = key.split(".")
+        if last in _NAMED_SECTIONS and isinstance(value, str):
+            parents.append(last)
+            last = "name"
+        node: Any = result
+        for part in parents:
+            if isinstance(node, list):
+                node = node[_index(node, part, key)]
+                continue
+            node[part] = named(part, node.get(part, {}))
+            node = node[part]
+            if not isinstance(node, dict | list):
+                raise ConfigError(f"{part!r} is a value, not a section", where=f"--set {key}")
+        is_method = parents and (parents[-1] in _METHOD_SECTIONS or parents[0] == "techniques")
+        if isinstance(node, list):
+            node[_index(node, last, key)] = value
+        elif last == "name" and is_method and node.get("name") != value:
+            node.clear()  # another method: the old one's arguments do not apply to it
+            node["name"] = value
+        else:
+            node[last] = value
     return result
 
 
@@ -193,7 +220,7 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def named(key: str, value: Any) -> Any:
+def named(key: str, value: object) -> Any:
     """The value of a key; of a method's section a name becomes a section.
 
     Example:
@@ -201,42 +228,6 @@ def named(key: str, value: Any) -> Any:
         ({'name': 'textcnn'}, 'runs/my')
     """
     return {"name": value} if key in _NAMED_SECTIONS and isinstance(value, str) else value
-
-
-def _override(tree, text):
-    key, sign, value = text.partition("=")
-    if not sign or not key:
-        raise ConfigError(
-            f"{text!r} is not KEY=VALUE", where="--set", fix="write e.g. training.epochs=3"
-        )
-    with contextlib.suppress(json.JSONDecodeError):  # a plain string needs no quotes
-        value = json.loads(value)
-    *parents, last = key.split(".")
-    if last in _NAMED_SECTIONS and isinstance(value, str):
-        parents, last = [*parents, last], "name"
-    node = tree
-    for part in parents:
-        node = _child(node, part, key)
-    if isinstance(node, list):
-        node[_index(node, last, key)] = value
-    elif last == "name" and _is_method(parents) and node.get("name") != value:
-        node.clear()  # another method: the old one's arguments do not apply to it
-        node["name"] = value
-    else:
-        node[last] = value
-
-
-def _is_method(parents):
-    return bool(parents) and (parents[-1] in _METHOD_SECTIONS or parents[0] == "techniques")
-
-
-def _child(node, part, key):
-    if isinstance(node, list):
-        return node[_index(node, part, key)]
-    child = node[part] = named(part, node.get(part, {}))
-    if not isinstance(child, dict | list):
-        raise ConfigError(f"{part!r} is a value, not a section", where=f"--set {key}")
-    return child
 
 
 def _index(node, part, key):
@@ -253,7 +244,14 @@ def _readable(first: Mapping[str, Any], where: str) -> ConfigError:
     raised = first.get("ctx", {}).get("error")
     if isinstance(raised, ConfigError):  # of one of tfxc's validators; it says all there is to say
         return ConfigError(raised.problem, where=f"{where}: {raised.where}", fix=raised.fix)
-    sections = list(_sections(path))
+    sections: list[type[pydantic.BaseModel]] = [Config]  # on the way to the key
+    for part in path:
+        settings = sections[-1].model_fields.get(part)
+        kinds = declared.alternatives(settings.annotation) if settings else []
+        section = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
+        if section is None:
+            break
+        sections.append(section)
     if first["type"] == "extra_forbidden":
         known = sorted(sections[-1].model_fields)
         return ConfigError(
@@ -279,16 +277,3 @@ def _readable(first: Mapping[str, Any], where: str) -> ConfigError:
         where=f"{where}: {key}",
         fix="change it",
     )
-
-
-def _sections(path: Iterable[str]) -> Iterator[type[pydantic.BaseModel]]:
-    """The settings classes on the way to a key."""
-    section: Any = Config
-    yield section
-    for part in path:
-        field = section.model_fields.get(part)
-        kinds = declared.alternatives(field.annotation) if field else []
-        section = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
-        if section is None:
-            return
-        yield section

@@ -173,7 +173,9 @@ def shown(value: object) -> str:
 def _accepts(annotation: object, value: object) -> bool:
     if annotation is Any:
         return True
-    if isinstance(value, bool) and not _takes_bool(annotation):
+    if isinstance(value, bool) and not any(
+        kind in (bool, object, Any) or isinstance(kind, bool) for kind in alternatives(annotation)
+    ):
         return False  # as true is 1 for Literal[1]
     from pydantic import ValidationError
 
@@ -192,12 +194,6 @@ def _adapter(annotation: object) -> "pydantic.TypeAdapter[Any]":
     # Strict: "3" is no number, 1 is not true, and no number is infinite.
     strict = pydantic.ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
     return pydantic.TypeAdapter(typing.cast(Any, annotation), config=strict)
-
-
-def _takes_bool(annotation: object) -> bool:
-    return any(
-        kind in (bool, object, Any) or isinstance(kind, bool) for kind in alternatives(annotation)
-    )
 
 
 def alternatives(annotation: object) -> list[Any]:
@@ -311,10 +307,10 @@ mean 'sigmoid'? Change it, or leave it out for the default 'sigmoid'.
     names = list(signature.parameters)
 
     @functools.wraps(target)
-    def call(*values: Any, **named: Any) -> Any:
+    def call(*values: object, **named: object) -> Any:
         arguments = _arguments(target)
 
-        def accepted(name: str, value: Any) -> Any:
+        def accepted(name: str, value: object) -> Any:
             if name not in arguments or value is arguments[name].default:
                 return value
             return arguments[name].check(name, value)
@@ -325,6 +321,20 @@ mean 'sigmoid'? Change it, or leave it out for the default 'sigmoid'.
 
     call.__signature__ = signature  # type: ignore[attr-defined]  # Keras does not follow wrappers
     return typing.cast(_Target, call)
+
+
+class LayerArguments(typing.TypedDict, total=False):
+    """The arguments that every layer of Keras takes, which constructors hand on to it.
+
+    Attributes:
+        name: of the layer.
+        dtype: name of a type, or a ``keras.DTypePolicy``.
+        trainable: whether its weights are trained.
+    """
+
+    name: str | None
+    dtype: object
+    trainable: bool
 
 
 class Declared:
@@ -340,7 +350,7 @@ class Declared:
     data_dependent_arguments: typing.ClassVar[tuple[str, ...]] = ()
     _saved: types.SimpleNamespace  # no dictionary: Keras would look for weights in it
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, **options: object) -> None:
         """Wraps the constructor, if the class has one of its own."""
         super().__init_subclass__(**options)
         constructor = vars(cls).get("__init__")
@@ -352,7 +362,7 @@ class Declared:
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
         @functools.wraps(constructor)
-        def construct(self: Any, *values: Any, **named: Any) -> None:
+        def construct(self: object, *values: object, **named: object) -> None:
             if "_saved" not in vars(self):  # of the outermost class; not Keras' business
                 bound = signature.bind(self, *values, **named)
                 bound.apply_defaults()
@@ -399,14 +409,14 @@ def _config_of(cls: type[Declared], given: Mapping[str, Any]) -> dict[str, Any]:
     return saved
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Tuples as lists, NumPy's numbers as Python's: as JSON has them."""
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     return isinstance(value, _PLAIN) or (isinstance(value, list) and all(map(_is_plain, value)))
 
 
@@ -466,7 +476,7 @@ def from_section(
     section: Mapping[str, Any],
     where: str,
     others: Iterable[str] = (),
-    **known: Any,
+    **known: object,
 ) -> Any:
     """Calls a class or function with the arguments of a config section.
 

@@ -87,7 +87,7 @@ def html_text(text: object) -> str:
     return html.escape(one_line(text))
 
 
-def csv_cell(value: Any) -> Any:
+def csv_cell(value: object) -> Any:
     """A cell of a table that spreadsheets open; numbers, and texts that are numbers, stay.
 
     What a spreadsheet could take for a formula gets an apostrophe in front, also after what it

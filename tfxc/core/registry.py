@@ -46,7 +46,19 @@ def get(kind: str, name: str) -> type[Any]:
         ConfigError: there is no such method; the nearest name is given.
     """
     if ":" in name:
-        return _external(kind, name)
+        module_name, class_name = name.split(":", 1)
+        try:
+            method = getattr(importlib.import_module(module_name), class_name)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(
+                f"cannot load {kind} {name!r}: {error}", fix="check the name"
+            ) from error
+        if not (inspect.isclass(method) and issubclass(method, base_class(kind))):
+            raise ConfigError(
+                f"{name!r} is not a class of this kind ({kind})",
+                fix=f"derive it from {_package(kind)}.base.{kind.capitalize()}",
+            )
+        return method
     known = modules(_package(kind), kind)
     if name not in known:
         raise ConfigError(
@@ -176,7 +188,7 @@ def check_section(kind: str, section: Mapping[str, Any], where: str) -> None:
 
 
 def create(
-    kind: str, section: Mapping[str, Any], where: str | None = None, **data_dependent: Any
+    kind: str, section: Mapping[str, Any], where: str | None = None, **data_dependent: object
 ) -> Any:
     """Makes the method of a config section.
 
@@ -223,17 +235,3 @@ def class_in(module: str, base: type[Any]) -> type[Any]:
     ]
     assert len(found) == 1, f"{module} must define one {base.__name__}, has {found}"
     return found[0]
-
-
-def _external(kind, name):
-    module_name, class_name = name.split(":", 1)
-    try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"cannot load {kind} {name!r}: {error}", fix="check the name") from error
-    if not (inspect.isclass(found) and issubclass(found, base_class(kind))):
-        raise ConfigError(
-            f"{name!r} is not a class of this kind ({kind})",
-            fix=f"derive it from {_package(kind)}.base.{kind.capitalize()}",
-        )
-    return found

@@ -14,7 +14,7 @@ SPLIT = "{split}"  # in paths, in place of the name of one
 MAX_LINE_BYTES = 16 << 20
 
 
-def _section_of(value: Any) -> Any:
+def _section_of(value: object) -> Any:
     """A method's name alone is short for its section."""
     return {"name": value} if isinstance(value, str) else value
 

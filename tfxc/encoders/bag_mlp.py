@@ -2,14 +2,14 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import keras
 import numpy as np
 import tensorflow as tf
 from annotated_types import MinLen
 
-from tfxc.core.declared import Count, FromData, Positive, ShareBelowOne
+from tfxc.core.declared import Count, FromData, LayerArguments, Positive, ShareBelowOne
 from tfxc.encoders.base import Encoder
 from tfxc.labels.hashing import bucket_lookup
 from tfxc.ops.randomness import dropout, keep_mask
@@ -68,7 +68,7 @@ class BagMLP(Encoder):
         hash_seed: int = 0,
         initial_std: Positive | None = None,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_features = num_features

@@ -75,7 +75,9 @@ class Encoder(Declared, LargeWeights):
         """Keras variables: the embedding tables, read by ``ops.perturbations.read_rows`` only."""
         return []
 
-    def __call__(self, features: Any, *args: Any, **kwargs: Any) -> "tf.Tensor":
+    def __call__(
+        self, features: "Mapping[str, tf.Tensor] | tf.Tensor", *args: object, **kwargs: object
+    ) -> "tf.Tensor":
         """Encodes one batch, see ``call``; outside of training also one without examples."""
         features = self.select_features(features)
         symbolic = any(map(keras.utils.is_keras_tensor, keras.tree.flatten(features)))
@@ -85,7 +87,7 @@ class Encoder(Declared, LargeWeights):
         vectors = super().__call__(features, *args, **kwargs)
         return vectors if batch is None else vectors[:batch]
 
-    def select_features(self, features: Any) -> Any:
+    def select_features(self, features: "Mapping[str, tf.Tensor] | tf.Tensor") -> Any:
         """The part of joined features that the encoder reads; other features as they are.
 
         Args:
@@ -94,6 +96,8 @@ class Encoder(Declared, LargeWeights):
         """
         return KINDS[self.input_kind].select_features(features)
 
-    def call(self, features: Any, training: bool = False) -> "tf.Tensor":
+    def call(
+        self, features: "Mapping[str, tf.Tensor] | tf.Tensor", training: bool = False
+    ) -> "tf.Tensor":
         """Encodes one batch."""
         raise TypeError(f"{type(self).__name__} must define call(features, training)")

@@ -1,11 +1,11 @@
 """Mean of word vectors -> one hidden layer."""
 
-from typing import Any
+from typing import Unpack
 
 import keras
 import tensorflow as tf
 
-from tfxc.core.declared import Count, FromData, Positive, ShareBelowOne
+from tfxc.core.declared import Count, FromData, LayerArguments, Positive, ShareBelowOne
 from tfxc.encoders.bases.starts import Start
 from tfxc.encoders.bases.tokens import TokenEncoder, mean_of_words
 
@@ -41,7 +41,7 @@ class FastText(TokenEncoder):
         start: Start = "uniform",
         initial_std: Positive = 0.1,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(
             vocabulary_size,

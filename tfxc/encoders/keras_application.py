@@ -6,12 +6,12 @@ import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import keras
 import tensorflow as tf
 
-from tfxc.core.declared import ShareBelowOne
+from tfxc.core.declared import LayerArguments, ShareBelowOne
 from tfxc.core.errors import ConfigError
 from tfxc.encoders.bases.image import ImageEncoder, ImageShape
 from tfxc.encoders.layers.batch_norm import BatchNorm
@@ -64,7 +64,7 @@ class KerasApplication(ImageEncoder):
         dropout: ShareBelowOne = 0.0,
         synchronized_batch_norm: bool = False,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(
             image_shape,
@@ -119,7 +119,37 @@ class KerasApplication(ImageEncoder):
                 input_shape=(*self.image_shape[:2], 3),
                 pooling=self.pooling,
             )
-            network = self._with_our_layers(original)
+            seeds = itertools.count(self.seed * 1000 + 500)
+
+            def our_layer(layer: keras.Layer) -> keras.Layer:
+                if isinstance(layer, keras.layers.BatchNormalization):
+                    return BatchNorm(
+                        momentum=layer.momentum,
+                        epsilon=layer.epsilon,
+                        scale=layer.scale,
+                        synchronized=self.synchronized_batch_norm,
+                        name=layer.name,
+                        dtype=layer.dtype_policy,
+                    )
+                if isinstance(layer, keras.layers.Dropout):
+                    return MaskedDropout(
+                        layer.rate,
+                        next(seeds),
+                        whole_examples=layer.noise_shape is not None,
+                        name=layer.name,
+                        dtype=layer.dtype_policy,
+                    )
+                return layer.__class__.from_config(layer.get_config())
+
+            def call(
+                layer: keras.Layer, *inputs: tf.Tensor, mask: None = None, **options: object
+            ) -> tf.Tensor:
+                assert mask is None, "only Keras' own batch normalisation could take one"
+                return layer(*inputs, **options)
+
+            network = keras.models.clone_model(
+                original, clone_function=our_layer, call_function=call
+            )
         if self._first_weights:
             for ours, theirs in zip(network.layers, original.layers, strict=True):
                 ours.set_weights(theirs.get_weights())
@@ -128,38 +158,6 @@ class KerasApplication(ImageEncoder):
         return keras.Model(
             network.inputs, self.layer_factory().dropout(network.outputs[0], self.dropout)
         )
-
-    def _with_our_layers(self, network: keras.Model) -> keras.Model:
-        """A copy of a network, with tfxc's batch normalisation and dropout."""
-        seeds = itertools.count(self.seed * 1000 + 500)
-
-        def ours(layer: keras.Layer) -> keras.Layer:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                return BatchNorm(
-                    momentum=layer.momentum,
-                    epsilon=layer.epsilon,
-                    scale=layer.scale,
-                    synchronized=self.synchronized_batch_norm,
-                    name=layer.name,
-                    dtype=layer.dtype_policy,
-                )
-            if isinstance(layer, keras.layers.Dropout):
-                return MaskedDropout(
-                    layer.rate,
-                    next(seeds),
-                    whole_examples=layer.noise_shape is not None,
-                    name=layer.name,
-                    dtype=layer.dtype_policy,
-                )
-            return layer.__class__.from_config(layer.get_config())
-
-        def call(
-            layer: keras.Layer, *inputs: tf.Tensor, mask: None = None, **options: Any
-        ) -> tf.Tensor:
-            assert mask is None, "only Keras' own batch normalisation could take one"
-            return layer(*inputs, **options)
-
-        return keras.models.clone_model(network, clone_function=ours, call_function=call)
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments; the weights are the model's own from now on."""

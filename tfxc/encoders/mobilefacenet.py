@@ -1,12 +1,12 @@
 """A small network for faces."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import keras
 import tensorflow as tf
 
-from tfxc.core.declared import Count, Positive, ShareBelowOne
+from tfxc.core.declared import Count, LayerArguments, Positive, ShareBelowOne
 from tfxc.core.errors import ConfigError
 from tfxc.encoders.bases.image import ImageEncoder, ImageShape
 from tfxc.encoders.layers.image_blocks import LayerFactory
@@ -64,7 +64,7 @@ class MobileFaceNet(ImageEncoder):
         dropout: ShareBelowOne = 0.0,
         synchronized_batch_norm: bool = False,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(
             image_shape,

@@ -1,11 +1,12 @@
 """Vectors that were computed beforehand."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Unpack
 
 import keras
 import tensorflow as tf
 
-from tfxc.core.declared import FromData, ShareBelowOne
+from tfxc.core.declared import FromData, LayerArguments, ShareBelowOne
 from tfxc.encoders.base import Encoder
 from tfxc.ops.randomness import dropout
 
@@ -36,7 +37,7 @@ class Precomputed(Encoder):
         unit_norm: bool = False,
         dropout: ShareBelowOne = 0.0,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.num_features = num_features
@@ -44,7 +45,7 @@ class Precomputed(Encoder):
         self.dropout = dropout
         self.seed = seed
 
-    def call(self, features: Any, training: bool = False) -> tf.Tensor:
+    def call(self, features: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the vectors."""
         if isinstance(features, dict):
             raise ValueError(
@@ -54,6 +55,6 @@ class Precomputed(Encoder):
         x = tf.math.l2_normalize(features, axis=-1) if self.unit_norm else features
         return dropout(x, self.dropout, self.seed) if training else x
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Sequence[int | None]:
         """The input's shape."""
         return input_shape

@@ -1,12 +1,12 @@
 """Residual networks."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 import keras
 import tensorflow as tf
 
-from tfxc.core.declared import Count, Positive, ShareBelowOne
+from tfxc.core.declared import Count, LayerArguments, Positive, ShareBelowOne
 from tfxc.core.errors import ConfigError
 from tfxc.encoders.bases.image import ImageEncoder, ImageShape
 from tfxc.encoders.layers.image_blocks import LayerFactory
@@ -78,7 +78,7 @@ class ResNet(ImageEncoder):
         dropout: ShareBelowOne = 0.0,
         synchronized_batch_norm: bool = False,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(
             image_shape,

@@ -1,14 +1,14 @@
 """Convolutions over words, the largest value of each filter."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Unpack
 
 import keras
 import numpy as np
 import tensorflow as tf
 from annotated_types import MinLen
 
-from tfxc.core.declared import Count, FromData, Positive, ShareBelowOne
+from tfxc.core.declared import Count, FromData, LayerArguments, Positive, ShareBelowOne
 from tfxc.encoders.bases.starts import Start
 from tfxc.encoders.bases.tokens import TokenEncoder
 from tfxc.ops.gradients import custom_gradient
@@ -53,7 +53,7 @@ class TextCNN(TokenEncoder):
         start: Start = "uniform",
         initial_std: Positive = 0.1,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(
             vocabulary_size,

@@ -1,11 +1,11 @@
 """Word vectors concatenated with the states of an LSTM, the largest value of each unit."""
 
-from typing import Any
+from typing import Unpack
 
 import keras
 import tensorflow as tf
 
-from tfxc.core.declared import Count, FromData, Positive, ShareBelowOne
+from tfxc.core.declared import Count, FromData, LayerArguments, Positive, ShareBelowOne
 from tfxc.encoders.bases.starts import Start
 from tfxc.encoders.bases.tokens import TokenEncoder, largest_of_words, lstm_layers
 from tfxc.encoders.layers.recurrent import BidirectionalLSTM
@@ -49,7 +49,7 @@ class TextRCNN(TokenEncoder):
         start: Start = "uniform",
         initial_std: Positive = 0.1,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(
             vocabulary_size,

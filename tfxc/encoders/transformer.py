@@ -1,13 +1,13 @@
 """Self-attention over words, averaged."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.declared import Count, FromData, Positive, ShareBelowOne
+from tfxc.core.declared import Count, FromData, LayerArguments, Positive, ShareBelowOne
 from tfxc.core.errors import ConfigError
 from tfxc.encoders.bases.layered import LayeredEncoder
 from tfxc.encoders.bases.starts import Start
@@ -64,7 +64,7 @@ class Transformer(LayeredEncoder):
         initial_std: Positive = 0.1,
         seed: int = 0,
         architecture: FromData[Mapping[str, Any] | None] = None,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(
             vocabulary_size,

@@ -4,7 +4,7 @@ import contextlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -32,9 +32,6 @@ from tfxc.estimator.examples import (
 from tfxc.estimator.fitted_model import FitData, FittedModel, check_recipe
 from tfxc.estimator.targets import Targets, read_targets
 from tfxc.runs.loaded import load_run
-
-if TYPE_CHECKING:
-    from tfxc.core.settings import Config
 
 _BATCH = 1024
 _METHODS = ("encoder", "head", "objective", "recipe", "text_features")
@@ -192,7 +189,17 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             )
         self._check_recipe()
         X = listed_texts(X)
-        self._check_late_arguments(validation_data)
+        # What would fail after the training only is refused before it.
+        if not isinstance(self.threshold, (int, float, np.number, type(None))):
+            problem = f"must be a number or None, not {self.threshold!r}"
+            raise ConfigError(problem, where="threshold", fix="change it")
+        is_pair = isinstance(validation_data, (tuple, list)) and len(validation_data) == 2
+        if validation_data is not None and not is_pair:
+            raise ConfigError(
+                "this is no pair of examples and their labels",
+                where="validation_data",
+                fix="pass validation_data=(X, y)",
+            )
         self._targets, labels = read_targets(y)
         texts = self._read_label_texts(X)
         label_texts = None
@@ -234,19 +241,6 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             self._fitted.train(FitData(source, dev, metric_labels, weights), callbacks)
         self.validation_metrics_ = self._fitted.summary.get("dev", {})
         return self
-
-    def _check_late_arguments(self, validation_data: object) -> None:
-        """Refuses what would fail after the training only."""
-        if not isinstance(self.threshold, (int, float, np.number, type(None))):
-            problem = f"must be a number or None, not {self.threshold!r}"
-            raise ConfigError(problem, where="threshold", fix="change it")
-        is_pair = isinstance(validation_data, (tuple, list)) and len(validation_data) == 2
-        if validation_data is not None and not is_pair:
-            raise ConfigError(
-                "this is no pair of examples and their labels",
-                where="validation_data",
-                fix="pass validation_data=(X, y)",
-            )
 
     def predict(self, X: Examples) -> list[list[Any]] | np.ndarray | scipy.sparse.csr_matrix:
         """Predictions in the form ``y`` had.
@@ -385,7 +379,28 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         if config.recipe.name == _LINEAR:
             estimator = cls(recipe=config.recipe.section())
         else:
-            estimator = cls(**_network_parameters(config, names))
+            # What ``fit`` writes into the config of a network, as the parameters it comes from.
+            training = config.training
+            params: dict[str, Any] = {
+                key: part.section()
+                for key, part in config.network_sections.items()
+                if part is not None
+            }
+            params["techniques"] = [method.section() for method in config.techniques]
+            params["epochs"] = training.epochs
+            params["batch_size"] = training.batch_size
+            weights = params["objective"].pop("class_weight", None)
+            if weights is not None:
+                is_name = isinstance(weights, str)
+                params["class_weight"] = (
+                    weights if is_name else dict(zip(names, weights, strict=True))
+                )
+            optimizer = training.optimizer.section()
+            if optimizer["name"] == "adam" and "learning_rate" in optimizer:
+                params["learning_rate"] = optimizer["learning_rate"]
+            if training.early_stopping is not None:
+                params["early_stopping"] = training.early_stopping.patience
+            estimator = cls(**params)
         estimator.random_state = config.seed
         estimator.threshold = config.evaluation.threshold
         estimator._fitted = fitted
@@ -408,7 +423,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             params |= _nested(name, params[name])
         return params
 
-    def set_params(self, **params: Any) -> "XCClassifier":
+    def set_params(self, **params: object) -> "XCClassifier":
         """Sets parameters, also ``head__num_buckets`` and ``recipe__ranker__threshold``.
 
         Returns:
@@ -542,7 +557,9 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         self._targets, texts = texts_of_classes(self.label_texts, self._targets, takes_more=reads)
         return texts
 
-    def _rows(self, features: Any, labels: list[list[int]]) -> Rows:
+    def _rows(
+        self, features: np.ndarray | scipy.sparse.csr_matrix, labels: list[list[int]]
+    ) -> Rows:
         texts = self.text_features_
         if texts is None:
             kind = IMAGE if features.ndim == 4 else kind_of_features(features, "X")
@@ -634,27 +651,6 @@ def _section(method: object) -> dict[str, Any]:
         f"{method!r} is neither a method's name nor a dict with 'name'",
         fix='pass one, such as "dense" or {"name": "mach", "num_buckets": 50}',
     )
-
-
-def _network_parameters(config: "Config", names: np.ndarray) -> dict[str, Any]:
-    """What ``fit`` writes into the config of a network, as the parameters it comes from."""
-    training = config.training
-    params: dict[str, Any] = {
-        key: part.section() for key, part in config.network_sections.items() if part is not None
-    }
-    params["techniques"] = [method.section() for method in config.techniques]
-    params["epochs"] = training.epochs
-    params["batch_size"] = training.batch_size
-    weights = params["objective"].pop("class_weight", None)
-    if weights is not None:
-        is_name = isinstance(weights, str)
-        params["class_weight"] = weights if is_name else dict(zip(names, weights, strict=True))
-    optimizer = training.optimizer.section()
-    if optimizer["name"] == "adam" and "learning_rate" in optimizer:
-        params["learning_rate"] = optimizer["learning_rate"]
-    if training.early_stopping is not None:
-        params["early_stopping"] = training.early_stopping.patience
-    return params
 
 
 def _class_of_model(recipe: str) -> type[FittedModel]:

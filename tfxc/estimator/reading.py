@@ -23,7 +23,7 @@ def read(
     text_column: str | None = None,
     label_column: str | Sequence[str] | None = None,
     limit: int | None = None,
-    **options: Any,
+    **options: object,
 ) -> tuple[Any, Any]:
     """Reads the examples of a data file into memory, in the file's order.
 

@@ -1,12 +1,12 @@
 """A margin that depends on how sure the network is of an image."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import keras
 import tensorflow as tf
 
-from tfxc.core.declared import Count, FromData, Positive, Share, ShareAboveZero
+from tfxc.core.declared import Count, FromData, LayerArguments, Positive, Share, ShareAboveZero
 from tfxc.heads.bases.class_centres.checks import Angle, Sampling
 from tfxc.heads.bases.class_centres.head import ClassCentres
 from tfxc.ops.distributed.cross_replica import rows_everywhere
@@ -79,7 +79,7 @@ class AdaFace(ClassCentres):
         sample_rate: ShareAboveZero | None = None,
         sharded: bool = False,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(
             num_labels,

@@ -1,14 +1,14 @@
 """One score column per label."""
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.declared import FromData, Positive
+from tfxc.core.declared import FromData, LayerArguments, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.heads.base import Head, rare_label_bias, seen_labels
 from tfxc.heads.bases.label_chunks import LabelChunks, Piece, chunk_size
@@ -66,7 +66,7 @@ class Dense(Head):
         update: Literal["gradient", "fused"] = "gradient",
         learning_rate: Positive | None = None,
         weights: Literal["float32", "bfloat16"] = "float32",
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.num_labels = num_labels
@@ -214,7 +214,7 @@ class Dense(Head):
         assert self.chunks is not None
         return self.chunks.step(features, seen_labels(labels, self.num_labels), update)
 
-    def save_own_variables(self, store: Any) -> None:
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Writes the weights of one device, also where they are sharded."""
         if not isinstance(self.chunks, ShardedChunks):
             super().save_own_variables(store)
@@ -222,7 +222,7 @@ class Dense(Head):
         for number, gathered in enumerate(self.chunks.weights()):
             store[str(number)] = gathered()
 
-    def load_own_variables(self, store: Any) -> None:
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Reads what ``save_own_variables`` wrote, sharded or not."""
         if not isinstance(self.chunks, ShardedChunks):
             super().load_own_variables(store)

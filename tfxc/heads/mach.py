@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.declared import Count, FromData, Natural, Positive
+from tfxc.core.declared import Count, FromData, LayerArguments, Natural, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.heads.base import Head, rare_label_bias, seen_labels
 from tfxc.heads.bases.digits import Link, log_probabilities
@@ -91,7 +91,7 @@ class MACH(Head):
         search_buckets: Count = 50,
         search_min_count: Count = 2,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(**kwargs)
         check_buckets(num_labels, num_buckets, num_repetitions)
@@ -139,7 +139,14 @@ class MACH(Head):
         """Makes kernel (R, dim, B), bias (R, B), unless ``direct``, and the lookup table."""
         shape = (self.num_repetitions, input_shape[-1], self.num_buckets)
         if self.direct:
-            self._check_width(input_shape[-1])
+            width = input_shape[-1]
+            if width != self.num_buckets:
+                raise ConfigError(
+                    f"the encoder makes vectors of {width} numbers, but there are "
+                    f"{self.num_buckets} buckets",
+                    where="head.direct",
+                    fix=f"set encoder.hidden=[{self.num_buckets}] and encoder.activation='linear'",
+                )
         else:
             self.kernel = self.add_weight(shape, self._start, name="kernel")
             start = keras.initializers.Constant(rare_label_bias(self.num_buckets))
@@ -147,15 +154,6 @@ class MACH(Head):
         # A GPU has no kernel that gathers 32-bit integers.
         table = np.ascontiguousarray(self.lookups.T.astype(np.int64 if has_gpu() else np.int32))
         self._lookup_table = tf.Variable(table, trainable=False, name="lookups")
-
-    def _check_width(self, width):
-        if width != self.num_buckets:
-            raise ConfigError(
-                f"the encoder makes vectors of {width} numbers, but there are {self.num_buckets} "
-                "buckets",
-                where="head.direct",
-                fix=f"set encoder.hidden=[{self.num_buckets}] and encoder.activation='linear'",
-            )
 
     def _start(self, shape, dtype=None):
         std = self.initial_std or shape[1] ** -0.5

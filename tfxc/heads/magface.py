@@ -1,12 +1,19 @@
 """A margin that grows with the length of the feature vector."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import keras
 import tensorflow as tf
 
-from tfxc.core.declared import Count, FromData, NotNegative, Positive, ShareAboveZero
+from tfxc.core.declared import (
+    Count,
+    FromData,
+    LayerArguments,
+    NotNegative,
+    Positive,
+    ShareAboveZero,
+)
 from tfxc.core.errors import ConfigError
 from tfxc.heads.bases.class_centres.checks import Angle, Sampling
 from tfxc.heads.bases.class_centres.head import ClassCentres
@@ -74,7 +81,7 @@ class MagFace(ClassCentres):
         sample_rate: ShareAboveZero | None = None,
         sharded: bool = False,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(
             num_labels,

@@ -1,13 +1,20 @@
 """Class centres on a sphere, and a margin around the true one."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import keras
 import tensorflow as tf
 from annotated_types import Ge
 
-from tfxc.core.declared import Count, FromData, NotNegative, Positive, ShareAboveZero
+from tfxc.core.declared import (
+    Count,
+    FromData,
+    LayerArguments,
+    NotNegative,
+    Positive,
+    ShareAboveZero,
+)
 from tfxc.heads.bases.class_centres.checks import Angle, Sampling
 from tfxc.heads.bases.class_centres.head import ClassCentres
 from tfxc.ops.margins import angular_margin, least_scale
@@ -89,7 +96,7 @@ class Margin(ClassCentres):
         sample_rate: ShareAboveZero | None = None,
         sharded: bool = False,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(
             num_labels,

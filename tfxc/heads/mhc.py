@@ -1,19 +1,19 @@
 """Multi-head cascade: each digit of the label chooses among the children of the digits before."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.declared import Count, FromData, Positive, Share
+from tfxc.core.declared import Count, FromData, LayerArguments, Positive, Share
 from tfxc.core.errors import ConfigError
 from tfxc.heads.base import rare_label_bias
 from tfxc.heads.bases.digits import DigitHead, LabelOrder, Link, log_probabilities
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
-from tfxc.ops.search.candidates import Candidates, best_columns, children_with_positives, find, take
+from tfxc.ops.search.candidates import best_columns, children_with_positives, find, take
 from tfxc.ops.search.tiled_softmax import log_sum_and_top_k
 from tfxc.ops.search.top_k import read_once, rows_between, tiled_top_k
 
@@ -101,7 +101,7 @@ class MHC(DigitHead):
         label_codes: FromData[Sequence[int] | np.ndarray | None] = None,
         initial_std: Positive | None = None,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(
             num_labels,
@@ -215,26 +215,28 @@ class MHC(DigitHead):
             candidates = children_with_positives(parents, positives, *sizes)
             of_parents = take(scores, chosen[level - 1], 0.0)
             above = self._scores_above(level, candidates, positives, of_parents, nodes, scores)
-            logits = self._candidate_logits(features, level, candidates)
+            # Empty slots borrow a row of the same example: no other row gets a gradient of zeros.
+            rows = tf.where(candidates.valid, candidates.nodes, candidates.nodes[:, :1])
+            vectors = tf.cast(tf.gather(self.tables[level].value, rows), self.compute_dtype)
+            logits = tf.linalg.matvec(vectors, self._projected(features, level))
             if self._joint:
                 logits = tf.cast(logits, tf.float32) + above
             group = LogitGroup(logits, candidates.positives, candidates.valid)
             nodes = tf.where(candidates.valid, candidates.nodes, -1)
             levels.append((group, nodes))
             if level < len(self.heads) - 1:
-                scores = self._candidate_scores(group, above)
+                # At most 0: by them the candidates of the next level go.
+                of_valid = tf.where(group.valid, tf.cast(group.logits, tf.float32), float("-inf"))
+                scores = self._scores(of_valid)
+                if not self._joint:
+                    below = scores + self.parent_weight * above
+                    scores = tf.where(group.valid, below, float("-inf"))
         return levels
 
     @property
     def _joint(self):
         """Whether the children of several nodes share a softmax."""
         return self.num_candidate_groups > 1 and self.link not in _EACH_BY_ITSELF
-
-    def _candidate_logits(self, features, level, candidates: Candidates):
-        # Empty slots borrow a row of the same example: no other row gets a gradient of zeros.
-        rows = tf.where(candidates.valid, candidates.nodes, candidates.nodes[:, :1])
-        vectors = tf.cast(tf.gather(self.tables[level].value, rows), self.compute_dtype)
-        return tf.linalg.matvec(vectors, self._projected(features, level))
 
     def _scores_above(self, level, candidates, positives, of_parents, nodes, scores):
         """Scores (batch, slots) of the candidates' parents.
@@ -256,14 +258,6 @@ class MHC(DigitHead):
         slots = tf.boolean_mask(candidates.positives, true)
         places = tf.stack([tf.cast(tf.where(true)[:, 0], slots.dtype), slots], axis=1)
         return tf.tensor_scatter_nd_update(above, places, values)
-
-    def _candidate_scores(self, group, above):
-        """Scores (batch, slots), at most 0, by which the candidates of the next level go."""
-        logits = tf.where(group.valid, tf.cast(group.logits, tf.float32), float("-inf"))
-        scores = self._scores(logits)
-        if self._joint:
-            return scores
-        return tf.where(group.valid, scores + self.parent_weight * above, float("-inf"))
 
     def _family_scores(self, logits, level, above):
         """Scores (batch, n·C_h) of nodes by their logits and their parents' scores (batch, n)."""

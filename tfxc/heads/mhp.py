@@ -2,15 +2,15 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.declared import Count, FromData, Positive
+from tfxc.core.declared import Count, FromData, LayerArguments, Positive
 from tfxc.heads.base import rare_label_bias, seen_labels
 from tfxc.heads.bases.digits import DigitHead, LabelOrder, Link, log_probabilities
 from tfxc.labels.label_order import random_order
@@ -93,7 +93,7 @@ class MHP(DigitHead):
         label_codes: FromData[Sequence[int] | np.ndarray | None] = None,
         initial_std: Positive | None = None,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         if (heads is None) == (num_heads is None):
             raise ValueError(
@@ -260,7 +260,7 @@ class MHP(DigitHead):
             self._cached = lookups, invert_lookups(lookups, max(self.heads))
         return self._cached
 
-    def load_own_variables(self, store: Any) -> None:
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Reads the weights, and so the codes."""
         self._cached = None
         super().load_own_variables(store)

@@ -1,13 +1,13 @@
 """Multi-head sampling: a full classifier whose classes are trained block by block."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.declared import Count, FromData, Positive
+from tfxc.core.declared import Count, FromData, LayerArguments, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.heads.base import rare_label_bias
 from tfxc.heads.bases.digits import DigitHead, LabelOrder
@@ -74,7 +74,7 @@ class MHS(DigitHead):
         label_codes: FromData[Sequence[int] | np.ndarray | None] = None,
         initial_std: Positive | None = None,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(
             num_labels,

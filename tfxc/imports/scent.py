@@ -138,56 +138,50 @@ def import_scent(
     """
     checkpoint = read_checkpoint(path, epoch)
     if config is None:
-        _write_finished(checkpoint, output, names)
+        num_labels, dim = checkpoint.kernel.shape
+        vocabulary = LabelVocabulary.of(names, num_labels)
+        sizes: dict[str, Any] = {
+            "feature_kind": DENSE.name,
+            "num_features": dim,
+            "num_labels": num_labels,
+        }
+        manifest = manifest_of("scent", split=split_of(()), **sizes)
+        tree = {
+            "run": str(output),
+            "data": {"name": "scent", "train": "unknown", "where": _WHERE},
+            "encoder": {"name": "precomputed"},
+            "head": {"name": "sampled"},
+            "objective": {"name": "softmax"},
+        }
+        config = parse_config(tree)
+        model = build_model(config, **sizes)
+        model.head.kernel.assign(checkpoint.kernel)
+        with new_run(output) as run:
+            run.write_config(config)
+            run.write_assets(manifest, vocabulary)
+            run.save_weights(model)
+            run.write_summary(
+                {"imported": str(checkpoint.path), "epochs": checkpoint.epoch, "dev": {}}
+            )
     else:
         assert data_folder is not None, "the data of a training are prepared before"
-        _write_stopped(checkpoint, output, config, Path(data_folder))
+        data_folder = Path(data_folder)
+        manifest = Manifest.load(data_folder)
+        _check(checkpoint, config, manifest)
+        strategy = tf.distribute.get_strategy()  # checkpoints fit any
+        with new_run(output) as run:
+            start = _Start(checkpoint, manifest)
+            trainer = TrainingJob(config, data_folder, run.path, start=start).trainer(strategy)
+            RunFolder(run.path).start(config, data_folder)
+            examples = manifest.split("train").examples
+            batches = -(-checkpoint.epoch * examples // config.training.batch_size)
+            step = min(batches, trainer.total_steps)
+            epochs = math.ceil(config.training.epochs)
+            trainer.model.objective.on_epoch(checkpoint.epoch + 1, epochs)
+            trainer.step_function.step.assign(step)
+            trainer.checkpoints.save(step)
+            trainer.checkpoints.close()
     return checkpoint
-
-
-def _write_finished(checkpoint: Checkpoint, output: str | Path, names: str | Path | None) -> None:
-    num_labels, dim = checkpoint.kernel.shape
-    vocabulary = LabelVocabulary.of(names, num_labels)
-    sizes: dict[str, Any] = {
-        "feature_kind": DENSE.name,
-        "num_features": dim,
-        "num_labels": num_labels,
-    }
-    manifest = manifest_of("scent", split=split_of(()), **sizes)
-    tree = {
-        "run": str(output),
-        "data": {"name": "scent", "train": "unknown", "where": _WHERE},
-        "encoder": {"name": "precomputed"},
-        "head": {"name": "sampled"},
-        "objective": {"name": "softmax"},
-    }
-    config = parse_config(tree)
-    model = build_model(config, **sizes)
-    model.head.kernel.assign(checkpoint.kernel)
-    with new_run(output) as run:
-        run.write_config(config)
-        run.write_assets(manifest, vocabulary)
-        run.save_weights(model)
-        run.write_summary({"imported": str(checkpoint.path), "epochs": checkpoint.epoch, "dev": {}})
-
-
-def _write_stopped(
-    checkpoint: Checkpoint, output: str | Path, config: Config, data_folder: Path
-) -> None:
-    manifest = Manifest.load(data_folder)
-    _check(checkpoint, config, manifest)
-    strategy = tf.distribute.get_strategy()  # checkpoints fit any
-    with new_run(output) as run:
-        start = _Start(checkpoint, manifest)
-        trainer = TrainingJob(config, data_folder, run.path, start=start).trainer(strategy)
-        RunFolder(run.path).start(config, data_folder)
-        examples = manifest.split("train").examples
-        batches = -(-checkpoint.epoch * examples // config.training.batch_size)
-        step = min(batches, trainer.total_steps)
-        trainer.model.objective.on_epoch(checkpoint.epoch + 1, math.ceil(config.training.epochs))
-        trainer.step_function.step.assign(step)
-        trainer.checkpoints.save(step)
-        trainer.checkpoints.close()
 
 
 class _Start(NamedTuple):

@@ -11,6 +11,7 @@ from tfxc.ranker.calibration import Calibration
 
 if TYPE_CHECKING:
     import scipy.sparse
+    import tensorflow as tf
 
 
 @runtime_checkable
@@ -78,7 +79,11 @@ class RunModel(Protocol):
         """
 
     def find_top_k(
-        self, features: Any, k: int, probabilities: bool = False, method: str | None = None
+        self,
+        features: Mapping[str, Any] | np.ndarray,
+        k: int,
+        probabilities: bool = False,
+        method: str | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the best labels of a batch, by the fastest search there is.
 
@@ -94,7 +99,11 @@ class RunModel(Protocol):
         """
 
     def find_with_loss(
-        self, features: Any, labels: np.ndarray, k: int, probabilities: bool = False
+        self,
+        features: Mapping[str, Any] | np.ndarray,
+        labels: np.ndarray,
+        k: int,
+        probabilities: bool = False,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns ``find_top_k``, and the cross-entropy of the softmax over all labels.
 
@@ -120,7 +129,9 @@ class RunModel(Protocol):
             weights that can be compared.
         """
 
-    def top_k(self, features: Any, k: int, probabilities: bool = False) -> tuple[Any, Any]:
+    def top_k(
+        self, features: "Mapping[str, tf.Tensor] | tf.Tensor", k: int, probabilities: bool = False
+    ) -> tuple[Any, Any]:
         """Returns the best labels as TensorFlow operations: tensors in, tensors out."""
 
 
@@ -170,7 +181,11 @@ class RankerModel:
         yield from batches
 
     def find_with_loss(
-        self, features: Any, labels: np.ndarray, k: int, probabilities: bool = False
+        self,
+        features: Mapping[str, Any] | np.ndarray,
+        labels: np.ndarray,
+        k: int,
+        probabilities: bool = False,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Raises a ``TypeError``: there is no softmax over all labels."""
         raise TypeError(f"{type(self).__name__} has no softmax over all labels")
@@ -190,7 +205,10 @@ class RankerModel:
         raise TypeError(f"{type(self).__name__} must define searching_with(beam, post_processor)")
 
     def score_pairs(
-        self, features: Any, pairs: "scipy.sparse.csr_matrix", probabilities: bool = False
+        self,
+        features: Mapping[str, Any] | np.ndarray,
+        pairs: "scipy.sparse.csr_matrix",
+        probabilities: bool = False,
     ) -> "scipy.sparse.csr_matrix":
         """Returns scores of chosen labels of a batch, whether or not the beam would find them.
 

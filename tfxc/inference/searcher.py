@@ -157,7 +157,7 @@ class Searcher:
             ranks = model.find_ranks(features, np.asarray(labels, np.int32), excluded)
         return SearchResult(ids, scores, labels, losses, ranks)
 
-    def _search(self, features: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _search(self, features: Mapping[str, Any] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns ids and scores by the method, perhaps compared with those of the usual one."""
         began = time.perf_counter()
         arguments = (features, self._depth, self._probabilities)

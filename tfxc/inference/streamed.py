@@ -14,6 +14,8 @@ from tfxc.core.progress import Progress
 from tfxc.core.storage.spill import Spill
 
 if TYPE_CHECKING:
+    import tensorflow as tf
+
     from tfxc.heads.base import Head
     from tfxc.model import XCModel
 
@@ -66,7 +68,7 @@ class StreamedModel(abc.ABC):
         """
 
     @abc.abstractmethod
-    def scores_of(self, features: Any) -> np.ndarray:
+    def scores_of(self, features: Mapping[str, Any] | np.ndarray) -> np.ndarray:
         """Returns what the network finds for a batch of arrays, whose first axis is the batch."""
 
     @abc.abstractmethod
@@ -188,21 +190,29 @@ class StreamedModel(abc.ABC):
             self.load(number)
             self._loaded = number
 
-    def search_scores(self, features: Any) -> np.ndarray:
+    def search_scores(self, features: Mapping[str, Any] | np.ndarray | Found) -> np.ndarray:
         """Returns the joined scores of a batch; for one not streamed, every member is loaded."""
-        if not isinstance(features, Found):
-            (batch,) = self.stream([{"features": features}])
-            features = batch["features"]
-        return self.joined(features.scores)
+        if isinstance(features, Found):
+            return self.joined(features.scores)
+        (batch,) = self.stream([{"features": features}])
+        return self.joined(batch["features"].scores)
 
     def find_top_k(
-        self, features: Any, k: int, probabilities: bool = False, method: str | None = None
+        self,
+        features: Mapping[str, Any] | np.ndarray | Found,
+        k: int,
+        probabilities: bool = False,
+        method: str | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """See ``RunModel``; ``features`` may be what ``stream`` yields."""
         return self.find_in_scores(self.search_scores(features), k, probabilities, method)
 
     def find_with_loss(
-        self, features: Any, labels: np.ndarray, k: int, probabilities: bool = False
+        self,
+        features: Mapping[str, Any] | np.ndarray | Found,
+        labels: np.ndarray,
+        k: int,
+        probabilities: bool = False,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See ``RunModel``; ``features`` may be what ``stream`` yields."""
         return self._whole.find_with_loss(self.search_scores(features), labels, k, probabilities)
@@ -211,6 +221,8 @@ class StreamedModel(abc.ABC):
         """Raises a ``TypeError``: the weights of all members are compared."""
         raise TypeError(f"{type(self).__name__} compares no labels")
 
-    def top_k(self, features: Any, k: int, probabilities: bool = False) -> tuple[Any, Any]:
+    def top_k(
+        self, features: "Mapping[str, tf.Tensor] | tf.Tensor", k: int, probabilities: bool = False
+    ) -> tuple[Any, Any]:
         """Raises a ``TypeError``: a search in the graph needs all members."""
         raise TypeError(f"{type(self).__name__} has no search in the graph")

@@ -43,10 +43,32 @@ def load_tree(path: str | Path, above: Mapping[str, Any] | None = None) -> Clust
         ClusterTree(sizes=[32, 1024, 30938])
     """
     path = Path(path)
+    parents: list[np.ndarray] = []
     if path.is_dir():
-        return _of_chain(path)
+        config = path / _CONFIG
+        depth = read_json(config, fix="copy the whole folder").get("len")
+        if not isinstance(depth, int) or depth < 1:
+            raise DataError(
+                f"'len' is {depth!r}, which is no number of matrices",
+                where=config,
+                fix="write the folder with PECOS's ClusterChain.save",
+            )
+        for level in range(depth):
+            file = path / f"C{level}.npz"
+            nodes_above = len(parents[-1]) if parents else 1
+            parents.append(parents_of(_matrix(file), nodes_above, file))
+        return _tree(parents, path)
     if is_leaf_matrix(path):
-        return _of_leaves(path, ClusteringSettings(**(above or {})))
+        settings = ClusteringSettings(**(above or {}))
+        matrix = _matrix(path)
+        parents.append(parents_of(matrix, None, path))
+        size = matrix.shape[1]
+        while size > (settings.min_codes or settings.nr_splits):
+            parents.insert(0, np.arange(size, dtype=np.int32) // settings.nr_splits)
+            size = -(-size // settings.nr_splits)
+        if size > 1:
+            parents.insert(0, np.zeros(size, np.int32))
+        return _tree(parents, path)
     return ClusterTree.load(path)
 
 
@@ -92,35 +114,6 @@ def parents_of(
             where=where,
         )
     return rows.indices.astype(np.int32)
-
-
-def _of_chain(folder: Path) -> ClusterTree:
-    config = folder / _CONFIG
-    depth = read_json(config, fix="copy the whole folder").get("len")
-    if not isinstance(depth, int) or depth < 1:
-        raise DataError(
-            f"'len' is {depth!r}, which is no number of matrices",
-            where=config,
-            fix="write the folder with PECOS's ClusterChain.save",
-        )
-    parents: list[np.ndarray] = []
-    for level in range(depth):
-        path = folder / f"C{level}.npz"
-        nodes_above = len(parents[-1]) if parents else 1
-        parents.append(parents_of(_matrix(path), nodes_above, path))
-    return _tree(parents, folder)
-
-
-def _of_leaves(path: Path, settings: ClusteringSettings) -> ClusterTree:
-    matrix = _matrix(path)
-    parents = [parents_of(matrix, None, path)]
-    size = matrix.shape[1]
-    while size > (settings.min_codes or settings.nr_splits):
-        parents.insert(0, np.arange(size, dtype=np.int32) // settings.nr_splits)
-        size = -(-size // settings.nr_splits)
-    if size > 1:
-        parents.insert(0, np.zeros(size, np.int32))
-    return _tree(parents, path)
 
 
 def _tree(parents: list[np.ndarray], where: Path) -> ClusterTree:

@@ -1,12 +1,12 @@
 """ASGD on a softened dual: no exponential can blow up."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import keras
 import tensorflow as tf
 
-from tfxc.core.declared import FromData, Positive
+from tfxc.core.declared import FromData, LayerArguments, Positive
 from tfxc.objectives.bases.dual import GradientDual
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class ASGDSoftplus(GradientDual):
         *,
         dual_learning_rate: Positive = 1.0,
         smoothing: Positive = 1e-3,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(num_examples, num_groups, dual_learning_rate=dual_learning_rate, **kwargs)
         self.smoothing = smoothing

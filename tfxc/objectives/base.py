@@ -45,7 +45,7 @@ class Objective(Declared, keras.layers.Layer):
     example_weights: tf.Tensor | None = None
     fused = False
 
-    def __call__(self, group: "LogitGroup", *args: Any, **kwargs: Any) -> tf.Tensor:
+    def __call__(self, group: "LogitGroup", *args: object, **kwargs: object) -> tf.Tensor:
         """As ``call``; builds first: Keras 3.12 asks every field of a group for its shape."""
         if not self.built:
             self.build(group.logits.shape)

@@ -1,10 +1,11 @@
 """BSGD: the softmax over the classes of the batch, uncorrected."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import keras
 import tensorflow as tf
 
+from tfxc.core.declared import LayerArguments
 from tfxc.objectives.base import Objective
 from tfxc.objectives.bases.dual import negatives_of
 
@@ -33,7 +34,7 @@ class BSGD(Objective):
     link = "softmax"
     partial_loss = True
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Unpack[LayerArguments]) -> None:
         super().__init__(autocast=False, **kwargs)
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:

@@ -1,13 +1,13 @@
 """One decision for each true column, against the columns that are not true."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Unpack
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.declared import FromData
+from tfxc.core.declared import FromData, LayerArguments
 from tfxc.objectives.base import masked_logits
 from tfxc.objectives.bases.class_weights import ClassWeight, ClassWeighted
 from tfxc.ops.losses import add_at_positives, gather_positives, set_at_positives
@@ -70,7 +70,7 @@ class DecoupledSoftmax(ClassWeighted):
         reduction: Literal["mean", "sum"] = "mean",
         class_weight: ClassWeight = None,
         label_counts: FromData[Sequence[int] | np.ndarray | None] = None,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(
             num_labels, num_groups, columns_are_labels, class_weight, label_counts, **kwargs

@@ -1,13 +1,13 @@
 """Softmax cross-entropy that down-weights what is already classified well."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Unpack
 
 import keras
 import tensorflow as tf
 from annotated_types import MinLen
 
-from tfxc.core.declared import FromData, NotNegative
+from tfxc.core.declared import FromData, LayerArguments, NotNegative
 from tfxc.objectives.base import Objective
 from tfxc.objectives.bases.class_weights import NEEDED, check_columns
 from tfxc.objectives.bases.true_columns import (
@@ -55,7 +55,7 @@ class Focal(Objective):
         *,
         gamma: NotNegative = 2.0,
         alpha: Annotated[Sequence[NotNegative], MinLen(1)] | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.gamma = gamma

@@ -1,11 +1,11 @@
 """Softmax cross-entropy with the first term of its series made larger."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Unpack
 
 import keras
 from annotated_types import Ge
 
-from tfxc.core.declared import NotNegative
+from tfxc.core.declared import LayerArguments, NotNegative
 from tfxc.objectives.base import Objective
 from tfxc.objectives.bases.true_columns import (
     focal_factor,
@@ -52,7 +52,7 @@ class Poly(Objective):
         epsilon: Annotated[float, Ge(-1)] = 1.0,
         focal: bool = False,
         gamma: NotNegative | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         if gamma is not None and not focal:

@@ -1,11 +1,11 @@
 """SCENT: the dual variable by a step that suits its exponential."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import keras
 import tensorflow as tf
 
-from tfxc.core.declared import FromData
+from tfxc.core.declared import FromData, LayerArguments
 from tfxc.objectives.bases.dual import DualObjective, moving_average
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class SCENT(DualObjective):
         num_groups: FromData[int] = 1,
         *,
         log_dual_learning_rate: float = 12.0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(num_examples, num_groups, **kwargs)
         self.log_dual_learning_rate = log_dual_learning_rate

@@ -1,13 +1,13 @@
 """One decision among all columns."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Unpack
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.declared import FromData, ShareBelowOne
+from tfxc.core.declared import FromData, LayerArguments, ShareBelowOne
 from tfxc.objectives.base import masked_logits
 from tfxc.objectives.bases.class_weights import ClassWeight, ClassWeighted
 from tfxc.ops.distributed.cross_replica import softmax_over_shards
@@ -67,7 +67,7 @@ class Softmax(ClassWeighted):
         reduction: Literal["mean", "sum"] = "mean",
         class_weight: ClassWeight = None,
         label_counts: FromData[Sequence[int] | np.ndarray | None] = None,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(
             num_labels, num_groups, columns_are_labels, class_weight, label_counts, **kwargs

@@ -1,11 +1,11 @@
 """SOX: the dual variable as a plain moving average."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import keras
 import tensorflow as tf
 
-from tfxc.core.declared import FromData, Share
+from tfxc.core.declared import FromData, LayerArguments, Share
 from tfxc.objectives.bases.dual import ScheduledDual, half_cosine, moving_average
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class SOX(ScheduledDual):
         num_groups: FromData[int] = 1,
         *,
         last_share: Share = 1e-5,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(num_examples, num_groups, **kwargs)
         self.last_share = last_share

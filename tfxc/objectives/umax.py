@@ -1,11 +1,11 @@
 """U-max: ASGD whose dual variable cannot fall far behind."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import keras
 import tensorflow as tf
 
-from tfxc.core.declared import FromData, NotNegative, Positive
+from tfxc.core.declared import FromData, LayerArguments, NotNegative, Positive
 from tfxc.objectives.bases.dual import CappedDual
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class UMax(CappedDual):
         *,
         dual_learning_rate: Positive = 1.0,
         slack: NotNegative = 1.0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(num_examples, num_groups, dual_learning_rate=dual_learning_rate, **kwargs)
         self.slack = slack

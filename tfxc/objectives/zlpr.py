@@ -1,10 +1,11 @@
 """True columns above zero, the others below, in one loss."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import keras
 import tensorflow as tf
 
+from tfxc.core.declared import LayerArguments
 from tfxc.objectives.base import Objective, masked_logits
 from tfxc.ops.losses import gather_positives, set_at_positives
 
@@ -31,7 +32,7 @@ class ZLPR(Objective):
 
     link = "sigmoid"
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Unpack[LayerArguments]) -> None:
         super().__init__(autocast=False, **kwargs)
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:

@@ -56,7 +56,7 @@ class BatchFunction:
             specs = [old.most_specific_common_supertype([new]) for old, new in pairs]
             signature = tf.nest.pack_sequence_as(signature, specs)
 
-        def traced(*tensors: Any) -> Any:
+        def traced(*tensors: object) -> Any:
             with without_gradients():
                 return self._function(*tensors, **settings)
 

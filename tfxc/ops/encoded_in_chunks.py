@@ -125,7 +125,9 @@ def _begun(gradient: _Gradient, chunks: int) -> Any:
     return gradient
 
 
-def _added(total: Any, gradient: _Gradient, number: tf.Tensor) -> Any:
+def _added(
+    total: tf.Tensor | tuple[tf.TensorArray, ...], gradient: _Gradient, number: tf.Tensor
+) -> Any:
     if gradient is None:
         return ()
     if isinstance(gradient, tf.IndexedSlices):
@@ -134,7 +136,7 @@ def _added(total: Any, gradient: _Gradient, number: tf.Tensor) -> Any:
     return total + gradient
 
 
-def _ended(total: Any, gradient: _Gradient) -> _Gradient:
+def _ended(total: tf.Tensor | tuple[tf.TensorArray, ...], gradient: _Gradient) -> _Gradient:
     if gradient is None:
         return None
     if isinstance(gradient, tf.IndexedSlices):

@@ -27,7 +27,7 @@ def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
     with_gradient = tf.custom_gradient(function)
 
     @functools.wraps(function)
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: object) -> Any:
         if getattr(_local, "none", False):
             return function(*arguments)[0]
         return with_gradient(*arguments)

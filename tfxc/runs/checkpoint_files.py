@@ -60,7 +60,7 @@ class CheckpointFiles:
         named = {_name(place): variable for place, variable in enumerate(self._variables)}
         return {name: variable for name, variable in named.items() if is_large(variable)}
 
-    def save(self, step: int, **more: Any) -> None:
+    def save(self, step: int, **more: object) -> None:
         """Writes the variables' files, then the one that says what they are.
 
         Args:

@@ -228,7 +228,7 @@ class LoadedRun:
             model=model, manifest=manifest, vocabulary=vocabulary, label_counts=label_counts
         )
 
-    def _with_parts(self, **parts: Any) -> "LoadedRun":
+    def _with_parts(self, **parts: object) -> "LoadedRun":
         """Returns this run with other parts, without the models that were made of the old ones."""
         run = copy.copy(self)
         run.__dict__.pop("model", None)

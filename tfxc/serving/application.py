@@ -168,7 +168,14 @@ class Application:
                         "max_k": slot.current.max_k,
                         "neighbours": slot.current.neighbours,
                         "takes_labels": slot.current.takes_labels,
-                        "report": _report_of(slot.current),
+                        "report": next(
+                            (
+                                f"/reports/{slot.current.name}/{file}"
+                                for file in ("report.html", "report.md")
+                                if _report_file(slot.current, file)
+                            ),
+                            None,
+                        ),
                     }
                     for name, slot in self.catalog.slots.items()
                 ]
@@ -279,7 +286,9 @@ class Application:
         ids, scores = await served.batcher.submit(chunk, k)
         return served, ids, scores, form
 
-    async def _apart(self, body: bytearray, function: Callable[..., Any], *arguments: Any) -> Any:
+    async def _apart(
+        self, body: bytearray, function: Callable[..., Any], *arguments: object
+    ) -> Any:
         """Calls what reads a body; of large bodies one at a time, in a thread."""
         if len(body) <= _PARSED_AT_ONCE:
             return function(*arguments)
@@ -375,7 +384,7 @@ def _too_large(size: str, most: int) -> RequestError:
     return RequestError(413, f"the body has {size} bytes", where="body", fix=fix)
 
 
-def _uncollected(function: Callable[..., Any], *arguments: Any) -> Any:
+def _uncollected(function: Callable[..., Any], *arguments: object) -> Any:
     """Calls ``function(*arguments)`` without the collector of cycles.
 
     That would look at every list of a large body several times, while no other thread runs.
@@ -433,14 +442,6 @@ def _report_file(served: ServedRun, name: str) -> str | None:
     folder = os.path.join(os.path.realpath(served.version.folder), "report")
     path = os.path.realpath(os.path.join(folder, name.replace("\0", "")))
     return path if path.startswith(folder + os.sep) and os.path.isfile(path) else None
-
-
-def _report_of(served: ServedRun) -> str | None:
-    """Returns the address of the run's report, or None."""
-    for file in ("report.html", "report.md"):
-        if _report_file(served, file):
-            return f"/reports/{served.name}/{file}"
-    return None
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:

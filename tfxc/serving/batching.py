@@ -105,7 +105,7 @@ class Batcher:
             loop.call_later(self._limits.wait, self._start_planned)
         return job.answer
 
-    def between(self, call: Callable[..., Any], *arguments: Any) -> "asyncio.Future[Any]":
+    def between(self, call: Callable[..., Any], *arguments: object) -> "asyncio.Future[Any]":
         """Calls ``call(*arguments)`` in the thread of the searches: none runs meanwhile."""
         return asyncio.wrap_future(self._thread.submit(call, *arguments))
 

@@ -227,9 +227,14 @@ class Connection(HttpToolsProtocol):
         self.transport = _Transport(transport, self)  # type: ignore[assignment]
         transport.set_write_buffer_limits(high=0)  # pause_writing says that something is not read
         seconds = self._limits.seconds
-        if len(self.connections) > self._limits.connections and not self._make_room():
-            self.app = self._full
-            seconds = min(seconds, _SECONDS_OF_REFUSED)
+        if len(self.connections) > self._limits.connections:
+            if self._silent:  # that which has waited longest without a request makes room
+                longest = next(iter(self._silent))
+                del self._silent[longest]
+                longest._socket.close()
+            else:
+                self.app = self._full
+                seconds = min(seconds, _SECONDS_OF_REFUSED)
         self._silent[self] = None
         self._sending = self.loop.call_later(seconds, self._too_slow)
 
@@ -332,15 +337,6 @@ class Connection(HttpToolsProtocol):
             self._refuse_head()
         else:
             self._refuse(400, "this is not HTTP")
-
-    def _make_room(self) -> bool:
-        """Closes the connection that has waited longest without a request; whether there is one."""
-        if not self._silent:
-            return False
-        longest = next(iter(self._silent))
-        del self._silent[longest]
-        longest._socket.close()
-        return True
 
     def _count(self, size: int) -> None:
         self._size += size

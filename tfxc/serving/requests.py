@@ -112,7 +112,7 @@ Use label, text.
     return declaration(**fields)
 
 
-def checked_field(annotation: object, value: Any, where: str) -> Any:
+def checked_field(annotation: object, value: object, where: str) -> Any:
     """Returns a value of a request.
 
     Raises:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
@@ -10,6 +10,9 @@ from tfxc.core.declared import NotNegative, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.ops.gradients import sum_repeated_rows
 from tfxc.techniques.base import Technique
+
+if TYPE_CHECKING:
+    import keras
 
 
 class AWP(Technique):
@@ -57,7 +60,7 @@ class AWP(Technique):
                 fix="start the attack before the last epoch",
             )
 
-    def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
+    def build(self, model: "keras.Model", strategy: tf.distribute.Strategy) -> None:
         """Finds the matrices."""
         self._strategy = strategy
         weights = [variable.value for variable in model.trainable_variables]

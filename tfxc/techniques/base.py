@@ -10,6 +10,7 @@ from tfxc.core.declared import Declared
 from tfxc.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    import keras
     import tensorflow as tf
 
     from tfxc.ops.logit_group import LogitGroup
@@ -57,7 +58,7 @@ class Technique(Declared):
             ConfigError: an argument does not fit this length.
         """
 
-    def build(self, model: Any, strategy: "tf.distribute.Strategy") -> None:
+    def build(self, model: "keras.Model", strategy: "tf.distribute.Strategy") -> None:
         """Makes state variables. Called once, inside ``strategy.scope()``."""
 
     def before_step(self, step: int) -> Hashable:

@@ -1,7 +1,7 @@
 """Free large-batch training: perturbed embeddings, the gradients of all rounds averaged."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tensorflow as tf
 
@@ -10,6 +10,9 @@ from tfxc.core.errors import ConfigError
 from tfxc.ops.gradients import add, scale
 from tfxc.ops.randomness import random_bits
 from tfxc.techniques.bases.table_attack import Attack
+
+if TYPE_CHECKING:
+    import keras
 
 
 class FreeLB(Attack):
@@ -58,7 +61,7 @@ class FreeLB(Attack):
         self.norm = norm
         self.seed = seed
 
-    def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
+    def build(self, model: "keras.Model", strategy: tf.distribute.Strategy) -> None:
         """Finds the tables; the encoder has to read words in order."""
         if model.encoder.input_kind != "tokens":
             raise ConfigError(

@@ -1,11 +1,14 @@
 """Noise on the pretrained weights before fine-tuning."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from tfxc.core.declared import Positive
 from tfxc.techniques.base import Technique
+
+if TYPE_CHECKING:
+    import keras
 
 
 class NoisyTune(Technique):
@@ -32,7 +35,7 @@ class NoisyTune(Technique):
         self.intensity = intensity
         self.seed = seed
 
-    def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
+    def build(self, model: "keras.Model", strategy: tf.distribute.Strategy) -> None:
         """Adds the noise."""
         half = self.intensity / 2
         for number, variable in enumerate(model.encoder.trainable_variables):

@@ -1,13 +1,16 @@
 """Two passes under different dropout masks that have to agree."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from tfxc.core.declared import NotNegative
 from tfxc.ops.divergence import symmetric_divergence
 from tfxc.techniques.base import Technique
+
+if TYPE_CHECKING:
+    import keras
 
 
 class RDrop(Technique):
@@ -38,7 +41,7 @@ class RDrop(Technique):
 
     def losses(
         self,
-        model: Any,
+        model: "keras.Model",
         groups_of: Callable[..., Any],
         batch: Mapping[str, Any],
         update_state: bool,

@@ -3,13 +3,16 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import tensorflow as tf
 
 from tfxc.core.declared import Count, NotNegative, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.techniques.bases.average import WeightAverage
+
+if TYPE_CHECKING:
+    import keras
 
 
 class SWA(WeightAverage):
@@ -75,14 +78,14 @@ class SWA(WeightAverage):
                 fix="start the average before the last epoch",
             )
 
-    def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
+    def build(self, model: "keras.Model", strategy: tf.distribute.Strategy) -> None:
         """Copies the weights."""
         super().build(model, strategy)
         # Where it starts at step 0, the copies are the first term.
         self._count = tf.Variable(int(self.start_step == 0), dtype=tf.int64, trainable=False)
         self.variables_to_save.append(self._count)
 
-    def averaged_weights(self, model: Any) -> list[tf.Variable]:
+    def averaged_weights(self, model: "keras.Model") -> list[tf.Variable]:
         """The trainable weights, and the moving statistics if requested."""
         weights = super().averaged_weights(model)
         if self.average_statistics:

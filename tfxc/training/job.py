@@ -166,7 +166,20 @@ class TrainingJob:
         manifest = Manifest.load(self.data_folder)
         source = self.open_source("train")
         if registry.get("objective", config.objective.name).link == "softmax":
-            _check_labels_of_softmax(config.objective.name, manifest, self.folder.chief)
+            name = config.objective.name
+            if manifest.num_labels == 1:
+                raise ConfigError(
+                    f"there is one label only: the loss of objective {name!r} would always be 0",
+                    where="data.train",
+                    fix="check the labels, or use an objective with a binary decision per label",
+                )
+            split = manifest.split("train")
+            if split.without_labels and self.folder.chief:
+                NOTES.warning(
+                    f"{split.without_labels:,} of {split.examples:,} training examples have no "
+                    f"label: with objective {name!r} their loss is 0 and nothing is learned from "
+                    "them; leave them out, or use 'sigmoid', which also learns from absent labels"
+                )
         dimensions = {**manifest.dimensions, "num_examples": source.num_examples}
         dimensions |= self.data_dependent_arguments(source, dimensions)
         if config.training.group_by_length:
@@ -306,20 +319,3 @@ def try_one_step(
             job = StageJob(config, data_folder, folder, arguments=arguments)
         trainer = job.trainer(strategy)
         return trainer.one_step(), trainer.total_steps
-
-
-def _check_labels_of_softmax(objective: str, manifest: Manifest, warns: bool) -> None:
-    """Refuses a single label; warns of training examples without one."""
-    if manifest.num_labels == 1:
-        raise ConfigError(
-            f"there is one label only: the loss of objective {objective!r} would always be 0",
-            where="data.train",
-            fix="check the labels, or use an objective with a binary decision per label",
-        )
-    split = manifest.split("train")
-    if split.without_labels and warns:
-        NOTES.warning(
-            f"{split.without_labels:,} of {split.examples:,} training examples have no label: with "
-            f"objective {objective!r} their loss is 0 and nothing is learned from them; leave "
-            "them out, or use 'sigmoid', which also learns from absent labels"
-        )

@@ -204,19 +204,14 @@ class Rendezvous:
                 continue
             with connection:
                 _send_all({self.leader: (connection, {})}, self._message)
-                verdict = self._listen_to(connection)
+                connection.settimeout(self.limit + 15)  # the leader's own limit comes first
+                message = _receive(connection)
+                while message is not None and "verdict" not in message:
+                    self._print(message["waiting"])
+                    message = _receive(connection)
+                # ``{}`` if all is well; None if the leader is gone.
+                verdict = None if message is None else message["verdict"]
         _raise(verdict)
-
-    def _listen_to(self, connection: socket.socket) -> dict[str, Any] | None:
-        """The leader's verdict, ``{}`` if all is well; None if it is gone."""
-        connection.settimeout(self.limit + 15)  # the leader's own limit comes first
-        while True:
-            message = _receive(connection)
-            if message is None:
-                return None
-            if "verdict" in message:
-                return message["verdict"]
-            self._print(message["waiting"])
 
     def _say(self, missing: list[str], present: "Mapping[str, Guest] | None" = None) -> None:
         line = f"waiting for {self._named(missing)}, at most {self.limit:,.0f} s"

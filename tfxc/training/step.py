@@ -175,7 +175,7 @@ class TrainStep:
         self.results = StepResults(self._traced(iterator, *self._arguments(step)))
         return self.results
 
-    def traced(self, iterator: Any) -> Any:
+    def traced(self, iterator: Iterator[Any]) -> Any:
         """The graph of the first step, a ``ConcreteFunction``; nothing is trained."""
         return self._traced.get_concrete_function(iterator, *self._arguments(0))
 

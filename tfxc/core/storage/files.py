@@ -46,7 +46,7 @@ _REASONS = {
 }
 
 
-def write_json(path: str | Path, value: object, **options: Any) -> None:
+def write_json(path: str | Path, value: object, **options: object) -> None:
     """Writes a value atomically as a JSON file; NaN and infinity become null.
 
     Args:

@@ -46,7 +46,7 @@ class Allowed:
     def __init__(self, function: Callable[..., Any] | None = None) -> None:
         self._function = function
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: object) -> Any:
         """What the function returns."""
         if self._function is None:
             raise pickle.UnpicklingError("a call of something that is no function")

@@ -33,7 +33,7 @@ MALFORMED = (
     ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError,
     SyntaxError, TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-_JSON_NAMES = {dict: "object", list: "list", int: "number"}
+_JSON_NAMES: dict[object, str] = {dict: "object", list: "list", int: "number"}
 _KINDS = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "folder",
@@ -172,7 +172,7 @@ def read_json(
     *,
     fix: str = "check the path",
     error: type[UserError] = DataError,
-    kind: Any = dict,
+    kind: type | tuple[type, ...] = dict,
 ) -> Any:
     """The value in a JSON file.
 

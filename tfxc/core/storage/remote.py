@@ -244,6 +244,8 @@ def remote_errors(address: str, what: str = "read") -> Iterator[None]:
         DataError: there is nothing at the address.
         MachineError: the storage cannot be reached, or refuses.
     """
+    # A generator: where an error comes, the storage's module is imported.
+    known = (getattr(sys.modules.get(module), name, OSError) for module, name in _ERRORS.items())
     try:
         yield
     except FileNotFoundError as error:
@@ -254,18 +256,13 @@ def remote_errors(address: str, what: str = "read") -> Iterator[None]:
             where=address,
             fix="name a folder, or another storage such as s3:// or gs://",
         ) from error
-    except _storage_errors() as error:
+    except (OSError, *known) as error:
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise MachineError(
             f"cannot {what}: {reason}",
             where=address,
             fix="check the address, the network and your credentials for this storage",
         ) from error
-
-
-def _storage_errors() -> tuple[type[BaseException], ...]:
-    known = (getattr(sys.modules.get(module), name, OSError) for module, name in _ERRORS.items())
-    return OSError, *known
 
 
 def _missing(address: str) -> DataError:

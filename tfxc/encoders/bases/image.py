@@ -1,12 +1,12 @@
 """What the image encoders share: checks and normalisation."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.declared import Count, FromData, Positive, ShareBelowOne
+from tfxc.core.declared import Count, FromData, LayerArguments, Positive, ShareBelowOne
 from tfxc.core.errors import ConfigError
 from tfxc.encoders.base import Encoder
 from tfxc.encoders.layers.image_blocks import LayerFactory, he_fan_out
@@ -48,7 +48,7 @@ class ImageEncoder(Encoder):
         dropout: ShareBelowOne = 0.0,
         synchronized_batch_norm: bool = False,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.image_shape = tuple(int(length) for length in image_shape)
@@ -91,7 +91,7 @@ class ImageEncoder(Encoder):
         """Makes the network."""
         self.network = self.make_network()
 
-    def call(self, features: Any, training: bool = False) -> tf.Tensor:
+    def call(self, features: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Encodes a batch of images."""
         if isinstance(features, dict) or tuple(features.shape[1:]) != self.image_shape:
             shown = "a sparse bag" if isinstance(features, dict) else tuple(features.shape)

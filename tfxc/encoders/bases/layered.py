@@ -42,7 +42,7 @@ class LayeredEncoder(TokenEncoder):
     compilable = True
     longest = 0  # most ids of a text; 0 for no limit
 
-    def call(self, features: Any, training: bool = False) -> tf.Tensor:
+    def call(self, features: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Encodes a batch of texts; inside ``compiled_encoders``, in training, by a program."""
         if not (training and compiles_encoders()):
             return super().call(features, training)
@@ -79,7 +79,7 @@ class LayeredEncoder(TokenEncoder):
         return self.pooled(self.hidden_states(x, mask, training), mask)
 
     def watched(
-        self, features: Any, training: bool = False, attention: bool = False
+        self, features: tf.Tensor, training: bool = False, attention: bool = False
     ) -> "LayerOutputs":
         """Encodes a batch and keeps what is computed on the way.
 

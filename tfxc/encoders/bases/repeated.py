@@ -1,10 +1,11 @@
 """One encoder per repetition of a head, side by side in one model."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Unpack
 
 import keras
 
+from tfxc.core.declared import LayerArguments
 from tfxc.encoders.base import Encoder
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class Repeated(Encoder):
     Output: (batch, len(encoders), dim).
     """
 
-    def __init__(self, encoders: Sequence[Encoder], **kwargs: Any) -> None:
+    def __init__(self, encoders: Sequence[Encoder], **kwargs: Unpack[LayerArguments]) -> None:
         super().__init__(autocast=False, **kwargs)
         self.encoders = list(encoders)
         self.compilable = all(encoder.compilable for encoder in self.encoders)
@@ -32,7 +33,9 @@ class Repeated(Encoder):
             if not encoder.built:
                 encoder.build(input_shape)
 
-    def call(self, features: Any, training: bool = False) -> "tf.Tensor":
+    def call(
+        self, features: "Mapping[str, tf.Tensor] | tf.Tensor", training: bool = False
+    ) -> "tf.Tensor":
         """Encodes the batch with every encoder."""
         return keras.ops.stack([e(features, training=training) for e in self.encoders], axis=1)
 
@@ -64,7 +67,9 @@ class Repeated(Encoder):
         """What the encoders read."""
         return self.encoders[0].input_kind
 
-    def compute_output_shape(self, input_shape: Any) -> tuple[None, int, int]:
+    def compute_output_shape(
+        self, input_shape: Sequence[int | None] | None
+    ) -> tuple[None, int, int]:
         """(batch, repetitions, dim)."""
         batch, *rest = self.encoders[0].compute_output_shape(input_shape)
         return (batch, len(self.encoders), *rest)

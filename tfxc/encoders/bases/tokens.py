@@ -1,11 +1,11 @@
 """What the encoders of token ids share: the table, its padding, dropout and starts."""
 
-from typing import Any
+from typing import Unpack
 
 import keras
 import tensorflow as tf
 
-from tfxc.core.declared import Count, FromData, Positive, ShareBelowOne
+from tfxc.core.declared import Count, FromData, LayerArguments, Positive, ShareBelowOne
 from tfxc.encoders.base import Encoder
 from tfxc.encoders.bases.starts import STARTS, Start
 from tfxc.encoders.layers.recurrent import BidirectionalLSTM
@@ -55,7 +55,7 @@ class TokenEncoder(Encoder):
         start: Start,
         initial_std: Positive,
         seed: int,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.vocabulary_size = vocabulary_size
@@ -78,7 +78,7 @@ class TokenEncoder(Encoder):
         self.table = self.add_weight(shape, with_zero_row, name="table", autocast=False)
         self.make()
 
-    def call(self, features: Any, training: bool = False) -> tf.Tensor:
+    def call(self, features: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Encodes a batch of texts."""
         if isinstance(features, dict):
             raise ValueError("the features must be token ids (batch, length), not a sparse bag")

@@ -1,12 +1,12 @@
 """Batch normalisation with one fused kernel, and right over replicas."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import keras
 import tensorflow as tf
 
-from tfxc.core.declared import Declared, Positive, Share
+from tfxc.core.declared import Declared, LayerArguments, Positive, Share
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -45,7 +45,7 @@ class BatchNorm(Declared, keras.layers.Layer):
         epsilon: Positive = 1e-5,
         scale: bool = True,
         synchronized: bool = False,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.momentum = momentum
@@ -57,7 +57,7 @@ class BatchNorm(Declared, keras.layers.Layer):
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Makes gamma, beta and the moving statistics."""
 
-        def weight(name: str, start: str, **options: Any) -> keras.Variable:
+        def weight(name: str, start: str, **options: object) -> keras.Variable:
             return self.add_weight((input_shape[-1],), start, name=name, autocast=False, **options)
 
         if self.scale:
@@ -94,7 +94,7 @@ class BatchNorm(Declared, keras.layers.Layer):
         return tf.reshape(x, tf.shape(inputs))
 
     def _fused(
-        self, x: tf.Tensor, gamma: tf.Tensor, **options: Any
+        self, x: tf.Tensor, gamma: tf.Tensor, **options: object
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return tf.compat.v1.nn.fused_batch_norm(
             x, gamma, self.beta.value, epsilon=self.epsilon, **options
@@ -113,7 +113,7 @@ class BatchNorm(Declared, keras.layers.Layer):
         count = tf.cast(tf.size(y) // y.shape[-1] * _replicas(), tf.float32)
         return tf.cast(y, x.dtype), mean, variance * count / tf.maximum(count - 1, 1)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Sequence[int | None]:
         """The input's shape."""
         return input_shape
 

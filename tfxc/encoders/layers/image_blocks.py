@@ -1,12 +1,12 @@
 """The layers that the image networks are made of."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Unpack
 
 import keras
 import tensorflow as tf
 
-from tfxc.core.declared import Declared, ShareBelowOne
+from tfxc.core.declared import Declared, LayerArguments, ShareBelowOne
 from tfxc.encoders.layers.batch_norm import BatchNorm
 from tfxc.ops.randomness import dropout
 
@@ -163,7 +163,11 @@ class MaskedDropout(Declared, keras.layers.Layer):
     """
 
     def __init__(
-        self, rate: ShareBelowOne, seed: int, whole_examples: bool = False, **kwargs: Any
+        self,
+        rate: ShareBelowOne,
+        seed: int,
+        whole_examples: bool = False,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(**kwargs)
         self.rate = rate
@@ -179,7 +183,7 @@ class MaskedDropout(Declared, keras.layers.Layer):
         shape = [tf.shape(inputs)[0], *[1] * (len(inputs.shape) - 1)]
         return inputs * dropout(tf.ones(shape, inputs.dtype), self.rate, self.seed)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> Sequence[int | None]:
         """The input's shape."""
         return input_shape
 

@@ -1,11 +1,12 @@
 """Long short-term memory in both directions over padded texts."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 import tensorflow as tf
 
+from tfxc.core.declared import LayerArguments
 from tfxc.ops.gradients import custom_gradient
 
 # The next state, and the outputs of a step.
@@ -35,7 +36,7 @@ class BidirectionalLSTM(keras.layers.Layer):
         hidden_dim: int,
         start: Callable[..., keras.Initializer],
         seeds: Callable[[], int],
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.hidden_dim = hidden_dim
@@ -193,7 +194,7 @@ def _loop(
     batch = state[0].shape[0]
     arrays = [tf.TensorArray(tf.float32, length, element_shape=[batch, w]) for w in widths]
 
-    def body(time: tf.Tensor, *variables: Any) -> tuple[Any, ...]:
+    def body(time: tf.Tensor, *variables: tf.Tensor | tf.TensorArray) -> tuple[Any, ...]:
         new, outputs = step(time, *variables[:count])
         written = [a.write(time, o) for a, o in zip(variables[count:], outputs, strict=True)]
         return (time + 1, *new, *written)

@@ -103,13 +103,10 @@ def without_twins(columns: Columns, labels: tf.Tensor, groups: tf.Tensor) -> Col
     of_true = tf.where(labels >= 0, tf.gather(groups, tf.maximum(labels, 0)), -1)
     of_columns = tf.gather(groups, columns.ids)
     alike = tf.reduce_any(tf.equal(of_true[:, :, None], of_columns[None, None, :]), axis=1)
-    counts = _marked(columns.ids, _at(columns.ids, columns.positives))
+    places = columns.positives
+    of_positives = tf.where(places >= 0, tf.gather(columns.ids, tf.maximum(places, 0)), -1)
+    counts = _marked(columns.ids, of_positives)
     return columns._replace(valid=columns.valid & (counts | ~alike))
-
-
-def _at(ids, places):
-    """The labels at some columns, -1 at padding."""
-    return tf.where(places >= 0, tf.gather(ids, tf.maximum(places, 0)), -1)
 
 
 def _marked(ids, labels):

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Unpack
 
 import keras
 import numpy as np
 import tensorflow as tf
 from annotated_types import Ge, Le
 
-from tfxc.core.declared import Count, FromData, Natural, Positive
+from tfxc.core.declared import Count, FromData, LayerArguments, Natural, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
 from tfxc.data.examples.kinds import TOKENS
@@ -146,7 +146,7 @@ class LabelText(Head):
         seed: int = 0,
         label_counts: FromData[Sequence[int] | np.ndarray | None] = None,
         label_texts: FromData[LabelTexts | None] = None,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_labels = num_labels
@@ -193,23 +193,6 @@ class LabelText(Head):
             raise ValueError(
                 f"there are texts of {len(texts):,} labels, but {self.num_labels:,} labels"
             )
-        self._check_texts(texts)
-        self._texts = texts
-        self._groups = None
-        self._table = TextTable(texts.rows, self.label_length)
-        groups, sizes = self.text_groups
-        with tf.init_scope(), tf.device("CPU"):
-            self._given = tf.constant(texts.given)
-            self._some_missing = not texts.given.all()
-            if sizes.max(initial=1) > 1:
-                self._same_text = tf.constant(groups)
-            if self.self_negatives and texts.own_labels is not None:
-                self._own_labels = tf.constant(texts.own_labels, tf.int64)
-            if self.columns == "all" and self._label_counts is not None:
-                counts = np.asarray(self._label_counts)
-                self._always = tf.constant(np.flatnonzero(counts > 0), tf.int64)
-
-    def _check_texts(self, texts):
         missing = np.zeros(self.num_labels, bool)  # of a run that is loaded nothing is trained
         if self._label_counts is not None:
             missing = ~texts.given & (np.asarray(self._label_counts) > 0)
@@ -225,6 +208,20 @@ class LabelText(Head):
                 where="label_length",
                 fix="remove it",
             )
+        self._texts = texts
+        self._groups = None
+        self._table = TextTable(texts.rows, self.label_length)
+        groups, sizes = self.text_groups
+        with tf.init_scope(), tf.device("CPU"):
+            self._given = tf.constant(texts.given)
+            self._some_missing = not texts.given.all()
+            if sizes.max(initial=1) > 1:
+                self._same_text = tf.constant(groups)
+            if self.self_negatives and texts.own_labels is not None:
+                self._own_labels = tf.constant(texts.own_labels, tf.int64)
+            if self.columns == "all" and self._label_counts is not None:
+                counts = np.asarray(self._label_counts)
+                self._always = tf.constant(np.flatnonzero(counts > 0), tf.int64)
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes the labels' vectors, which ``refresh`` fills, and the temperature."""
@@ -369,7 +366,14 @@ class LabelText(Head):
         """
         assert self._texts is not None, "there are texts in training"
         if self._groups is None:
-            self._groups = _groups_of(self._texts)
+            keys = self._texts.keys
+            given = self._texts.given
+            _, groups = np.unique(keys, return_inverse=True)
+            alone = np.flatnonzero(~given)
+            groups = groups.astype(np.int64)
+            groups[alone] = len(keys) + alone
+            _, groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+            self._groups = groups.astype(np.int64), sizes
         return self._groups
 
     def label_features(self, ids: tf.Tensor) -> Any:
@@ -527,15 +531,3 @@ def _check_numbers(head):
 def _seen(labels, head):
     """int64 labels, -1 in place of those the head does not have."""
     return tf.cast(seen_labels(labels, head.num_labels), tf.int64)
-
-
-def _groups_of(texts: "LabelTexts") -> tuple[np.ndarray, np.ndarray]:
-    """See ``LabelText.text_groups``."""
-    keys = texts.keys
-    given = texts.given
-    _, groups = np.unique(keys, return_inverse=True)
-    alone = np.flatnonzero(~given)
-    groups = groups.astype(np.int64)
-    groups[alone] = len(keys) + alone
-    _, groups, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    return groups.astype(np.int64), sizes

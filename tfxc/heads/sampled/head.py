@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Literal, Unpack
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.declared import FromData, Natural, NotNegative, Positive
+from tfxc.core.declared import FromData, LayerArguments, Natural, NotNegative, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.heads.base import TILE, Head, rare_label_bias, seen_labels
 from tfxc.heads.bases.class_centres.checks import Angle
@@ -93,7 +93,7 @@ class Sampled(Head):
         initial_std: Positive = 0.01,
         seed: int = 0,
         label_counts: FromData[Sequence[int] | np.ndarray | None] = None,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_labels = num_labels

@@ -1,14 +1,14 @@
 """A tree of label clusters: a linear classifier per node, from the top down to the labels."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Unpack
 
 import keras
 import numpy as np
 import tensorflow as tf
 from annotated_types import Ge
 
-from tfxc.core.declared import Count, FromData, Positive
+from tfxc.core.declared import Count, FromData, LayerArguments, Positive
 from tfxc.heads.base import rare_label_bias, seen_labels
 from tfxc.heads.bases.digits import Link
 from tfxc.heads.tree.search import TreeSearch
@@ -103,7 +103,7 @@ class Tree(TreeSearch):
         tree_shape: FromData[Sequence[Sequence[int]] | None] = None,
         level: FromData[int | None] = None,
         matched: FromData[np.ndarray | None] = None,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_labels = num_labels
@@ -275,14 +275,11 @@ class Tree(TreeSearch):
             scores, columns = tf.math.top_k(scores, count)
             parts.append(take(nodes, tf.where(scores > float("-inf"), columns, -1), -1))
         elif "man" in self.negatives:
-            parts.append(self._matched_parents())
+            index = current_examples()
+            if self._start_matched is None or index is None:
+                raise ValueError("negatives 'man' need matched parents and example numbers")
+            parts.append(tf.cast(tf.gather(self._matched, index), tf.int64))
         return union(*parts)
-
-    def _matched_parents(self):
-        index = current_examples()
-        if self._start_matched is None or index is None:
-            raise ValueError("negatives 'man' need matched parents and example numbers")
-        return tf.cast(tf.gather(self._matched, index), tf.int64)
 
     def _candidate_group(self, features, level, parents, positives, counts):
         """``LogitGroup`` and nodes of the children of these parents, positives among them."""

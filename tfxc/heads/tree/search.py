@@ -111,14 +111,6 @@ class TreeSearch(Head):
         # A node without children has no log-softmax.
         return tf.where(exists, scores, float("-inf"))
 
-    def _normalisers(self, features, level):
-        """Logarithm of the sum over each node's children (batch, nodes above) of a softmax."""
-        if self.link != "softmax" or self.joint:
-            return None
-        table = self.children[level].value
-        logits = tf.gather(self.logits_of_all(features, level), tf.maximum(table, 0), axis=1)
-        return tf.reduce_logsumexp(tf.where(table >= 0, logits, float("-inf")), axis=2)
-
     def _best_of_all(self, features, level, above, k):
         """Best k nodes of the last level."""
         score = self._tiles(features, level, above)
@@ -130,7 +122,13 @@ class TreeSearch(Head):
 
     def _tiles(self, features, level, above):
         """Function (begin, end) -> scores (batch, end - begin) of consecutive nodes."""
-        normalisers = self._normalisers(features, level)
+        normalisers = None
+        if self.link == "softmax" and not self.joint:
+            # Logarithm of the sum over each node's children, (batch, nodes above).
+            table = self.children[level].value
+            every = tf.gather(self.logits_of_all(features, level), tf.maximum(table, 0), axis=1)
+            every = tf.where(table >= 0, every, float("-inf"))
+            normalisers = tf.reduce_logsumexp(every, axis=2)
         kernel, bias, parents = (
             read_once(weights[level].value) for weights in (self.kernels, self.biases, self.parents)
         )

@@ -11,7 +11,6 @@ from tfxc.imports.torch_weights import Source, linear_sources
 from tfxc.pretrained.torch_files import TorchTensor, load_state_dict
 
 if TYPE_CHECKING:
-    from tfxc.encoders.fasttext import FastText
     from tfxc.encoders.textcnn import TextCNN
     from tfxc.encoders.textrcnn import TextRCNN
     from tfxc.encoders.textrnn import TextRNN
@@ -102,10 +101,6 @@ def refuse_network(model_type: str, where: str | Path) -> None:
     )
 
 
-def _fasttext(encoder: "FastText") -> list[Source]:
-    return linear_sources("fc1", encoder.kernel, encoder.bias)
-
-
 def _textcnn(encoder: "TextCNN") -> list[Source]:
     sources = []
     biases = {}
@@ -147,7 +142,7 @@ def _ordered(gates: np.ndarray) -> np.ndarray:
 
 
 _SOURCES: dict[str, Callable[[Any], list[Source]]] = {
-    "FastText": _fasttext,
+    "FastText": lambda encoder: linear_sources("fc1", encoder.kernel, encoder.bias),
     "TextCNN": _textcnn,
     "TextRNN": _textrnn,
     "TextRCNN": _lstm,

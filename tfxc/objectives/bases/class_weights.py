@@ -1,13 +1,13 @@
 """Weights of labels where they are true, for objectives over all labels in one group."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Unpack
 
 import numpy as np
 import tensorflow as tf
 from annotated_types import MinLen
 
-from tfxc.core.declared import FromData, NotNegative
+from tfxc.core.declared import FromData, LayerArguments, NotNegative
 from tfxc.objectives.base import Objective
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class ClassWeighted(Objective):
         columns_are_labels: FromData[bool],
         class_weight: ClassWeight,
         label_counts: FromData[Sequence[int] | np.ndarray | None],
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_labels = num_labels
@@ -121,7 +121,7 @@ class ClassWeighted(Objective):
         assert self.num_labels is not None
         check_columns("class_weight", self.num_labels, num_labels, num_groups, columns_are_labels)
 
-    def build(self, input_shape: Any = None) -> None:
+    def build(self, input_shape: object = None) -> None:
         """Makes the weights of the labels, if there are any."""
         if self.class_weight is not None:
             kind = {"trainable": False, "autocast": False, "name": "label_weights"}

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.declared import FromData, Positive
+from tfxc.core.declared import FromData, LayerArguments, Positive
 from tfxc.objectives.base import Objective, masked_logits, penalties_of
 from tfxc.ops.losses import gather_positives, set_at_positives
 
@@ -102,7 +102,10 @@ class DualObjective(Objective):
     weighs_examples = False  # the tables would have to know of the weights
 
     def __init__(
-        self, num_examples: FromData[int], num_groups: FromData[int] = 1, **kwargs: Any
+        self,
+        num_examples: FromData[int],
+        num_groups: FromData[int] = 1,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_examples = num_examples
@@ -263,7 +266,7 @@ class GradientDual(ScheduledDual):
         num_groups: FromData[int] = 1,
         *,
         dual_learning_rate: Positive = 1.0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(num_examples, num_groups, **kwargs)
         self.dual_learning_rate = dual_learning_rate

@@ -1,10 +1,10 @@
 """What the hinge losses share: one margin per column, masked, with costs."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import tensorflow as tf
 
-from tfxc.core.declared import Count, NotNegative
+from tfxc.core.declared import Count, LayerArguments, NotNegative
 from tfxc.objectives.base import Objective
 from tfxc.ops.losses import add_at_positives, gather_positives, set_at_positives
 
@@ -48,7 +48,7 @@ class HingeObjective(Objective):
         cost_positive: NotNegative = 1.0,
         cost_negative: NotNegative = 1.0,
         padded_columns: Count | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.weighted = weighted
@@ -64,7 +64,15 @@ class HingeObjective(Objective):
         if self.weighted and group.counts is not None:
             costs *= tf.where(mask, tf.cast(group.counts, tf.float32), 0.0)
         positive = tf.reduce_sum(costs * self._hinge(1 - of_positives), axis=1)
-        negative = tf.reduce_sum(self._of_negatives(logits, group), axis=1)
+        # All columns as negatives, 0 of those that are true or do not count: a negative with logit
+        # -1 costs nothing and has no gradient.
+        negatives = set_at_positives(logits, group.positives, -1.0)
+        if group.valid is not None:
+            negatives = tf.where(group.valid, negatives, -1.0)
+        hinges = self._hinge(1 + negatives)
+        if group.log_weights is not None:
+            hinges *= tf.exp(group.log_weights)
+        negative = tf.reduce_sum(hinges, axis=1)
         total = positive + self.cost_negative * negative
         columns = self._columns(logits, group)
         if self.padded_columns is None:
@@ -104,15 +112,6 @@ class HingeObjective(Objective):
         if self.power == 1:
             return tf.cast(distance > 0, tf.float32)
         return 2 * tf.nn.relu(distance)
-
-    def _of_negatives(self, logits, group):
-        """Hinges of all columns as negatives, 0 of those that are true or do not count."""
-        # A negative with logit -1 costs nothing and has no gradient.
-        logits = set_at_positives(logits, group.positives, -1.0)
-        if group.valid is not None:
-            logits = tf.where(group.valid, logits, -1.0)
-        hinges = self._hinge(1 + logits)
-        return hinges if group.log_weights is None else hinges * tf.exp(group.log_weights)
 
     def _columns(self, logits, group):
         """How many columns count, (batch,) or a scalar."""

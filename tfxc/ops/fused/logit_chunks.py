@@ -1,12 +1,14 @@
 """The columns of a head a chunk at a time, for objectives that say their gradient themselves."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import keras
 import tensorflow as tf
 
 from tfxc.ops.distributed.cross_replica import CrossReplica
+
+_State = TypeVar("_State")
 
 
 class LogitChunks:
@@ -47,7 +49,9 @@ class LogitChunks:
             inside = (self.positives >= begin) & (self.positives < end)
             yield begin, tf.where(inside, self.positives - begin, -1)
 
-    def fold(self, function: Callable[..., Any], start: Any) -> Any:
+    def fold(
+        self, function: Callable[[_State, tf.Tensor, tf.Tensor], _State], start: _State
+    ) -> _State:
         """Applies ``function(state, logits, positives)`` to all chunks, one after the other.
 
         No two chunks' logits are held at a time.

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -49,7 +49,11 @@ class LargeWeights(keras.layers.Layer):
     """
 
     def add_weight(
-        self, shape: Sequence[int] | None = None, initializer: Any = None, *args: Any, **more: Any
+        self,
+        shape: Sequence[int] | None = None,
+        initializer: object = None,
+        *args: object,
+        **more: object,
     ) -> keras.Variable:
         """As of a Keras layer."""
         if starts_are_left_out():
@@ -62,7 +66,7 @@ class LargeWeights(keras.layers.Layer):
             assign_in_pieces(variable, initializer.of_shape(shape))
         return variable
 
-    def save_own_variables(self, store: Any) -> None:
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """As of a Keras layer."""
         # An HDF5 group of Keras, into which a large variable is written some rows at a time.
         group = getattr(store, "_h5_entry_group", None)
@@ -76,7 +80,7 @@ class LargeWeights(keras.layers.Layer):
             for begin, end in pieces:
                 written[begin:end] = values[begin:end].numpy()
 
-    def load_own_variables(self, store: Any) -> None:
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """As of a Keras layer."""
         variables = self._own_variables
         names = [str(number) for number in range(len(variables))]
@@ -127,7 +131,7 @@ def largest_piece(shape: Sequence[int], dtype: str = "float32") -> int:
     return whole
 
 
-def _stored(store: Any, name: str) -> Any:
+def _stored(store: Mapping[str, Any], name: str) -> Any:
     """Returns the data set itself, whose rows can be read; as Keras returns it, it is read as a
     whole.
 

@@ -137,7 +137,7 @@ class Matches:
         )
 
     def losses(
-        self, student: "LayeredEncoder", features: Any, weights: Sequence[tf.Tensor]
+        self, student: "LayeredEncoder", features: tf.Tensor, weights: Sequence[tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the student's vectors, and the weighted sum of the distances, float32 (batch,).
 

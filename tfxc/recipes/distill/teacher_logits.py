@@ -167,7 +167,7 @@ def _add_logits(
         open_split(data, "train"), lambda first, stop: total.done[place[first:stop]].all()
     )
 
-    def compute(features: Any, places: np.ndarray) -> np.ndarray:
+    def compute(features: Mapping[str, Any] | np.ndarray, places: np.ndarray) -> np.ndarray:
         logits = scores(tf.nest.map_structure(tf.constant, features)).numpy()
         share = logits[:, columns].astype(np.float32) / count
         return share if before is None else before[places] + share

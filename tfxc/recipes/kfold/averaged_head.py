@@ -1,11 +1,12 @@
 """The mean of several heads' scores."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 import tensorflow as tf
 
+from tfxc.core.declared import LayerArguments
 from tfxc.heads.base import Head
 
 
@@ -23,7 +24,7 @@ class Averaged(Head):
 
     full_softmax = True
 
-    def __init__(self, heads: Sequence[Head], **kwargs: Any) -> None:
+    def __init__(self, heads: Sequence[Head], **kwargs: Unpack[LayerArguments]) -> None:
         super().__init__(autocast=False, **kwargs)
         self.heads = list(heads)
 

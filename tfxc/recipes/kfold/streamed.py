@@ -1,7 +1,7 @@
 """The folds of a run, of which one at a time is in memory."""
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,7 +52,7 @@ class StreamedFolds(StreamedModel):
             self.network = build_model(self._config, **sizes)
         self._all_scores = BatchFunction(self._scores)
 
-    def _scores(self, features: Any) -> tf.Tensor:
+    def _scores(self, features: Mapping[str, tf.Tensor] | tf.Tensor) -> tf.Tensor:
         return self.network.head.all_scores(self.network.encoder(features, training=False))
 
     def load(self, number: int) -> None:
@@ -66,7 +66,7 @@ class StreamedFolds(StreamedModel):
             self._build(self._num_examples(number))
         self._folders[number].load_weights(self.network, check=False)
 
-    def scores_of(self, features: Any) -> np.ndarray:
+    def scores_of(self, features: Mapping[str, Any] | np.ndarray) -> np.ndarray:
         """Returns float32 (batch, num_labels)."""
         return self._all_scores(features)
 

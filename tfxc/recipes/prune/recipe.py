@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,7 +163,18 @@ class Prune(Recipe):
         data_folder = context.data_folder
         run = context.folder
         manifest = context.manifest
-        _refuse_other_texts(manifest.text_features, source)
+        # Texts are read as the source's, except for the vocabulary.
+        before = source.manifest.get("text_features") or {}
+        after = manifest.text_features or {}
+        for key in {**before, **after}:
+            if key in ("min_count", "folder"):  # the checksum shows whether a folder is the same
+                continue
+            if before.get(key) != after.get(key):
+                raise ConfigError(
+                    f"{after.get(key)!r} differs from the source's {before.get(key)!r}",
+                    where=f"data.text_features.{key}",
+                    fix="change nothing but min_count",
+                )
         rows = None
         if source.text_features is not None:
             features = load_text_features(Path(data_folder) / "text_features")
@@ -209,18 +219,3 @@ class Prune(Recipe):
             ]
             OUTPUT.info(f"pruned; dev {'  '.join(scores)}" if scores else "pruned")
             run.write_summary({"steps": 0, "epochs": 0.0, "seconds": 0.0, "dev": results})
-
-
-def _refuse_other_texts(settings: Mapping[str, Any] | None, source: LoadedRun) -> None:
-    """Refuses texts that are read in another way than the source's, except the vocabulary."""
-    before = source.manifest.get("text_features") or {}
-    after = settings or {}
-    for key in {**before, **after}:
-        if key in ("min_count", "folder"):  # the checksum shows whether a folder is the same
-            continue
-        if before.get(key) != after.get(key):
-            raise ConfigError(
-                f"{after.get(key)!r} differs from the source's {before.get(key)!r}",
-                where=f"data.text_features.{key}",
-                fix="change nothing but min_count",
-            )

@@ -1,6 +1,6 @@
 """The repetitions of a run, of which one at a time is in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,7 +41,7 @@ class StreamedRepetitions(StreamedModel):
         self._folders[number].load_weights(self.network, check=False)
         self.network.encoder.hash_with(self._hashes[number])
 
-    def scores_of(self, features: Any) -> np.ndarray:
+    def scores_of(self, features: Mapping[str, Any] | np.ndarray) -> np.ndarray:
         """Returns float32 (batch, B), scores of the buckets."""
         return self.network.search_scores(features)[:, 0]
 

@@ -81,7 +81,7 @@ class LinearModel(RankerModel):
 
     def find_top_k(
         self,
-        features: Mapping[str, Any],
+        features: Mapping[str, Any] | np.ndarray,
         k: int,
         probabilities: bool = False,
         method: str | None = None,
@@ -127,7 +127,10 @@ class LinearModel(RankerModel):
         return ids[0, is_other_label][:k], scores[0, is_other_label][:k]
 
     def score_pairs(
-        self, features: Any, pairs: scipy.sparse.csr_matrix, probabilities: bool = False
+        self,
+        features: Mapping[str, Any] | np.ndarray,
+        pairs: scipy.sparse.csr_matrix,
+        probabilities: bool = False,
     ) -> scipy.sparse.csr_matrix:
         """See ``RankerModel.score_pairs``."""
         scores = self.ranker.score_pairs(
@@ -157,7 +160,9 @@ class LinearModel(RankerModel):
             self._graphs[k] = LinearGraph(self._folder, self.ranker, options)
         return self._graphs[k].top_k(features, self._calibration if probabilities else None)
 
-    def _matrix(self, features: Any) -> np.ndarray | scipy.sparse.csr_matrix:
+    def _matrix(
+        self, features: Mapping[str, Any] | np.ndarray
+    ) -> np.ndarray | scipy.sparse.csr_matrix:
         if not isinstance(features, dict):
             return np.asarray(features, np.float32)
         parts = tuple(np.asarray(features[name]) for name in ("weights", "ids", "row_splits"))

@@ -113,7 +113,14 @@ def add_new_labels(
             limits = Limits(budget, recipe.threads)
             layer = extend_layer(layers[-1], affected, problem, scratch, solver, limits=limits)
         shutil.rmtree(scratch)
-        _write_ranker(run, written.path, layer, tree)
+        last = tree.depth - 1
+        for number in range(last):
+            name = f"ranker/layer-{number}"
+            copy_folder(run / name, written.path / name)
+        write_layer(layer, written.path / "ranker" / f"layer-{last}")
+        param = read_json(run / "ranker" / PARAMETERS, fix="restore the run's own files")
+        write_parameters(written.path / "ranker", {**param, "num_labels": tree.num_labels})
+        tree.save(written.path / TREE)
         _write_rest(loaded, written, output, names, labels)
     return Added(names, len(affected), len(layer.child_splits) - 1)
 
@@ -218,18 +225,6 @@ def _last_problem(
     modes = (settings.relevance_mode, settings.relevance_norm)
     relevance = relevance_of(targets, tree, *modes)[-1]
     return LayerProblem(features, targets[-1], tree.parents[-1], examples, relevance)
-
-
-def _write_ranker(run: Path, target: Path, layer: ChunkedLayer, tree: ClusterTree) -> None:
-    """Writes the run's ranker with another last layer, and its tree."""
-    last = tree.depth - 1
-    for number in range(last):
-        name = f"ranker/layer-{number}"
-        copy_folder(run / name, target / name)
-    write_layer(layer, target / "ranker" / f"layer-{last}")
-    param = read_json(run / "ranker" / PARAMETERS, fix="restore the run's own files")
-    write_parameters(target / "ranker", {**param, "num_labels": tree.num_labels})
-    tree.save(target / TREE)
 
 
 def _write_rest(

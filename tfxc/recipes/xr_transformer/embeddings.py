@@ -52,7 +52,7 @@ def write_embeddings(
     """
     known = computation and {**computation, "batch_size": batch_size}
 
-    def compute(features: Any, places: np.ndarray) -> np.ndarray:
+    def compute(features: Mapping[str, Any] | np.ndarray, places: np.ndarray) -> np.ndarray:
         encoded = encode(features)
         infinite = np.flatnonzero(~np.isfinite(encoded).all(axis=1))
         if infinite.size:

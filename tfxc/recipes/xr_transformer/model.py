@@ -81,13 +81,15 @@ class EncoderRanker(RankerModel, keras.Model):
         linear = self.linear.searching_with(beam, post_processor)
         return EncoderRanker(self.encoder, linear, self._length)
 
-    def call(self, features: Any, training: bool = False) -> tf.Tensor:
+    def call(
+        self, features: Mapping[str, tf.Tensor] | tf.Tensor, training: bool = False
+    ) -> tf.Tensor:
         """Encodings (batch, dim)."""
         return self.encoder(features, training=training)
 
     def find_top_k(
         self,
-        features: Mapping[str, Any],
+        features: Mapping[str, Any] | np.ndarray,
         k: int,
         probabilities: bool = False,
         method: str | None = None,
@@ -111,12 +113,15 @@ class EncoderRanker(RankerModel, keras.Model):
         return self.linear.similar_labels(label, k)
 
     def score_pairs(
-        self, features: Any, pairs: scipy.sparse.csr_matrix, probabilities: bool = False
+        self,
+        features: Mapping[str, Any] | np.ndarray,
+        pairs: scipy.sparse.csr_matrix,
+        probabilities: bool = False,
     ) -> scipy.sparse.csr_matrix:
         """See ``RankerModel.score_pairs``; features as of ``find_top_k``."""
         return self.linear.score_pairs(self._joined(features), pairs, probabilities)
 
-    def _joined(self, features: Any) -> dict[str, np.ndarray]:
+    def _joined(self, features: Mapping[str, Any] | np.ndarray) -> dict[str, np.ndarray]:
         """Makes what the ranker reads, a bag: the terms if there are any, and the encodings."""
         features = tf.nest.map_structure(np.asarray, features)
         vectors = self._embed(features)

@@ -148,7 +148,16 @@ def _transformer(train: _Section, prediction: _Section, gpus: int) -> dict[str, 
     folder = _folder(matcher)
     if folder:
         config["encoder"]["folder"] = tokens["folder"] = folder
-    config["encoder"]["pooling"] = _pooling(folder)
+    # How PECOS pools the states of a text with this model.
+    path = model_path(folder) if folder else None
+    network = network_folder(path) if path is not None else None
+    if network is not None and (network / "config.json").is_file():
+        family = read_hub_config(network)["model_type"]
+    else:  # the name of a model of the hub has its family in it
+        family = folder.lower()
+    config["encoder"]["pooling"] = (
+        "first" if "distilbert" in family or "xlnet" in family else "pooler"
+    )
     if "truncate_length" in matcher_prediction:
         tokens["max_length"] = matcher_prediction.value("truncate_length")
     joined = {"name": "joined", "tokens": tokens, "terms": {"name": "given"}}
@@ -186,17 +195,6 @@ def _folder(matcher: _Section) -> str:
         return checkpoint
     is_path = os.path.isabs(name) or name.startswith((".", "~")) or Path(name).is_dir()
     return name if is_path else _MODELS + name
-
-
-def _pooling(folder: str) -> str:
-    """Says how PECOS pools the states of a text with the model in this folder."""
-    path = model_path(folder) if folder else None
-    network = network_folder(path) if path is not None else None
-    if network is not None and (network / "config.json").is_file():
-        family = read_hub_config(network)["model_type"]
-    else:  # the name of a model of the hub has its family in it
-        family = folder.lower()
-    return "first" if "distilbert" in family or "xlnet" in family else "pooler"
 
 
 def _objective(name: str) -> dict[str, Any]:

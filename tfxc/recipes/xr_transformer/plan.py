@@ -77,7 +77,7 @@ def fine_tuned_levels(sizes: Sequence[int], most: int) -> int:
     return count
 
 
-def per_level(value: Any, sizes: Sequence[int], name: str) -> list[Any]:
+def per_level(value: object, sizes: Sequence[int], name: str) -> list[Any]:
     """Returns one value for each fine-tuned level.
 
     Args:

@@ -2,11 +2,14 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from tfxc.techniques.base import Technique
+
+if TYPE_CHECKING:
+    import keras
 
 
 class WeightAverage(Technique):
@@ -14,7 +17,7 @@ class WeightAverage(Technique):
 
     role = "average"
 
-    def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
+    def build(self, model: "keras.Model", strategy: tf.distribute.Strategy) -> None:
         """Copies the weights."""
         self._weights = self.averaged_weights(model)
         self._averages = [tf.Variable(w, trainable=False) for w in self._weights]
@@ -44,7 +47,7 @@ class WeightAverage(Technique):
         self._move_all = tf.function(move_all, autograph=False)
         self._swap_all = tf.function(swap_all, autograph=False)
 
-    def averaged_weights(self, model: Any) -> list[tf.Variable]:
+    def averaged_weights(self, model: "keras.Model") -> list[tf.Variable]:
         """The ``tf.Variable``s that are averaged."""
         return [v.value for v in model.trainable_variables]
 

@@ -1,7 +1,7 @@
 """What attacks on the table of embeddings share."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
@@ -9,6 +9,9 @@ from tfxc.core.errors import ConfigError
 from tfxc.ops.gradients import add
 from tfxc.ops.perturbations import RowPerturbation, perturbations
 from tfxc.techniques.base import Technique, method_name
+
+if TYPE_CHECKING:
+    import keras
 
 
 class Attack(Technique):
@@ -21,7 +24,7 @@ class Attack(Technique):
 
     role = "attack"
 
-    def build(self, model: Any, strategy: tf.distribute.Strategy) -> None:
+    def build(self, model: "keras.Model", strategy: tf.distribute.Strategy) -> None:
         """Finds the tables among the weights."""
         self._strategy = strategy
         self._tables = [table.value for table in model.encoder.tables]

@@ -119,7 +119,7 @@ def estimate(
     repetition: int | None = None,
     manifest: Manifest | None = None,
     models: int = 1,
-    **data_dependent: Any,
+    **data_dependent: object,
 ) -> "Estimate":
     """Estimates memory; no weight is allocated for it.
 
@@ -163,7 +163,7 @@ def estimate(
 
 
 def allocated(
-    config: "Config", manifest: Manifest, repetition: int | None = None, **data_dependent: Any
+    config: "Config", manifest: Manifest, repetition: int | None = None, **data_dependent: object
 ) -> "Memory":
     """What training holds apart from activations and batches, from shapes alone.
 

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -49,7 +48,7 @@ class _Unallocated(UninitializedVariable):
         return self
 
 
-def _without_memory(make: Callable[..., tf.Variable], **arguments: Any) -> tf.Variable:
+def _without_memory(make: Callable[..., tf.Variable], **arguments: object) -> tf.Variable:
     initial = arguments.get("initial_value")
     dtype = arguments.get("dtype")
     if callable(initial):

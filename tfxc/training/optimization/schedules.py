@@ -90,30 +90,25 @@ class Schedule:
             place = tf.cast(epoch * self.epoch_steps, tf.float32)
         step = tf.cast(step, tf.float32)
         done = tf.clip_by_value((place - self.decay_start) / self.decay_steps, 0.0, 1.0)
-        factor = getattr(self, f"_{self.name}")(done)
+        if self.name == "constant":
+            factor = tf.ones_like(done)
+        elif self.name == "linear":
+            factor = 1 - (1 - self.end) * done
+        elif self.name == "polynomial":
+            factor = self.end + (1 - self.end) * (1 - done) ** self.power
+        elif self.name == "cosine":
+            factor = self.end + (1 - self.end) * 0.5 * (1 + tf.cos(math.pi * done))
+        elif self.name == "exponential":
+            factor = tf.exp(done * math.log(self.end))
+        else:
+            assert self.name == "steps", self.name
+            factor = self.gamma ** tf.add_n(
+                [tf.cast(done >= m, tf.float32) for m in self.milestones]
+            )
         if not self.warmup_steps:
             return factor
         rise = self.warmup_start + (1 - self.warmup_start) * step / self.warmup_steps
         return tf.where(step < self.warmup_steps, rise, factor)
-
-    def _constant(self, done: tf.Tensor) -> tf.Tensor:
-        return tf.ones_like(done)
-
-    def _linear(self, done: tf.Tensor) -> tf.Tensor:
-        return 1 - (1 - self.end) * done
-
-    def _polynomial(self, done: tf.Tensor) -> tf.Tensor:
-        return self.end + (1 - self.end) * (1 - done) ** self.power
-
-    def _cosine(self, done: tf.Tensor) -> tf.Tensor:
-        return self.end + (1 - self.end) * 0.5 * (1 + tf.cos(math.pi * done))
-
-    def _exponential(self, done: tf.Tensor) -> tf.Tensor:
-        return tf.exp(done * math.log(self.end))
-
-    def _steps(self, done: tf.Tensor) -> tf.Tensor:
-        passed = tf.add_n([tf.cast(done >= m, tf.float32) for m in self.milestones])
-        return self.gamma**passed
 
 
 def get_schedule(

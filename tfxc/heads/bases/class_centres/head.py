@@ -2,13 +2,13 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Any, Unpack
 
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.declared import Count, FromData, Positive, ShareAboveZero
+from tfxc.core.declared import Count, FromData, LayerArguments, Positive, ShareAboveZero
 from tfxc.heads.base import TILE, Head, seen_labels
 from tfxc.heads.bases.class_centres.checks import Sampling, check_sampling, labels_of_a_shard
 from tfxc.heads.bases.class_centres.sampling import Columns, partial, sampled_blocks, true_blocks
@@ -62,7 +62,7 @@ class ClassCentres(Head):
         sample_rate: ShareAboveZero | None = None,
         sharded: bool = False,
         seed: int = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.num_labels = num_labels
@@ -155,25 +155,24 @@ class ClassCentres(Head):
         labels = seen_labels(labels, self.num_labels)
         lengths = row_lengths(features)
         features = unit_rows(features)
-        group = self._sampled_group(features, labels, lengths)
+        if self.sharded_table is not None:
+            group = self._shard_group(features, labels, lengths)
+        else:
+            if self.sampling is None:
+                columns = Columns(None, labels)
+            elif self.sampling == "heads":
+                columns = sampled_blocks(labels, self.heads, self.num_sampled_heads, self.seed)
+            elif self.sampling == "batch_heads":
+                columns = true_blocks(labels, self.heads, labels_everywhere(labels))
+            else:
+                columns = self._partial(labels, self.num_labels, labels_everywhere(labels))
+            strength = self.strength(lengths)
+            centres = self.centres.value
+            group = self._group(features, columns, centres, self.num_labels, strength)
         penalties = self.penalties(lengths)
         if penalties is not None:  # an example without a label has no loss
             penalties = tf.where(tf.reduce_any(labels >= 0, axis=1), penalties, 0.0)
         return (group._replace(penalties=penalties),)
-
-    def _sampled_group(self, features, labels, lengths):
-        if self.sharded_table is not None:
-            return self._shard_group(features, labels, lengths)
-        columns = Columns(None, labels) if self.sampling is None else self._sample(labels)
-        strength = self.strength(lengths)
-        return self._group(features, columns, self.centres.value, self.num_labels, strength)
-
-    def _sample(self, labels):
-        if self.sampling == "heads":
-            return sampled_blocks(labels, self.heads, self.num_sampled_heads, self.seed)
-        if self.sampling == "batch_heads":
-            return true_blocks(labels, self.heads, labels_everywhere(labels))
-        return self._partial(labels, self.num_labels, labels_everywhere(labels))
 
     def _shard_group(self, features, labels, lengths):
         """The group of all replicas' examples over the labels of this replica."""
@@ -294,7 +293,7 @@ class ClassCentres(Head):
         labels = tf.cast(seen_labels(labels, self.num_labels), tf.int32)
         return self._search().top_k_and_loss(features, labels, k)
 
-    def save_own_variables(self, store: Any) -> None:
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Writes the whole table, in the order of the labels, and what else there is."""
         if self.sharded_table is None:
             super().save_own_variables(store)
@@ -303,7 +302,7 @@ class ClassCentres(Head):
         for number, variable in enumerate(self._other_variables, 1):
             store[str(number)] = variable
 
-    def load_own_variables(self, store: Any) -> None:
+    def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Reads what ``save_own_variables`` wrote, sharded or not."""
         if self.sharded_table is None:
             super().load_own_variables(store)
