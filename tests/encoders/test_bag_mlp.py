@@ -91,7 +91,7 @@ class TestRepeated(EncoderContract):
 
     def make(self, seed=0, **arguments):
         return Repeated(
-            [BagMLP(NUM_FEATURES, hidden=[6], seed=seed + 10 * r, **arguments) for r in range(3)]
+            [BagMLP(NUM_FEATURES, hidden=[6], seed=seed + 10 * r, **arguments) for r in range(2)]
         )
 
     def features(self):
@@ -100,7 +100,7 @@ class TestRepeated(EncoderContract):
     def test_is_the_encoders_side_by_side(self):
         encoder = self.built()
         vectors = encoder(self.features())
-        assert vectors.shape == (5, 3, 6)
+        assert vectors.shape == (5, 2, 6)
         for number, part in enumerate(encoder.encoders):
             np.testing.assert_array_equal(vectors[:, number], part(self.features()))
 

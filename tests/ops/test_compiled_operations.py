@@ -11,7 +11,15 @@ from tfxc.training.optimization.row_adam import row_adam
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="cross-compiles for x86-64 processors")
-@pytest.mark.parametrize("processor", ["x86-64-v3", "x86-64-v4", "sapphirerapids"])
+# The last has the features of the others, and those that TensorFlow's headers know besides.
+@pytest.mark.parametrize(
+    "processor",
+    [
+        pytest.param("x86-64-v3", marks=pytest.mark.slow),
+        pytest.param("x86-64-v4", marks=pytest.mark.slow),
+        "sapphirerapids",
+    ],
+)
 def test_compiles_for_every_processor(processor, tmp_path):
     """As a machine with this processor would, where CXX holds ``-march=native``.
 

@@ -68,7 +68,7 @@ def test_a_dense_head(tmp_path):
 def train_on_texts(index, folder, run, **training):
     """As ``train``, with head ``label_text``."""
     optimizer = {"name": "adam", "learning_rate": 0.02, "epsilon": 1e-3}
-    training |= {"epochs": 3, "optimizer": optimizer}
+    training |= {"epochs": 1.5, "optimizer": optimizer}  # mined after the first
     config = parse_config(texts.tree_of(folder, run=run, head=TEXTS, training=training))
     data = ensure_prepared(config.data, folder / "prepared", jobs=1)
     run_folder = RunFolder(folder / run, is_chief())
