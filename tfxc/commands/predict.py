@@ -24,9 +24,11 @@ The ending of --output says what is written:
 
   .jsonl           JSON lines, as without --output
   .txt             table rows
-  .npz             the matrix of scores that PECOS writes (scipy.sparse;
-                   a row per example, a column per label)
-  .csv, .parquet   the columns of FILE, then predicted_labels and predicted_scores
+  .npz             the matrix of scores that PECOS writes
+                   (scipy.sparse; a row per example,
+                   a column per label)
+  .csv, .parquet   the columns of FILE, then
+                   predicted_labels, predicted_scores
 
 evaluate --predictions measures all of them but .txt.
 """
