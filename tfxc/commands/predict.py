@@ -4,9 +4,10 @@
     tfxc predict --run RUN --run RUN2 test.jsonl --k 3 --output labels.jsonl
     tfxc predict --run RUN X.tst.npz --pairs PAIRS.npz --output scores.npz
 
-RUN is a run folder; put it first, or after --run. FILE is any readable data file (its labels are
-ignored), or plain text with one text per line. For models on images, FILE may also be a folder or
-an image, and each answer contains the image's name.
+RUN is a run folder; put it first, or after --run.
+
+FILE is any readable data file (its labels are ignored), or plain text with one text per line. For
+models on images, FILE may also be a folder or an image, and each answer contains the image's name.
 
 Without FILE, or with -, each line of standard input is answered at once with one line of JSON; on a
 terminal there is a prompt ("exit" or Ctrl-D quits). Lines are texts or, for models on features,
