@@ -1,16 +1,19 @@
-"""Add new labels to a trained run, which is not changed.
+"""Add new labels to a trained run and write the result as a new run.
 
     tfxc add-labels RUN --label-texts new.jsonl --output RUN2
     tfxc add-labels RUN --data new.jsonl --output RUN2
 
-With --label-texts, to a run with head label_text: lines {"label": ..., "text": ...}. Their texts
-are encoded and nothing is trained; the old labels keep their ids and vectors, bit for bit.
+--label-texts adds labels to a run with head label_text. The file holds lines {"label": ..., "text":
+...}. Their texts are encoded and nothing is trained; the old labels keep their ids and vectors, bit
+for bit.
 
-With --data, to a linear ranker, with or without an encoder: a file of examples. Each label is added
-to the leaf of the label tree that is nearest by its examples. Only the classifiers under those
-leaves are trained again, on the new examples and the run's own data, which must be available.
+--data adds labels to a linear ranker, with or without an encoder, from a file of examples. Each
+label joins the leaf of the label tree that is nearest to its examples. Only the classifiers under
+those leaves are trained again, on the new examples and the run's own data, which must be available.
 Everything else stays the same, bit for bit: the other classifiers, the ids of the old labels, the
-encoder of an XR-Transformer. See docs/label_texts.md and docs/xr_linear.md.
+encoder of an XR-Transformer.
+
+RUN is not changed. See docs/label_texts.md and docs/xr_linear.md.
 """
 
 import dataclasses
@@ -31,9 +34,9 @@ class DataOptions(ReaderOptions, PreparedOption):
     Attributes:
         reader: format of FILE; None means by its name.
         reader_options: option of the reader, e.g. sep=, (may be given several times).
-        features: features of the examples of FILE, .npz (SciPy) or .npy, for runs whose terms are
-            given; None means what FILE has.
-        memory_gb: memory that training may use, in GB; None means as in the run's recipe.
+        features: features of the examples in FILE, .npz (SciPy) or .npy, for runs whose terms are
+            "given"; None means those in FILE.
+        memory_gb: how much memory training may use, in GB; None means as in the run's recipe.
     """
 
     features: Annotated[str | None, Option("MATRIX")] = None
@@ -46,7 +49,7 @@ class Options(RunOption):
 
     Attributes:
         label_texts: JSON lines with the name and the text of each new label.
-        data: file of examples of the new labels.
+        data: file with examples of the new labels.
         output: run folder to write.
         of_data: with --data
     """

@@ -2,9 +2,9 @@
 
     tfxc card RUN --license apache-2.0 --language en
 
-Measures the run as tfxc report does, and writes RUN/card.md: results, data, config and machine,
-with the front matter that the Hugging Face Hub reads (license, language, tags, datasets, metrics,
-model-index) from a file called README.md: --output FOLDER/README.md.
+Measures the run as tfxc report does, and writes RUN/card.md: results, data, config and machine. It
+begins with the front matter that the Hugging Face Hub reads (license, language, tags, datasets,
+metrics, model-index). The Hub reads it from a file called README.md: use --output FOLDER/README.md.
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ class Options(RunOption):
 
     Attributes:
         output: file to write; None means card.md in the run.
-        name: name of the model; None means that of the run's folder.
+        name: name of the model; None means the name of the run's folder.
         license: the model's license as the Hub names it, e.g. apache-2.0.
-        language: language of the texts, e.g. en; give it several times for several.
-        tag: tag in addition to those of the run; give it several times for several.
+        language: language of the texts, e.g. en; repeat it for several languages.
+        tag: tag in addition to those of the run; repeat it for several tags.
         measurement: what is measured, and on what
         search: how labels are searched
     """

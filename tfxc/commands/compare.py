@@ -4,9 +4,9 @@
     tfxc compare runs/scent* runs/sox* --label-by objective.name --metric "train full_loss"
     tfxc compare ours=runs/a ours=runs/b theirs=runs/c --output curves.svg
 
-Runs with the same label are repetitions with other seeds: their mean is plotted, with a band of
-one standard deviation. A label is given in front of a run, or taken from the config keys that
---label-by names; else it is the run's folder.
+Runs with the same label are repetitions with other seeds: the plot shows their mean, with a band of
+one standard deviation. Write a label in front of a run, or let --label-by name the config keys to
+take it from. Otherwise the label is the run's folder.
 """
 
 import dataclasses
@@ -63,9 +63,9 @@ class Options:
 
     Attributes:
         runs: run folder, or LABEL=FOLDER.
-        metric: name in metrics.jsonl, e.g. loss or "dev full_loss".
+        metric: metric to plot, by its name in metrics.jsonl, e.g. loss or "dev full_loss".
         output: plot to write, e.g. curves.svg; None means none.
-        csv: write all points to a table; None means none.
+        csv: table to write with all points; None means none.
         label_by: label each run by the values of these config keys, e.g. objective.name; None means
             by its folder.
         axis: horizontal axis.

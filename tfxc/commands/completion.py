@@ -4,7 +4,7 @@
     tfxc completion zsh > ~/.zfunc/_tfxc
     tfxc completion fish > ~/.config/fish/completions/tfxc.fish
 
-zsh looks into folders of its `fpath`: add `fpath+=~/.zfunc` in front of `compinit` in ~/.zshrc.
+zsh looks into the folders of its `fpath`: add `fpath+=~/.zfunc` before `compinit` in ~/.zshrc.
 """
 
 import argparse

@@ -4,8 +4,8 @@
     tfxc configs banking77
     tfxc configs mach --json
 
-Each line is a name, as --config accepts it, and what its `about` says first: the score to expect,
-or the paper. WORD shows those that hold it anywhere in name or `about`.
+Each line is a name, as --config accepts it, and the beginning of its `about`: the score to expect,
+or the paper. WORD shows only configs that contain it anywhere in their name or `about`.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ class Options:
     """Options of ``tfxc configs``.
 
     Attributes:
-        word: show only configs that hold it.
+        word: show only configs whose name or `about` contains it.
         json: print names and `about` as JSON.
     """
 

@@ -1,11 +1,11 @@
-"""Write a text set with changed copies of its texts, for recipe distill.
+"""Write changed copies of the texts of a set, for recipe distill.
 
     tfxc copy-texts train.jsonl --copies 8 --output train-copies.jsonl
 
-A small student learns more from a large teacher if the teacher labels additional texts (Tang et
-al. 2019, arXiv 1903.12136). A copy keeps the labels of its text although words are missing, so give
-the teacher more weight than the labels (recipe.hard_weight 0 to 0.1). The same file, options and
-seed produce the same copies.
+A small student learns more from a large teacher if the teacher labels additional texts (Tang et al.
+2019, arXiv 1903.12136). A copy keeps the labels of its text although words are missing, so give the
+teacher more weight than the labels (recipe.hard_weight 0 to 0.1). The same file, options and seed
+produce the same copies.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ class Options(ReaderOptions):
         data: file of texts with labels.
         reader: format of FILE; None means by its name.
         output: .jsonl file to write.
-        copies: copies of each text.
+        copies: number of copies of each text.
         drop: probability that a word is dropped.
         replace: probability that a word is replaced by another one.
         cut: probability that only 1 to 5 consecutive words are kept.

@@ -2,9 +2,9 @@
 
     tfxc distill --config STUDENT.json --teacher RUN
 
-The teachers have the same labels as the student and read its training file with their own
-features. The command is the same as "tfxc train" with recipe "distill", whose other settings are
-those of the config. Run again, the same command resumes a stopped training run.
+The teachers have the same labels as the student and read its training file with their own features.
+The command is the same as "tfxc train" with recipe "distill"; the recipe's other settings are those
+of the config. Run again, the same command resumes a stopped training run.
 """
 
 import dataclasses
@@ -23,13 +23,13 @@ class Options(TrustOption, ConfigOptions):
     """Options of ``tfxc distill``.
 
     Attributes:
-        teachers: run folder of a teacher; give it several times to average several teachers, or,
-            with --set recipe.turns=[1,1], to let them teach one after the other.
+        teachers: run folder of a teacher; repeat it to average several teachers or, with --set
+            recipe.turns=[1,1], to let them teach one after the other.
         hard_weight: weight of the true labels in the loss; None means 0.1.
         temperature: temperature of the softmax of student and teacher; None means 4.
         distance: distance between the logits of student and teacher; None means kl.
         fresh: delete an earlier run in the run folder and start over.
-        json: print the summary as JSON, all else on standard error.
+        json: print the summary as JSON, and everything else on standard error.
     """
 
     teachers: Annotated[Sequence[str], Option("RUN", name="--teacher", repeated=True)]

@@ -3,8 +3,8 @@
     tfxc doctor
     tfxc doctor --json
 
-The last column of a missing extra is the command that installs it. Please add the output to reports
-of problems.
+The last column of a missing extra is the command that installs it. Please include the output when
+you report a problem.
 """
 
 import dataclasses

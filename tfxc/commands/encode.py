@@ -2,11 +2,13 @@
 
     tfxc encode RUN texts.txt --output vectors.npy
 
-The output is a NumPy array of shape (examples, dim), in the order of FILE, which is any readable
-data file (its labels are ignored), plain text, one text per line, or a folder of images. Without
-FILE, or with -, lines of standard input are encoded, as by "tfxc predict". The output is written
-batch by batch and may be larger than memory. Run again, the same command resumes, unless it reads
-standard input. With --cluster, the workers of a Dask scheduler encode.
+The output is a NumPy array of shape (examples, dim), in the order of FILE. FILE is any readable
+data file (its labels are ignored), plain text with one text per line, or a folder of images.
+Without FILE, or with -, lines of standard input are encoded, as by "tfxc predict". The output is
+written batch by batch and may be larger than memory.
+
+Run again, the same command resumes, unless it reads standard input. With --cluster, the workers of
+a Dask scheduler encode the examples.
 """
 
 import dataclasses

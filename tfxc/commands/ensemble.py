@@ -4,8 +4,8 @@
     tfxc ensemble runs/one runs/two --data test.jsonl --reader jsonl
     tfxc ensemble runs/one runs/two --choose dev --split test
 
-Runs of any kind, over labels of the same names; each reads the examples with its own features.
-docs/xr_linear.md, "Ensembles", describes the methods.
+The runs may be of any kind, but their labels must have the same names. Each run reads the examples
+with its own features. docs/xr_linear.md, "Ensembles", describes the methods.
 """
 
 import dataclasses
@@ -40,9 +40,9 @@ class Options(TrustOption):
         runs: run folders.
         method: method of combination.
         weights: weight of each run, e.g. 2,1; None means all alike.
-        choose: choose the weights, in tenths, whose mean of P@k on this split is best; take a split
-            that the runs were not trained on and that is not measured.
-        top: number of labels of each run to combine.
+        choose: choose the weights, in tenths, with the best mean of P@k on this split, which should
+            be neither trained on nor measured.
+        top: number of labels to combine from each run.
         examples: what is measured
     """
 

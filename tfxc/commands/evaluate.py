@@ -7,14 +7,16 @@
     tfxc evaluate --run RUN --repetitions 0-7 --curve FOLDER
 
 Prints a table of metrics and writes evaluation-NAME.json and evaluation-NAME.npz (per-example
-values) into the run folder. With --compare, both runs are evaluated on the same examples and
-compared by a paired bootstrap. With --json, the metrics are printed as JSON instead, all else on
-standard error. With --tables, precision, recall and F1 are printed, and labels.csv
-(all labels), confusions.csv (confused labels) and wrong.csv (wrong examples) are written.
+values) into the run folder. With --json, the metrics are printed as JSON instead, and everything
+else on standard error.
 
-With --predictions, a file of predictions is measured: a sparse matrix of scores that any program
-has written (scipy.sparse.save_npz; a row per example, a column per label), whose entries are ranked
-by value, or what predict --output writes (.npz, .jsonl, .csv, .parquet).
+With --compare, both runs are evaluated on the same examples and compared by a paired bootstrap.
+With --tables, precision, recall and F1 are printed, and labels.csv (all labels), confusions.csv
+(confused labels) and wrong.csv (wrong examples) are written.
+
+With --predictions, the command measures a file of predictions instead. It is either what predict
+--output writes (.npz, .jsonl, .csv, .parquet), or a sparse matrix of scores from any program
+(scipy.sparse.save_npz; a row per example, a column per label), whose entries are ranked by value.
 """
 
 import contextlib
@@ -47,10 +49,10 @@ class PredictionsOptions:
 
     Attributes:
         truth: true labels of the examples of --predictions: a matrix (.npz) or a data file.
-        train_labels: labels of the training examples, in a file as --truth, from which
-            propensity-scored metrics, slices and coverage of --predictions are computed; None means
-            without these.
-        label_names: names of the columns of matrices with --predictions, one per line, e.g.
+        train_labels: labels of the training examples, in a file like that of --truth, for
+            propensity-scored metrics, slices and coverage of --predictions; None means without
+            these.
+        label_names: file with the names of the matrices' columns, one per line, e.g.
             RUN/assets/labels.txt; None means numbers from 0.
         propensity: constants of the propensity model with --train-labels; None means default.
     """
@@ -69,18 +71,17 @@ class Options(TrustOption):
         run: run folder.
         predictions: measure this file of predictions (.npz, .jsonl, .csv, .parquet) instead of a
             run.
-        compare: second run, to evaluate on the same examples and compare.
+        compare: second run to evaluate on the same examples and compare.
         seed: seed of the bootstrap of --compare.
-        output: folder to write to; None means RUN; with --predictions, nothing is written.
+        output: folder to write to; None means RUN, or with --predictions none.
         json: print the metrics as JSON.
         tables: write labels.csv, confusions.csv and wrong.csv into this folder, and print
             precision, recall and F1.
-        curve: print P@k over the number of repetitions of a hashed head, and write it to
+        curve: print P@k for each number of repetitions of a hashed head, and write it to
             repetitions.csv and repetitions.svg in this folder.
         calibrate: learn the probabilities of a linear ranker from these examples, and keep them in
-            the run; with head label_text, choose the head.seen_penalty that is best on these
-            examples and measure with it: the run stays as it is, and the files have the penalty in
-            their names.
+            the run; with head label_text, measure with the head.seen_penalty that is best on these
+            examples, which becomes part of the files' names while the run stays as it is.
         measurement: what is measured, and on what
         search: how labels are searched
         of_predictions: with --predictions

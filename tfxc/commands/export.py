@@ -4,10 +4,12 @@
     tfxc export --run RUN --format onnx --quantize int8 --k 5
     tfxc export --run RUN --serving models/NAME
 
-A SavedModel maps raw input to label names and scores. It needs only TensorFlow (and
-tensorflow-text if the text features are "pretrained"). ONNX and LiteRT models map features to label
-ids and scores. Their folder contains predict.py, which reads texts, images or features and prints
-label names with scores; it needs only ONNX Runtime or LiteRT, neither tfxc nor TensorFlow.
+A SavedModel maps raw input to label names and scores. It needs only TensorFlow (and tensorflow-text
+if the text features are "pretrained").
+
+ONNX and LiteRT models map features to label ids and scores. Their folder contains predict.py, which
+reads texts, images or features and prints label names with scores. It needs only ONNX Runtime or
+LiteRT, neither tfxc nor TensorFlow.
 
 --serving writes a SavedModel as the next version of a model of TensorFlow Serving, with requests to
 warm it up.
@@ -43,14 +45,14 @@ class Options(RunOption):
     Attributes:
         format: format to write; onnx needs the extra 'onnx'.
         quantize: store weights in 8 bits (onnx and litert).
-        min_agreement: smallest share of dev examples whose best label a quantised model must keep;
-            None means 0.95.
+        min_agreement: smallest share of dev examples for which a quantised model must keep the best
+            label; None means 0.95.
         output: folder to write; None means RUN/FORMAT.
         serving: write DIR/VERSION for TensorFlow Serving, with warm-up requests (savedmodel).
         version: version to write with --serving; None means the next one.
         k: number of labels per example; None means 5, or all if there are fewer.
-        probabilities: output probabilities instead of scores, as tfxc predict --probabilities.
-        step: weights of the checkpoint of step N; None means those of the end of the training.
+        probabilities: output probabilities instead of scores, like tfxc predict --probabilities.
+        step: use the weights of the checkpoint of step N; None means those at the end of training.
         search: how labels are searched
     """
 

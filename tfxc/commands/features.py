@@ -5,12 +5,14 @@
     tfxc features split features/all --output features --val 0.05 --test 0.05
     tfxc features import features.pt labels.pt --output features/all
 
-"extract" computes vectors by a run's encoder, or by any SavedModel. DATA is whatever tfxc reads
-(docs/data.md), with one label per example. "split" makes train/, val/ and test/ of a set; the same
-set, sizes and seed produce the same rows. "import" makes a set of the vectors of another program,
-.npy files, or .pt with one tensor each, as torch.save writes it; PyTorch is not needed. After a
-stop, the same command resumes, and the result has the same bytes. docs/features.md describes the
-files.
+"extract" computes vectors with a run's encoder or with any SavedModel. DATA is whatever tfxc reads
+(docs/data.md), with one label per example. "split" divides a set into train/, val/ and test/; the
+same set, sizes and seed produce the same rows. "import" makes a set from the vectors of another
+program: .npy files, or .pt files with one tensor each, as torch.save writes them. PyTorch is not
+needed.
+
+After a stop, the same command resumes, and the result has the same bytes. docs/features.md
+describes the files.
 """
 
 import dataclasses
@@ -38,7 +40,7 @@ class SavedModelOptions:
     """How a SavedModel computes vectors.
 
     Attributes:
-        signature: signature of the SavedModel; None means serving_default.
+        signature: signature to call in the SavedModel; None means serving_default.
         model_output: output of the SavedModel, if it has several.
         image_size: size of the SavedModel's input; None means the model's.
         mean: subtract this mean from pixels from 0 to 1.
@@ -64,7 +66,7 @@ class ExtractOptions(TrustOption, ReaderOptions):
         saved_model: SavedModel that computes the vectors.
         output: folder to write.
         unit_norm: scale vectors to length 1.
-        flip: add to the vector of each image that of its mirror image (with --run).
+        flip: add the vector of its mirror image to each image's vector (with --run).
         dtype: type of the stored values.
         batch_size: examples per batch.
         num_labels: number of labels; None means as in the data.

@@ -1,11 +1,11 @@
-"""Download a public data set that configs name.
+"""Download a public data set that configs use.
 
     tfxc fetch
     tfxc fetch clinc150
 
-Writes the files that the configs of the set read, below the folder that TFXC_DATA names (default:
-data). Downloads are resumed after a stop and verified. Without a name, the sets are listed with
-their licences; configs of other sets say under data.where how to get them.
+Writes the files that the set's configs read, below the folder that TFXC_DATA names (default: data).
+Downloads are verified, and resumed after a stop. Without a name, the command lists the sets with
+their licences. The configs of other sets say under data.where how to get them.
 """
 
 import dataclasses
@@ -23,8 +23,8 @@ class Options:
     """Options of ``tfxc fetch``.
 
     Attributes:
-        name: set to download; None means list all.
-        output: folder of all sets; None means TFXC_DATA, else data.
+        name: data set to download; None means list all.
+        output: folder of all data sets; None means TFXC_DATA, else data.
     """
 
     name: Annotated[str | None, Option("NAME", positional=True)] = None

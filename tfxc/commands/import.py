@@ -1,4 +1,4 @@
-"""Turn a model of another system into a run, or its parameters into a config.
+"""Turn another system's model into a run, or its parameters into a config.
 
     tfxc import pecos model/ --run runs/imported --labels labels.txt --vectorizer vectorizer/
     tfxc import pecos_params params.json --run runs/mine --write-config pecos.json --gpus 8
@@ -57,8 +57,8 @@ class Counted(Labelled):
     """What kinds of tables of labels need.
 
     Attributes:
-        train_labels: matrix of the training labels (.npz), from which the label frequencies for
-            tables and propensity-scored metrics are counted.
+        train_labels: matrix of the training labels (.npz), which gives the label frequencies for
+            tables and propensity-scored metrics.
     """
 
     train_labels: Annotated[str | None, Option("FILE")] = None
@@ -195,9 +195,9 @@ class Insightface(Labelled):
 
     Attributes:
         path: backbone.pth or model.pt.
-        centres: class centres: folder with checkpoint_gpu_R.pt, softmax_fc_gpu_R.pt or
+        centres: class centres: a folder with checkpoint_gpu_R.pt, softmax_fc_gpu_R.pt or
             rank_R_softmax_weight.pt of each rank R, or one such file with all of them; None means
-            none, the run has no labels.
+            none, so that the run has no labels.
     """
 
     centres: Annotated[str | None, Option("FOLDER")] = None
@@ -239,7 +239,7 @@ class Mhe(Labelled):
     Attributes:
         path: models/model-eurlex4k.bin.
         pretrained: folder of the language model it was fine-tuned from: config.json and tokeniser.
-        max_length: most subwords of a text to read; None means 512.
+        max_length: read at most this many subwords of a text; None means 512.
         beam: number of groups whose labels are scored for each text; None means 10.
     """
 
@@ -265,11 +265,11 @@ class TextClassifier(Imported):
         path: config.py of the project, or its folder.
         checkpoint: the trained model; None means that of config.py.
         tokens: vocabulary of the model; None means token_file of config.py.
-        built_vocabulary: say that the run that trained the model also built the vocabulary: unknown
-            tokens are then read by the row that it trained, not by the one that its later runs
-            read.
-        write_config: write only a config for tfxc train that is equivalent to config.py, and its
-            classes.
+        built_vocabulary: state that the run that trained the model also built the vocabulary;
+            unknown tokens are then read by the row that this run trained, not by the one that later
+            runs read.
+        write_config: write only a config for tfxc train that is equivalent to config.py, together
+            with its classes.
     """
 
     checkpoint: Annotated[str | None, Option("FILE")] = None

@@ -4,9 +4,9 @@
     tfxc info --config configs/quickstart.json
 
 Lists each weight with its shape and bytes, the layers of a linear ranker, and the numbers of labels
-and features; for a config also the memory its training needs, and learning rates that differ
-between weights. Nothing is trained and no weight is allocated. With --verify, every file of the
-run is first compared with its checksum.
+and features. For a config, it also lists the memory that training needs, and learning rates that
+differ between weights. Nothing is trained and no weight is allocated. With --verify, every file of
+the run is first compared with its checksum.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ class Options(TrustOption, OptionalConfigOptions):
 
     Attributes:
         run: run folder.
-        verify: compare all files of the run with their checksums.
+        verify: first compare all files of the run with their checksums.
     """
 
     run: Annotated[

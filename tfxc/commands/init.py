@@ -1,12 +1,12 @@
-"""Write a config for a data file, to read and to change.
+"""Write a config for a data file, which you can read and change.
 
     tfxc init my.csv
     tfxc init my.csv --preset best --output my.json
     tfxc train --config my.json
 
 tfxc detects the file's format, columns, language and size, and whether examples have one label or
-several, and writes everything that training needs into the config. `tfxc train my.csv` does the
-same and trains.
+several. It writes everything that training needs into the config. `tfxc train my.csv` does the same
+and then trains.
 """
 
 import dataclasses
@@ -27,9 +27,9 @@ class Options(SetOption):
 
     Attributes:
         file: training file or folder.
-        output: config to write; None means the data file's name, .json.
+        output: config to write; None means the data file's name with .json.
         force: replace an existing config.
-        choices: what the config says
+        choices: contents of the config
     """
 
     file: Annotated[str, Option("FILE", positional=True, remote=True)]

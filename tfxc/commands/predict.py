@@ -4,23 +4,34 @@
     tfxc predict --run RUN --run RUN2 test.jsonl --k 3 --output labels.jsonl
     tfxc predict --run RUN X.tst.npz --pairs PAIRS.npz --output scores.npz
 
-RUN is a run folder; it stands first, or behind --run. FILE is any readable data file (its labels
-are ignored) or plain text, one text per line. Without FILE, or with -, each line of standard input
-is answered at once with one line of JSON; on a terminal there is a prompt ("exit" or Ctrl-D quits).
-Lines are texts, or for models on features 'id:value ...' (sparse), numbers (dense) or paths of
-image files. For models on images, FILE may also be a folder or an image, and each answer contains
-the image's name.
+RUN is a run folder; put it first, or after --run.
 
-The scores of labels are probabilities where the model has any. Without --k, all labels are listed
-that reach --min-score; without that, if the model decides on each label by itself, all of a
-probability of 0.5 (or that reach the config's evaluation.threshold), else the best 5. If --run is
-given several times, the predictions of the runs, which must have the same labels, are combined.
-With --cluster, the workers of a Dask scheduler predict the examples of FILE.
+FILE is any readable data file (its labels are ignored), or plain text with one text per line. For
+models on images, FILE may also be a folder or an image, and each answer contains the image's name.
 
-The ending of --output says what is written: .jsonl JSON lines, as without it; .txt table rows; .npz
-the matrix of scores (scipy.sparse, a row per example, a column per label) that PECOS writes; .csv
-and .parquet the columns of FILE, then predicted_labels and predicted_scores. evaluate --predictions
-measures all of them but .txt.
+Without FILE, or with -, each line of standard input is answered at once with one line of JSON; on a
+terminal there is a prompt ("exit" or Ctrl-D quits). Lines are texts or, for models on features,
+'id:value ...' (sparse), numbers (dense) or paths of image files.
+
+The scores of labels are probabilities if the model has any. With --k, the best K labels are listed;
+with --min-score alone, all labels that reach it. With neither, a model that decides on each label by
+itself lists all labels with a probability of 0.5 or more (or those that reach the config's
+evaluation.threshold), and any other model lists the best 5.
+
+If --run is given several times, the predictions of the runs, which must have the same labels, are
+combined. With --cluster, the workers of a Dask scheduler predict the examples of FILE.
+
+The ending of --output says what is written:
+
+  .jsonl           JSON lines, as without --output
+  .txt             table rows
+  .npz             the matrix of scores that PECOS writes
+                   (scipy.sparse; a row per example,
+                   a column per label)
+  .csv, .parquet   the columns of FILE, then
+                   predicted_labels, predicted_scores
+
+evaluate --predictions measures all of them but .txt.
 """
 
 import contextlib
@@ -95,24 +106,25 @@ class Options(TrustOption, FileOptions):
     """Options of ``tfxc predict``.
 
     Attributes:
-        run: run folder; give it several times to combine runs.
+        run: run folder; repeat it to combine runs.
         model: SavedModel written by tfxc export.
-        features: features of the examples of FILE, .npz (SciPy) or .npy, for runs whose terms are
-            given; None means what FILE has.
-        k: list the best K labels of each example; None means all that the model decides for, or the
-            best 5.
-        probabilities: print probabilities, and refuse a model without any, instead of printing them
-            if the model has any, else scores.
+        features: features of the examples in FILE, .npz (SciPy) or .npy, for runs whose terms are
+            "given"; None means those in FILE.
+        k: list the best K labels of each example; None means all labels that the model decides for,
+            or the best 5.
+        probabilities: print probabilities, and refuse a model that has none; without this option,
+            such a model prints scores.
         scores: print scores even if there are probabilities.
         min_score: omit labels whose score, or printed probability, is lower; None means omit none.
         with_id: begin each answer with the example's id: the field that --reader-option
-            id_field=NAME names, else its number from 1.
+            id_field=NAME names, else the example's number, from 1.
         with_text: repeat the text in each answer.
         ensemble: how to combine the best labels of several runs; None means softmax_average.
         weights: weight of each of several runs, e.g. 2,1; None means all alike.
-        top: labels to combine from each of several runs; None means 20, at least --k.
+        top: number of labels to combine from each of several runs; None means 20, or --k if that is
+            more.
         pairs: score the labels that this matrix (.npz) marks for each example, instead of searching
-            for the best; None means search.
+            for the best labels; None means search.
         output: file to write: .jsonl, .txt, .npz, .csv or .parquet; None means print.
         format: print one JSON object (jsonl) or one table row per example; None means table on a
             terminal, else jsonl.

@@ -2,9 +2,9 @@
 
     tfxc prepare --config configs/quickstart.json
 
-Training prepares the data if necessary; this command prepares them ahead, again (--force), or
-checks them (--verify), and can share the work out to a cluster (--cluster). It prints the sizes of
-the prepared data.
+Training prepares the data if necessary. This command prepares them in advance, prepares them again
+(--force), checks them (--verify), or shares the work out to a cluster (--cluster). It prints the
+sizes of the prepared data.
 """
 
 import dataclasses
@@ -26,8 +26,8 @@ class Options(ConfigOptions):
 
     Attributes:
         jobs: number of processes; None means one per core.
-        cluster: let the workers of this Dask scheduler, e.g. tcp://host:8786, read, cut and write;
-            None means this machine does.
+        cluster: let the workers of this Dask scheduler, e.g. tcp://host:8786, read, cut and write
+            the data; None means this machine does all.
         force: prepare again, even if prepared data exist.
         verify: compare all files with their checksums.
     """

@@ -2,10 +2,12 @@
 
     tfxc prune --run RUN --output RUN2 --num-heads 6 --min-count 2
 
-RUN is not changed. The heads and inner units removed (encoders "pretrained" and "transformer")
-are those on which the loss on training examples depends least, the tokens removed are the rarest.
-With --epochs, the smaller model is trained afterwards to regain accuracy. The command is the same
-as "tfxc train" with recipe "prune". Run again, the same command resumes a stopped training run.
+RUN is not changed. The command removes the attention heads and inner units (encoders "pretrained"
+and "transformer") that matter least for the loss on training examples, and the rarest tokens. With
+--epochs, the smaller model is trained afterwards to regain accuracy.
+
+The command is the same as "tfxc train" with recipe "prune". Run again, the same command resumes a
+stopped training run.
 """
 
 import dataclasses
@@ -33,14 +35,14 @@ class Options(RunOption, SetOption, PreparedOption):
     Attributes:
         run: finished run to prune.
         output: run folder to write.
-        num_heads: attention heads to keep in each layer; None means all.
-        feed_forward_dim: inner units to keep in each layer; None means all.
+        num_heads: number of attention heads to keep in each layer; None means all.
+        feed_forward_dim: number of inner units to keep in each layer; None means all.
         uneven_heads: treat --num-heads as a mean, so that important layers keep more heads.
         min_count: drop tokens that occur fewer than N times in the training texts; None means drop
             none.
         iters: number of pruning steps; None means 4.
-        examples: training examples used to measure importance; None means 2048.
-        epochs: epochs to train afterwards; None means 0.
+        examples: number of training examples that measure importance; None means 2048.
+        epochs: number of epochs to train afterwards; None means 0.
         set: change another config key.
         fresh: delete an earlier run in RUN2 and start over.
     """

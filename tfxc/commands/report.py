@@ -2,9 +2,14 @@
 
     tfxc report --run RUN --split test
 
-Writes a folder with report.html (one page that needs no other file and no network: metrics,
-learning curves, frequent and rare labels, calibration, every label, confused labels, wrong
-examples, data, config and machine), report.md (the same in short) and the complete tables as CSV.
+Writes a folder with
+
+  report.html   one page that needs no other file and no network: metrics,
+                learning curves, frequent and rare labels, calibration, every
+                label, confused labels, wrong examples, data, config and machine
+  report.md     the same in short
+  *.csv         the complete tables
+
 docs/training.md, "What is measured", says which labels count as predicted.
 """
 

@@ -7,15 +7,19 @@ r"""Train a config with many settings and list their dev metrics.
     tfxc search --config textcnn_clinc150 --runs runs/search --trials 40 \
         --try encoder.dropout=0.1..0.6 --try training.optimizer.learning_rate=log:1e-4..1e-2
 
-Values are separated by commas; values that contain commas are given as one JSON list:
---try 'head.heads=[[41,40],[6,271]]'. Without --random every combination is trained; with it, that
-many random ones, also from ranges. With --trials, Optuna (extra search) chooses that many settings
-by the results so far and stops those whose dev curve stays below the median of the others; what it
-knows is in FOLDER/search.db. A table says how much each key matters; so do importance.svg and
-reports of the runs. Each setting is an ordinary run, in its own folder
-below --runs. The same command resumes after a stop and trains nothing twice; a setting that fails
-is reported and skipped. With --cluster, the workers of a Dask scheduler train a setting each; what
-a training prints is in FOLDER/SETTING.log then.
+Values are separated by commas. Write values that contain commas as one JSON list: --try
+'head.heads=[[41,40],[6,271]]'.
+
+Without --random and --trials, every combination is trained. With --random N, N random ones are
+trained, also from ranges. With --trials N, Optuna (extra search) chooses N settings by the results
+so far, and stops those whose dev curve stays below the median of the others; it keeps what it knows
+in FOLDER/search.db. A table says how much each key matters; so do importance.svg and the reports of
+the runs.
+
+Each setting is an ordinary run, in its own folder below --runs. After a stop, the same command
+resumes and trains nothing twice. A setting that fails is reported and skipped. With --cluster, each
+worker of a Dask scheduler trains a setting at a time; what a training prints is then in
+FOLDER/SETTING.log.
 """
 
 import concurrent.futures
@@ -59,16 +63,15 @@ class Options(ConfigOptions):
     """Options of ``tfxc search``.
 
     Attributes:
-        tried: config key and the values, or the range, to try; give it several times for several
-            keys.
+        tried: config key, and the values or the range to try; repeat it for several keys.
         random: try N random settings; None means every combination.
         trials: try N settings that Optuna chooses (needs the extra 'search').
-        jobs: number of trainings at a time; None means 1; with --cluster, one for each thread of a
-            worker.
-        cluster: let the workers of this Dask scheduler, e.g. tcp://host:8786, train a setting each;
-            None means this machine trains all.
+        jobs: number of trainings at a time; None means 1, or with --cluster one for each thread of
+            a worker.
+        cluster: let each worker of this Dask scheduler, e.g. tcp://host:8786, train a setting at a
+            time; None means this machine trains all.
         no_pruning: with --trials, train every setting to its end.
-        seed: seed of the settings drawn.
+        seed: seed for drawing the settings.
         metric: dev metric to sort by.
         smaller: treat smaller values of the metric as better.
         runs: folder of the runs.

@@ -3,14 +3,16 @@
     tfxc serve RUN
     tfxc serve RUN small=RUN2 --port 8000 --poll 10
 
-Answers at http://127.0.0.1:8501/ (a page), POST /predict and TensorFlow Serving's REST addresses
-(POST /v1/models/NAME:predict, GET /v1/models/NAME). /docs describes them. NAME is the name of the
-run folder, or what NAME=RUN says. RUN may also be a folder of runs named 1, 2, ...: the highest is
-served. SIGHUP, or --poll, loads a newer version without losing a request; SIGTERM finishes the
-requests in flight and ends.
+The server answers at http://127.0.0.1:8501/ (a page), POST /predict and TensorFlow Serving's REST
+addresses (POST /v1/models/NAME:predict, GET /v1/models/NAME). /docs describes them. NAME is the
+name of the run folder, or what NAME=RUN says. RUN may also be a folder of runs named 1, 2, ...; the
+highest number is served.
 
-There is no authentication and no TLS: give --host only behind a proxy that has both. Requests must
-name the server by its own address; --allow-host adds names.
+SIGHUP, or --poll, loads a newer version without losing a request. SIGTERM finishes the requests in
+flight and ends the server.
+
+There is no authentication and no TLS: use --host only behind a proxy that has both. Requests must
+name the server by its own address; --allow-host allows further names.
 """
 
 import contextlib
@@ -32,19 +34,19 @@ class Options(TrustOption):
 
     Attributes:
         runs: run folder, or NAME=RUN to give it another name.
-        host: address to listen at.
-        port: port to listen at, 0 for any that is free.
-        allow_host: another name of the server that requests may give as Host, and whose pages may
-            use it, e.g. that of a proxy; repeat it for several; None means none.
-        k: number of labels per example where a request does not say it; None means 5, or all if
-            there are fewer.
+        host: address to listen on.
+        port: port to listen on; 0 takes any free port.
+        allow_host: another name that requests may give as Host, and whose pages may use the server,
+            e.g. the name of a proxy; repeat it for several names; None means none.
+        k: number of labels per example if the request does not say; None means 5, or all if there
+            are fewer.
         scores: answer with scores even where there are probabilities.
         label_texts: let runs with head label_text also find the labels of this file, JSON lines
-            {"label": ..., "text": ...}; the page and POST /labels add labels to it, which anybody
-            who reaches the server may do; None means no labels are added.
-        poll: look for newer versions this often; 0 means only on SIGHUP.
-        drain: after SIGTERM, time for clients to learn that the server ends, before it refuses
-            connections.
+            {"label": ..., "text": ...}; anybody who reaches the server may add labels to it, on the
+            page or by POST /labels; None means no labels are added.
+        poll: look for newer versions every so many seconds; 0 means only on SIGHUP.
+        drain: how long after SIGTERM the server still accepts connections, so that clients learn
+            that it is ending.
         search: how labels are searched, see docs/scale.md
         limits: limits
     """

@@ -10,17 +10,18 @@
 
 FILE is a CSV, TSV, JSON lines or Parquet file, lines of fastText, svmlight, Vowpal Wabbit, the
 Extreme Classification Repository or PECOS, a folder of images per class, or a data set of Hugging
-Face (hf:NAME); it may be at an address such as s3://bucket/my.csv, and so may the run. tfxc detects
-its columns, labels, splits and language, and writes the complete config next to the run folder, as
-runs/NAME.json, which you can change and give with --config.
+Face (hf:NAME). FILE and the run may also be addresses such as s3://bucket/my.csv.
+
+tfxc detects columns, labels, splits and language. It writes the complete config next to the run
+folder, as runs/NAME.json, which you can change and pass with --config.
 
 Run again, the same command resumes a stopped training run and does nothing after a finished one.
 With more epochs, a finished run continues from its end; with --from-step, a run continues from an
 earlier checkpoint.
 
 With --rehearse, a config is trained on a stand-in for its data, drawn with the sizes of the
-published set, into RUN-rehearsal, and the summary says what that took: seconds, memory and disk.
-With --dry-run as well, no file is needed and none is written.
+published set, into RUN-rehearsal. The summary says how many seconds and how much memory and disk
+that took. With --dry-run as well, no file is needed and none is written.
 """
 
 import contextlib
@@ -63,21 +64,21 @@ class Options(OptionalConfigOptions):
         batch_size: short for --set training.batch_size=N.
         seed: short for --set seed=N.
         repetition: train only repetition R, from 0.
-        gpu: use only GPU G, from 0; None means all of them.
-        gpu_usage: share of the GPU's memory to use, in (0, 1]; None means as TensorFlow does.
+        gpu: use only GPU G, from 0; None means all GPUs.
+        gpu_usage: share of the GPU's memory to use, in (0, 1]; None means as TensorFlow chooses.
         fresh: delete an earlier run in the run folder and start over.
         from_step: resume from the checkpoint of step N; None means the newest.
         drop_later: with --from-step, delete what was trained after step N.
-        cluster: let the workers of this Dask scheduler, e.g. tcp://host:8786, prepare the data, and
-            solve the blocks of a linear ranker or train a repetition or fold each; None means this
-            machine does all.
+        cluster: let the workers of this Dask scheduler, e.g. tcp://host:8786, prepare the data and
+            then solve the blocks of a linear ranker, or train one repetition or fold each; None
+            means this machine does all.
         dry_run: print sizes and memory, try one batch, and write no run.
         rehearse: train on a stand-in for the config's data, into RUN-rehearsal; SHARE of the
             published set's examples and labels are drawn (default: 1).
         print_config: print the resolved config and exit.
         list: list the methods of a kind and exit.
-        json: print the summary as JSON, all else on standard error.
-        choices: of a training on a data file, which a config says itself
+        json: print the summary as JSON, and everything else on standard error.
+        choices: for training on a data file (a config states these itself)
     """
 
     file: Annotated[str | None, Option("FILE", positional=True, remote=True)] = None

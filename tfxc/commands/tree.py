@@ -11,8 +11,8 @@ Labels are clustered by what their training examples have in common (PIFA), by w
 share (PII), or by vectors you provide. Matrices are sparse .npz or dense .npy files.
 docs/xr_linear.md describes the settings.
 
-A node is shown as its number of labels and a few of their names. --label shows the path to a label
-and its neighbours. --output writes the complete tree, as .html that can be unfolded, or as .md.
+Each node shows its number of labels and a few of their names. --label shows the path to a label and
+its neighbours. --output writes the complete tree, as .html that can be unfolded, or as .md.
 """
 
 import dataclasses
@@ -48,8 +48,8 @@ class DataOptions:
         labels: labels Y: a matrix with one row per example and one column per label.
         label_vectors: vectors of your own: a matrix with one row per label.
         vectors: vectors to cluster the labels by.
-        max_nonzeros: keep this many of the greatest numbers in each label's PIFA, for less time and
-            memory; None means all.
+        max_nonzeros: keep only this many of the largest numbers in each label's PIFA, to save time
+            and memory; None means all.
         label_features: features to add to PIFA: a matrix with one row per label.
         join: concatenate PIFA and label features, or use alpha PIFA + (1 - alpha) label features;
             None means concat.
@@ -92,9 +92,9 @@ class ShowOptions:
 
     Attributes:
         tree: tree that tfxc tree build has written.
-        names: file of the labels' names, one per line; None means numbers.
+        names: file with the labels' names, one per line; None means numbers.
         depth: levels to print.
-        most: most children of a node to print.
+        most: print at most this many children of a node.
         label: show the path to this label.
         output: write the complete tree to a .html or .md file.
     """

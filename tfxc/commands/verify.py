@@ -16,10 +16,10 @@ Prints a table and writes verification-NAME.json and .npz (per-pair values) into
     tfxc verify --run RUN --gallery enrolled/ --probes cameras/
     tfxc verify --run RUN --ijb ROOT --target ijbc --identify
 
-Identification (1:N) searches probes in galleries instead, both a folder with one sub-folder of
-images per person, or a text file of "name person" with --images or --embeddings. The metrics are
-the ranks of the right person, and the true positive identification rate at given false positive
-identification rates. They are written to identification-NAME.json and .npz.
+Identification (1:N) searches for probes in galleries instead. Each of them is a folder with one
+sub-folder of images per person, or a text file of "name person" with --images or --embeddings. The
+metrics are the ranks of the right person, and the true positive identification rate at given false
+positive identification rates. They are written to identification-NAME.json and .npz.
 
 docs/verification.md describes how each metric is computed.
 """
@@ -54,12 +54,13 @@ class Options(TrustOption, ReaderOptions):
         run: run folder.
         embeddings: file of embeddings: .npy (m, dim), or .npz with embeddings and names.
         halves: add the two halves of each embedding: those of an image and its mirror image.
-        pairs: file of pairs, each with a flag that is 1 where both are of the same class.
-        pairs_from_labels: draw pairs from the examples of this file, which have one label each.
+        pairs: file of pairs, each with a flag that is 1 if both belong to the same class.
+        pairs_from_labels: draw pairs from the examples of this file, each of which has one label.
         ijb: folder of an IJB set, with meta/ and loose_crop/.
-        gallery: people to search among: folder with one sub-folder of images each, or text file of
-            names and people; several galleries are measured one by one.
-        probes: images to search for in the galleries: a folder or a text file, as of --gallery.
+        gallery: people to search among: a folder with a sub-folder of images for each, or a text
+            file of names and people; several galleries are measured one by one.
+        probes: images to search for in the galleries: a folder or a text file, like that of
+            --gallery.
         identify: identify (1:N) the probes of --ijb in its galleries.
         target: set that is in ROOT.
         images: folder of the images named in a text file.
@@ -73,7 +74,7 @@ class Options(TrustOption, ReaderOptions):
         no_flip: do not add the mirror images' embeddings.
         batch_size: examples per batch; None means the config's.
         output: folder to write to; None means RUN.
-        roc: plot of the ROC curve to write, e.g. roc.png.
+        roc: file for a plot of the ROC curve, e.g. roc.png.
     """
 
     run: Annotated[

@@ -76,13 +76,13 @@ class FileChoices:
     Attributes:
         dev: dev split; None means 15 % of FILE.
         test: test split.
-        preset: fast: a linear ranker; balanced: a small network; best: what scores highest, see
-            docs/choosing.md; None means fast for texts with several labels or in characters, as
-            Chinese, else balanced; best with --pretrained.
+        preset: fast: a linear ranker; balanced: a small network; best: whatever scores highest, see
+            docs/choosing.md; None means best with --pretrained, fast for texts with several labels
+            each or in characters, as in Chinese, else balanced.
         pretrained: pretrained language model to fine-tune.
         run: run folder or its address; None means runs/NAME.
-        text_column: column of the texts; None means found by its values.
-        label_column: column of the labels; None means found by its values.
+        text_column: column of the texts; None means detected by its values.
+        label_column: column of the labels; None means detected by its values.
     """
 
     dev: Annotated[str | None, Option("FILE", remote=True)] = None
@@ -117,8 +117,8 @@ class FileOptions(ReaderOptions):
         file: file, or - for standard input.
         reader: format of FILE, e.g. lines for plain text; None means by its name.
         batch_size: examples per batch.
-        cluster: Dask scheduler, e.g. tcp://host:8786, whose workers take some batches of FILE at a
-            time; None means this machine.
+        cluster: let the workers of this Dask scheduler, e.g. tcp://host:8786, take a few batches of
+            FILE at a time; None means this machine does all.
     """
 
     file: Annotated[str, Option("FILE", positional=True, remote=True)] = "-"

@@ -14,8 +14,9 @@ class RankerOptions:
     """How a linear ranker searches.
 
     Attributes:
-        beam: clusters kept in each layer of a linear ranker; None means the run's.
-        post_processor: function from margins to scores of a linear ranker; None means the run's.
+        beam: number of clusters that a linear ranker keeps in each layer; None means the run's.
+        post_processor: function that turns the margins of a linear ranker into scores; None means
+            the run's.
     """
 
     beam: Count | None = None
@@ -27,17 +28,18 @@ class SearchOptions(RankerOptions):
     """How labels are searched, and with which weights.
 
     Attributes:
-        step: weights of the checkpoint of step N; None means those of the end of the training.
-        search: how labels are searched: heads dense, sampled and label_text exact or approximate,
-            head mach auto, brute, threshold (all exact) or approximate; None means exact, auto.
-        search_buckets: best buckets per repetition that the approximate search of head mach
-            considers; None means the run's.
-        search_min_count: number of these buckets that must contain a label for it to be considered;
-            None means the run's.
-        repetitions: repetitions of a hashed head that labels are scored by, e.g. 0-7, but for those
-            that are not trained; None means all, which must be trained.
-        seen_penalty: head.seen_penalty of head label_text, from -2 to 2, instead of the run's; the
-            run stays as it is.
+        step: use the weights of the checkpoint of step N; None means those at the end of training.
+        search: how to search labels: exact or approximate with heads dense, sampled and label_text;
+            auto, brute, threshold (all exact) or approximate with head mach; None means exact, or
+            auto with mach.
+        search_buckets: number of best buckets per repetition that the approximate search of head
+            mach considers; None means the run's.
+        search_min_count: consider only labels that at least N of these buckets contain; None means
+            the run's.
+        repetitions: score labels only by these repetitions of a hashed head, e.g. 0-7, without
+            those that are not trained; None means all, which must be trained.
+        seen_penalty: use this head.seen_penalty of head label_text, from -2 to 2, instead of the
+            run's, which stays as it is.
         streamed: whether, of several networks, one at a time is in memory, as is best for many
             examples, see ``RunModel.stream``.
 

@@ -32,8 +32,8 @@ class ClusteringSettings:
         spherical: whether centres are scaled to unit length (cosines), or are means.
         max_iter: largest number of iterations of 2-means.
         seed: seed of the first centres; same seed, same tree, for any number of threads.
-        min_sample_rate: share of the labels that the centres at the root are found from.
-        max_sample_rate: share of the labels that the centres at the leaves are found from.
+        min_sample_rate: share of the labels that the centres at the root are computed from.
+        max_sample_rate: share of the labels that the centres at the leaves are computed from.
         warmup_ratio: share of the levels of halving over which the first share changes to the
             second.
 

@@ -38,12 +38,12 @@ class ExamplesOptions(ReaderOptions):
         data: readable data file instead of a split.
         reader: format of the data file; None means by its name.
         reader_options: option of the reader, e.g. label_separator=, (may be given several times).
-        features: features of the examples of the data file, .npz (SciPy) or .npy, for runs whose
-            terms are given; None means what the file has.
-        exclude: labels that do not count for an example: with label texts, those that training
-            gives the same text (train) or the one whose text is its own (self); or those of a file
-            of lines with an example's number, from 0, and a label, whose path has {split} in it for
-            splits; no word for none; None means the config's.
+        features: features of the data file's examples, .npz (SciPy) or .npy, for runs whose terms
+            are "given"; None means those in the file.
+        exclude: leave out labels of an example: those that its text has in training (train), the
+            label whose text is the example's own (self; both need label texts), or those in the
+            file at a path, whose lines hold an example's number, from 0, and a label; for splits,
+            the path contains {split}; without a KIND, leave out none; None means the config's.
         k: cut-offs, e.g. 1,3,5; None means the config's.
         batch_size: examples per batch; None means the config's.
         prepared: folder of prepared records.
@@ -216,9 +216,9 @@ class Measurement(ExamplesOptions):
 
     Attributes:
         threshold: lowest score of a predicted label, for F1; None means the config's.
-        full_loss: also measure the cross-entropy over all labels, if the config does not.
-        labels: labels searched per example if there is a threshold.
-        max_wrong: largest number of wrong examples in tables, highest scores first.
+        full_loss: also measure the cross-entropy over all labels, even if the config does not.
+        labels: number of labels to search for each example if there is a threshold.
+        max_wrong: list at most N wrong examples in the tables, highest scores first.
 
     Example:
         measurement = Measurement(split="dev", k=(1, 5))

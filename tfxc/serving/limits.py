@@ -13,17 +13,17 @@ class Limits:
     """Limits of a server.
 
     Attributes:
-        examples: examples in a request; more: 413.
-        body_bytes: bytes of a request's body; more: 413.
-        total_bytes: bytes of all bodies that wait for an answer; more: 503.
-        k: labels per example; more: 400.
-        queue: examples that wait for a run; more: 429.
-        seconds: time from a request to its answer, and time in which a client has to send or read;
-            longer: 408 or 504, or the connection is closed.
-        connections: connections at a time, by default fewer where the process may open few files;
-            more: 503.
-        batch: examples that are searched at once.
-        wait: time that an idle run waits for more requests, to search all together.
+        examples: most examples in a request; more are refused with 413.
+        body_bytes: most bytes in the body of a request; more are refused with 413.
+        total_bytes: most bytes in all bodies that wait for an answer; more are refused with 503.
+        k: most labels per example; more are refused with 400.
+        queue: most examples that wait for a run; more are refused with 429.
+        seconds: longest time from a request to its answer, and for a client to send or read; after
+            that, the server answers 408 or 504, or closes the connection.
+        connections: most connections at a time, by default fewer where the process may open few
+            files; more are refused with 503.
+        batch: number of examples to search at once.
+        wait: how long an idle run waits for more requests, to search them all together.
     """
 
     examples: Annotated[Count, Option(name="--max-examples")] = 1024
