@@ -14,6 +14,7 @@ from tests.commands.calls import call, listing
 from tests.small_runs import NAMES, make_run
 from tests.source_tree import ROOT
 from tfxc.commands import export, train
+from tfxc.core import cli
 from tfxc.core.config import parse_config
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
 from tfxc.core.storage.files import atomic_file
@@ -64,7 +65,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     config = tiny.write_config(folder, training={"epochs": 0.1})
     with pytest.raises(SystemExit) as caught:
-        train.cli.run(train.main, ["--config", str(config), "--prepared", str(folder / "prepared")])
+        cli.run(train.main, ["--config", str(config), "--prepared", str(folder / "prepared")])
     assert caught.value.code == 0
     return folder
 
