@@ -114,8 +114,10 @@ def test_call_and_top_k_see_no_dropout():
     assert (losses[0] != losses[1]).any()
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("head", ["dense", "mach"])
+@pytest.mark.parametrize(
+    ("head", "precision"),
+    [("dense", "float32"), ("dense", "mixed_float16"), ("mach", "mixed_bfloat16")],
+)
 def test_learns_in_any_precision(head, precision):
     settings = config(head=head, objective="sigmoid", precision=precision)
     model = build_model(settings, **SIZES)

@@ -7,8 +7,8 @@ import signal
 import numpy as np
 import pytest
 
-from tests import tiny
 from tests.commands.calls import call, listing
+from tests.commands.test_import import import_model, write_mach
 from tests.dask_workers import dask_workers
 from tests.data.images.examples import png, smooth_images
 from tests.linear_runs import command as linear_command
@@ -70,13 +70,12 @@ def both(capsys, command, address, tmp_path, *arguments, output="answers.jsonl")
     [
         ("--run", "first"),
         ("--run", "first", "--k", 3, "--format", "table", "--output", "answers.txt"),
-        ("--run", "first", "--output", "answers.csv"),
         ("--run", "second", "--k", 2, "--with-id", "--with-text",
          "--reader-option", "id_field=id"),
-        ("--run", "first", "--run", "second", "--weights", "2,1"),
+        ("--run", "first", "--run", "second", "--weights", "2,1", "--output", "answers.csv"),
         ("--model", "savedmodel", "--k", 2),
     ],
-    ids=["deciding", "table", "cells", "ids", "ensemble", "savedmodel"],
+    ids=["deciding", "table", "ids", "cells of an ensemble", "savedmodel"],
 )  # fmt: skip
 def test_answers_of_texts(options, runs, address, small_tasks, tmp_path, capsys, monkeypatch):
     """Runs are named from the command's current folder, which the workers do not have."""
@@ -97,14 +96,14 @@ def test_answers_of_a_linear_ranker(address, small_tasks, tmp_path, capsys):
 
 def test_answers_of_several_networks(address, small_tasks, tmp_path, capsys):
     """Sums over repetitions have the order of the command without workers."""
-    parts = {"recipe": {"name": "repetitions"},
-             "head": {"name": "mach", "num_buckets": 10, "num_repetitions": 3}}  # fmt: skip
-    config = tiny.write_config(tmp_path, run=str(tmp_path / "run"), training={"epochs": 1}, **parts)
-    arguments = ("--config", config, "--prepared", tmp_path / "prepared")
-    for repetition in range(3):
-        assert call(capsys, train, *arguments, "--repetition", repetition).code == 0
-    (file,) = tmp_path.glob("dev.*")
-    arguments = ("--run", tmp_path / "run", file, "--batch-size", 2)
+    files = write_mach(tmp_path / "mach")
+    assert call(capsys, import_model, "mach", *files, "--run", tmp_path / "run").code == 0
+    random, file = np.random.default_rng(0), tmp_path / "dev.svm"
+    rows = (sorted(random.choice(30, 4, replace=False).tolist()) for _ in range(20))
+    lines = ("0 " + " ".join(f"{n}:{random.random():.3f}" for n in row) for row in rows)
+    file.write_text("\n".join(lines) + "\n")
+    zero = ("--reader-option", "zero_based=true")
+    arguments = ("--run", tmp_path / "run", file, "--batch-size", 2, *zero)
     both(capsys, predict, address, tmp_path / "answers", *arguments)
 
 

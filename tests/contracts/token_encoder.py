@@ -98,16 +98,15 @@ class TokenEncoderContract(EncoderContract):
         gradients = tape.gradient(loss, [variable.value for variable in variables])
         for number, gradient in enumerate(gradients):
             found = tf.convert_to_tensor(gradient).numpy().astype(np.float64)
-            for _ in range(3):
-                way = rng.normal(size=found.shape)
-                sides = []
-                for step in (1e-6, -1e-6):
-                    moved = list(weights)
-                    moved[number] = weights[number] + step * way
-                    sides.append((self.expected(moved, ids, **variant) * upstream).sum())
-                slope = (sides[0] - sides[1]) / 2e-6
-                reach = max(1.0, np.linalg.norm(found))
-                assert np.sum(found * way) / reach == pytest.approx(slope / reach, abs=2e-4)
+            way = rng.normal(size=found.shape)
+            sides = []
+            for step in (1e-6, -1e-6):
+                moved = list(weights)
+                moved[number] = weights[number] + step * way
+                sides.append((self.expected(moved, ids, **variant) * upstream).sum())
+            slope = (sides[0] - sides[1]) / 2e-6
+            reach = max(1.0, np.linalg.norm(found))
+            assert np.sum(found * way) / reach == pytest.approx(slope / reach, abs=2e-4)
 
     def test_padding_changes_nothing(self):
         encoder, ids = self.built(), self.features()

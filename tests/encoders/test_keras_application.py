@@ -85,7 +85,8 @@ def test_equals_the_network_of_keras(tmp_path):
     assert encoder.get_config()["weights"] is None
 
 
-def test_grey_images_are_equal_channels():
+def test_grey_images_are_equal_channels(monkeypatch):
+    monkeypatch.setattr(keras.applications, "VGG16", small_network)
     color, grey = (KerasApplication((32, 32, n), model="VGG16", seed=1) for n in (3, 1))
     pixels = images((32, 32, 1))
     expected = color(tf.repeat(pixels, 3, axis=-1))

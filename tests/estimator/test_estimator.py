@@ -13,8 +13,6 @@ import pytest
 import scipy.sparse
 from keras.callbacks import LambdaCallback
 from sklearn.base import clone
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import tfxc
@@ -184,14 +182,6 @@ def test_saved_run_is_predicted_from_and_exported(tmp_path):
     (tmp_path / "mine" / "x").write_text("x")
     with pytest.raises(UserError, match="holds other files; nothing was removed"):
         model.save(tmp_path / "mine")
-
-
-def test_works_in_a_pipeline():
-    draw = np.random.default_rng(1)
-    y = np.repeat(["a", "b"], 30)
-    X = draw.normal(size=(60, 3)) * 100 + (y == "b")[:, None] * 500
-    model = make_pipeline(StandardScaler(), small()).fit(X, y)
-    assert model.score(X, y) > 0.95
 
 
 def test_silent_unless_verbose(capfd):

@@ -1,8 +1,7 @@
 """Weights that are started, read and written without a copy of them."""
 
 import contextlib
-import subprocess
-import sys
+from pathlib import Path
 
 import h5py
 import keras
@@ -10,6 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.processes import Started, finish
+from tfxc.heads.sampled.head import Sampled
 from tfxc.ops.tables import large_weights
 from tfxc.ops.tables.large_weights import (
     LargeWeights,
@@ -18,6 +19,8 @@ from tfxc.ops.tables.large_weights import (
     without_starts,
 )
 from tfxc.ops.tables.row_start import RowStart
+from tfxc.runs.checkpoint_files import CheckpointFiles
+from tfxc.runs.weights_file import write_weights
 
 
 class _Table(LargeWeights):
@@ -123,48 +126,36 @@ def test_what_is_written_in_pieces_is_what_keras_writes(distributed, tmp_path, m
         np.testing.assert_array_equal(copy.numpy(), values)
 
 
-_CHILD = """
-import resource, sys
-from pathlib import Path
-import tensorflow as tf
-from tfxc.heads.sampled.head import Sampled
-from tfxc.runs.checkpoint_files import CheckpointFiles
-from tfxc.runs.weights_file import write_weights
-import keras
+def _peak():
+    """MB that this process has had in memory at most."""
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
-def model():
+
+def print_peaks(folder):
+    """By how much the peak has risen after each phase of a large table's life."""
+    tf.zeros(()), CheckpointFiles(folder, "small", [tf.Variable(0.0)]).save(1)
+    before = _peak()
     made = keras.Sequential([Sampled(4_000_000)])
     made.layers[0].build((None, 32))
     made.built = True
-    return made
-
-def peak():
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
-
-tf.zeros(()), CheckpointFiles(Path(sys.argv[1]), "small", [tf.Variable(0.0)]).save(1)
-before = peak()
-made = model()
-print("start", peak() - before)
-kernel = made.layers[0].kernel.value
-with tf.GradientTape() as tape:
-    loss = tf.reduce_sum(tf.gather(kernel, [3, 5]) ** 2)
-kernel.scatter_sub(tape.gradient(loss, kernel))
-files = CheckpointFiles(Path(sys.argv[1]), "ckpt", [kernel])
-files.save(1)
-files.restore(1)
-print("checkpoint", peak() - before)
-write_weights(made, sys.argv[1] + "/one.weights.h5")
-made.load_weights(sys.argv[1] + "/one.weights.h5")
-print("weights", peak() - before)
-"""
+    print("start", _peak() - before)
+    kernel = made.layers[0].kernel.value
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(tf.gather(kernel, [3, 5]) ** 2)
+    kernel.scatter_sub(tape.gradient(loss, kernel))
+    files = CheckpointFiles(folder, "ckpt", [kernel])
+    files.save(1)
+    files.restore(1)
+    print("checkpoint", _peak() - before)
+    write_weights(made, folder / "one.weights.h5")
+    made.load_weights(folder / "one.weights.h5")
+    print("weights", _peak() - before)
 
 
 def test_a_large_table_is_in_memory_once(tmp_path):
     """488 MB, in a process of its own: a second table would show as 976."""
-    done = subprocess.run(
-        [sys.executable, "-c", _CHILD, str(tmp_path)], capture_output=True, text=True, check=True
-    )
-    found = dict(line.split() for line in done.stdout.splitlines())
+    (output,) = finish(Started(print_peaks, tmp_path))
+    found = dict(line.split() for line in output.splitlines())
     assert set(found) == {"start", "checkpoint", "weights"}
     for phase, rise in found.items():
         assert 480 < float(rise) < 880, phase
