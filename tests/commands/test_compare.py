@@ -136,7 +136,7 @@ def test_mistakes(runs, tmp_path, capsys, monkeypatch):
     )
     assert "evaluation.full_loss=true" in output
     assert "the run has none yet" in problem(write_run(tmp_path, "empty", []))
-    assert "this run is given twice" in problem(runs[0], runs[0])
+    assert "this run is named twice" in problem(runs[0], runs[0])
     assert "has no key 'objective.nam'" in problem(*runs, "--label-by", "objective.nam")
     lines = [{"step": 3, "epoch": 0.3, "train full_loss": 1.0}]
     assert "have no epoch of" in problem(runs[0], write_run(tmp_path, "x", lines), *METHODS)

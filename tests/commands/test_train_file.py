@@ -115,7 +115,7 @@ def test_init(folder, capsys):
     assert outcome.code == 0
     assert outcome.out.endswith("written: mine.json; train with `tfxc train --config mine.json`\n")
     assert load_config("mine.json").training.epochs == 3
-    assert "this file exists already" in call(capsys, init, "mine.csv").problem()
+    assert "this file already exists" in call(capsys, init, "mine.csv").problem()
     assert call(capsys, init, "mine.csv", "--force").code == 0
     assert load_config("mine.json").training.epochs > 3
 

@@ -254,11 +254,11 @@ def test_wrong_data_is_named(fitted):
             model.fit(X, y)
     with pytest.raises(ConfigError, match="text_features"):
         small(text_features="tfidf").fit(X, list("aabb"))
-    with pytest.raises(DataError, match="example at index 1 is no text but None"):
+    with pytest.raises(DataError, match="example at index 1 is not a text but None"):
         model.fit(["a b", None], ["x", "y"])
     with pytest.raises(ValueError, match="inconsistent numbers"):
         model.fit(TEXTS, LISTS[:3])
-    with pytest.raises(ConfigError, match=r"validation_data: this is no pair .*=\(X, y\)"):
+    with pytest.raises(ConfigError, match=r"validation_data: this is not a pair .*=\(X, y\)"):
         model.fit(TEXTS, LISTS, validation_data=TEXTS)
     with pytest.raises(ConfigError, match="threshold: must be a number or None, not 'high'"):
         small(threshold="high").fit(TEXTS, LISTS)

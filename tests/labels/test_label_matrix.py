@@ -42,7 +42,7 @@ SAME = {
 WRONG = {
     "nan": (np.nan, "an entry is NaN or infinite"),
     "infinity": (np.inf, "an entry is NaN or infinite"),
-    "minus": (-1, "-1 is no label"),
+    "minus": (-1, "-1 is not a label"),
 }
 
 
@@ -143,9 +143,9 @@ def test_a_matrix_of_two_signs_is_refused_with_what_to_write(tmp_path, capsys):
     scipy.sparse.save_npz(tmp_path / "Y.npz", scipy.sparse.csr_matrix(2 * labels - 1))
     files = ("--predictions", tmp_path / "P.npz", "--truth", tmp_path / "Y.npz")
     problem = call(capsys, evaluate, *files).problem()
-    assert problem.startswith(f"{tmp_path / 'Y.npz'}: -1 is no label (row 1, column 3): ")
+    assert problem.startswith(f"{tmp_path / 'Y.npz'}: -1 is not a label (row 1, column 3): ")
     assert "csr_matrix(Y > 0)" in problem
-    with pytest.raises(DataError, match="-1 is no label"):
+    with pytest.raises(DataError, match="-1 is not a label"):
         read_targets((2 * labels - 1).astype(int))
 
 

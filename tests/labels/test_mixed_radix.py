@@ -79,8 +79,8 @@ def test_suggested_heads_of_large_sets(num_heads):
         (12, [4, 0], "no list of positive integers"),
         (12, [4, 3.5], "no list of positive integers"),
         (12, [True, 12], "no list of positive integers"),
-        (12, 12, "12 is no list of positive integers"),
-        (12, "4,3", "'4,3' is no list of positive integers"),
+        (12, 12, "12 is not a list of positive integers"),
+        (12, "4,3", "'4,3' is not a list of positive integers"),
         (12, [2**16, 2**16], "must be fewer than 2147483648"),
     ],
 )

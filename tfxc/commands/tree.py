@@ -178,7 +178,7 @@ def label_vectors(
     else:
         if not (options.features and options.labels):
             raise ConfigError(
-                "--features and --labels belong together, and one is missing", fix="add the other"
+                "--features and --labels need each other, and one is missing", fix="add the other"
             )
         features = load_matrix(options.features)
         labels = label_matrix(load_matrix(options.labels), options.labels)

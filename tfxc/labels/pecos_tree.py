@@ -99,7 +99,7 @@ def _of_chain(folder: Path) -> ClusterTree:
     depth = read_json(config, fix="copy the whole folder").get("len")
     if not isinstance(depth, int) or depth < 1:
         raise DataError(
-            f"'len' is {depth!r}, which is no number of matrices",
+            f"'len' is {depth!r}, which is not a number of matrices",
             where=config,
             fix="write the folder with PECOS's ClusterChain.save",
         )

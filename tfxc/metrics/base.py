@@ -286,7 +286,7 @@ def checked_ks(ks: Sequence[int]) -> tuple[int, ...]:
     whole = all(isinstance(k, int | np.integer) and k > 0 for k in ks)
     if not ks or not whole or len(set(ks)) < len(ks):
         raise ConfigError(
-            f"{ks} are no distinct positive integers", where="ks", fix="use e.g. 1, 3, 5"
+            f"{ks} are not distinct positive integers", where="ks", fix="use e.g. 1, 3, 5"
         )
     return ks
 

@@ -285,7 +285,7 @@ def load_subwords(folder: Path) -> "Subwords":
         pieces = content["pieces"]
         merges = content["merges"]
         if not all(isinstance(piece, str) for piece in pieces):
-            raise TypeError("a piece is no text")
+            raise TypeError("a piece is not a text")
         model = None
         if settings["kind"] == "sentencepiece":
             path = folder / "subwords.model"

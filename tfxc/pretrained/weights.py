@@ -314,5 +314,5 @@ def _opened(path: Path) -> "Iterator[safetensors.safe_open]":
                 yield opened
         except safetensors.SafetensorError as error:
             raise ConfigError(
-                f"this is no file of safetensors, or a damaged one ({error})", where=path, fix=fix
+                f"this is not a safetensors file, or it is damaged ({error})", where=path, fix=fix
             ) from None

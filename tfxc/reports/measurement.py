@@ -202,7 +202,7 @@ class ExamplesOptions(ReaderOptions):
         raise ConfigError(
             f"{kind} names the excluded labels of each split, and {self.data} is none of them",
             where="--exclude",
-            fix="name the file for these examples, or give the option without a word for none",
+            fix="name the file for these examples, or write --exclude alone for none",
         )
 
     def batch_size_for(self, loaded: "LoadedRun") -> int:

@@ -115,7 +115,7 @@ class Distill(Recipe):
         self.trust = trust
         if start is not None and start_layers:
             raise ConfigError(
-                "start and start_layers do not go together",
+                "start and start_layers exclude each other",
                 where="recipe.start_layers",
                 fix="remove one of them",
             )

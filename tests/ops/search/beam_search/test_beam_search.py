@@ -267,7 +267,7 @@ def test_a_wrong_column_harms_no_memory():
     ("options", "error", "message"),
     [
         ({"only_topk": [1, 2]}, ConfigError, "there are 2 values for 3 layers"),
-        ({"only_topk": [1, -2, 3]}, ConfigError, "-2 is no integer of at least 0"),
+        ({"only_topk": [1, -2, 3]}, ConfigError, "-2 is not an integer of at least 0"),
         ({"post_processors": []}, ConfigError, r"there are 0 values .*of 3, 11, 70 nodes"),
         ({"order": "label"}, ConfigError, "one of score, index"),
         ({"threads": 0}, ConfigError, "threads: 0 threads cannot work"),
