@@ -172,7 +172,12 @@ def test_gives_what_libpecos_gave(case, tmp_path):
         ),
         ("meta.json", "kwargs", "else", r"meta\.json: this is not a file of a PECOS vectoriser"),
         ("meta.json", "2", "3", "norm: must be one of l1, l2, not 'l3'"),
-        ("0.base/vectorizer/config.json", "sublinear_tf", "else", "this vectoriser .'sublinear_tf'"),
+        (
+            "0.base/vectorizer/config.json",
+            "sublinear_tf",
+            "else",
+            "this vectoriser .'sublinear_tf'",
+        ),
     ],
 )
 def test_damage_is_reported(name, old, new, message, tmp_path):
