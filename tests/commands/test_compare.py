@@ -127,9 +127,7 @@ def test_mistakes(runs, tmp_path, capsys, monkeypatch):
         return call(capsys, compare, *command).problem()
 
     assert "absent: there is no such run folder" in problem(tmp_path / "absent")
-    assert "the run has no metrics of a training in epochs" in problem(
-        write_run(tmp_path, "new", None)
-    )
+    assert "the run has no metrics per epoch" in problem(write_run(tmp_path, "new", None))
     output = problem(*runs, "--metric", "dev full_loss")
     assert (
         "there is no metric 'dev full_loss'; the run has dev P@1, loss, train full_loss" in output

@@ -140,7 +140,7 @@ def test_labels_that_may_be_several_are_warned_of_and_can_be_kept(folder, capsys
         (["--config", "quickstart", "--set", "seed=1", "run=r"], "Write --set run=r, if it is"),
         (
             ["--config", "quickstart", "--preset", "fast"],
-            "--preset: this option is for a training on a data file",
+            "--preset: this option is for training on a data file",
         ),
         (["absent.csv"], "absent.csv: no such file"),
         (["mine.csv", "--label-column", "labl"], "did you mean 'label'"),

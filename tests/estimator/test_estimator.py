@@ -248,7 +248,7 @@ def test_wrong_data_is_named(fitted):
         (["a", 1, "a", 1], "kinds that have no order: int, str"),
         (np.array(["a", 1, "a", 1], object), "kinds that have no order: int, str"),
         ([[], [], [], []], "no example has a label"),
-        (np.array([[2, 0]] * 4), "other numbers than 0 and 1"),
+        (np.array([[2, 0]] * 4), "numbers other than 0 and 1"),
     ):
         with pytest.raises(DataError, match=problem):
             model.fit(X, y)
@@ -262,7 +262,7 @@ def test_wrong_data_is_named(fitted):
         model.fit(TEXTS, LISTS, validation_data=TEXTS)
     with pytest.raises(ConfigError, match="threshold: must be a number or None, not 'high'"):
         small(threshold="high").fit(TEXTS, LISTS)
-    with pytest.raises(DataError, match=r"another form than those of fit\. Pass texts"):
+    with pytest.raises(DataError, match=r"not have the form of those of fit\. Pass texts"):
         fitted.predict(X)
     with pytest.raises(ConfigError, match="k: must be from 1 to 5, the number of labels, not 6"):
         fitted.predict_top_k(TEXTS, 6)

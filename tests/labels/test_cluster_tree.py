@@ -97,7 +97,7 @@ def test_damage_is_reported(tmp_path):
     with pytest.raises(DataError, match=r"its levels have other sizes than"):
         ClusterTree.load(path)
     np.savez(path, **(arrays | {"version": 9, "sizes": [2, 3]}))
-    with pytest.raises(DataError, match="no label tree of version 1"):
+    with pytest.raises(DataError, match="not a label tree of version 1"):
         ClusterTree.load(path)
 
 

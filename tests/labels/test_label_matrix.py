@@ -162,11 +162,11 @@ def test_numbers_of_any_type(dtype):
     """100 + 100 is below 0 in 8 bits."""
     given = matrix_of([(1, 1, 100), (1, 1, 100)], dtype)
     np.testing.assert_array_equal(label_matrix(given, "Y").toarray(), matrix_of().toarray() > 0)
-    with pytest.raises(DataError, match="no real numbers but complex128"):
+    with pytest.raises(DataError, match="not real numbers but complex128"):
         label_matrix(given.astype(complex), "Y")
 
 
 def test_columns_of_classes_are_no_matrix_of_labels():
     for wrong in ([[1, 2], [2, 1]], [[0, 2], [2, 0]]):
-        with pytest.raises(DataError, match="other numbers than 0 and 1"):
+        with pytest.raises(DataError, match="numbers other than 0 and 1"):
             read_targets(np.array(wrong))

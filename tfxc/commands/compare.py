@@ -198,7 +198,7 @@ def values_of(path: str | Path, metric: str, axis: str) -> dict[float, float]:
     file = Path(path) / "metrics.jsonl"
     if not file.exists():
         raise CheckpointError(
-            "the run has no metrics of a training in epochs",
+            "the run has no metrics per epoch",
             where=file.parent,
             fix="train it first; `tfxc evaluate --run RUN --compare RUN2` compares runs without "
             "epochs",

@@ -318,7 +318,7 @@ def _ranker_and_pairs(options: Options, matrix: str) -> "tuple[LoadedRun, scipy.
             f"--pairs needs a linear ranker, but this run searches with the "
             f"{loaded.model.searched_part}",
             where="--run",
-            fix="search with --k as many labels as there are",
+            fix="set --k to the number of labels",
         )
     if options.probabilities:
         loaded.model.check_probabilities()
@@ -338,7 +338,7 @@ def _check_rows(options: Options, examples: int | None, pairs: "scipy.sparse.csr
         raise DataError(
             f"the matrix has {pairs.shape[0]:,} rows, but {options.file} has {examples:,} examples",
             where=options.pairs,
-            fix="give the examples and the rows of the same file",
+            fix="give the examples and the matrix of the same file",
         )
 
 

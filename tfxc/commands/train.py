@@ -200,7 +200,7 @@ def _check(options: Options) -> None:
     for name in given(options.choices):
         if options.config:
             raise ConfigError(
-                "this option is for a training on a data file, not for --config",
+                "this option is for training on a data file, not for --config",
                 where=option_of(name),
                 fix="name the file instead of the config, or write it into the config",
             )

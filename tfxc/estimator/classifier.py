@@ -559,7 +559,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         elif is_texts(X) != (self.text_features_ is not None):
             form = "a matrix" if self.text_features_ is None else "texts"
             raise DataError(
-                "these examples have another form than those of fit", where="X", fix=f"pass {form}"
+                "these examples do not have the form of those of fit", where="X", fix=f"pass {form}"
             )
         if self.text_features_ is not None:
             matrix = self.text_features_.transform(X)

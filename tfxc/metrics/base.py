@@ -124,7 +124,7 @@ class RankedBatch:
         if losses is not None:
             losses = np.asarray(losses, np.float64)
             if losses.shape != (len(ids),):
-                raise DataError(f"losses of shape {losses.shape} are given for {len(ids)} examples")
+                raise DataError(f"there are losses of shape {losses.shape} for {len(ids)} examples")
         if ranks is not None:
             order = np.argsort(labels, axis=1, kind="stable")  # that of ``distinct_labels``
             ranks = np.take_along_axis(np.asarray(ranks, np.float64), order, 1)

@@ -74,9 +74,9 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"the file {path.name} is missing",
             where=path.parent,
-            fix="copy the model's folder as a whole",
+            fix="copy the whole folder of the model",
         )
-    return reading.read_json(path, fix="copy the model's folder as a whole", error=ConfigError)
+    return reading.read_json(path, fix="copy the whole folder of the model", error=ConfigError)
 
 
 def read_hub_config(folder: Path) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def read_hub_config(folder: Path) -> dict[str, Any]:
         raise ConfigError(
             f"pad_token_id is {config['pad_token_id']!r}, not an integer",
             where=folder / "config.json",
-            fix="copy the model's folder as a whole",
+            fix="copy the whole folder of the model",
         )
     return config
 

@@ -101,7 +101,7 @@ class ExamplesOptions(ReaderOptions):
         folder = ensure_prepared(loaded.config.data, self.prepared)
         if Manifest.load(folder).num_labels != loaded.manifest["num_labels"]:
             raise ConfigError(
-                "labels were added to the run, which its prepared data do not have",
+                "labels were added to the run, and its prepared data do not have them",
                 where=where,
                 fix="name a file with --data, and --exclude without a word",
             )

@@ -116,7 +116,7 @@ class Source(abc.ABC):
             ConfigError: the examples are not in memory.
         """
         raise ConfigError(
-            "'near' needs the training split in memory, and it is larger",
+            "'near' needs the training split in memory, but it does not fit",
             where="head.batching",
             fix="raise training.memory_gb, or remove it",
         )

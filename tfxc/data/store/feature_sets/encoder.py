@@ -125,7 +125,7 @@ class SavedModelEncoder:
         if self._spec.shape.rank == 2:
             if image_size is not None:
                 raise ConfigError(
-                    "the model is one of vectors, not of images",
+                    "the model reads vectors, not images",
                     where="image_size",
                     fix="leave it out",
                 )
