@@ -73,7 +73,7 @@ class Options(TrustOption):
             run.
         compare: second run to evaluate on the same examples and compare.
         seed: seed of the bootstrap of --compare.
-        output: folder to write to; None means RUN, or with --predictions none.
+        output: folder to write to; None means RUN; with --predictions, write nothing.
         json: print the metrics as JSON.
         tables: write labels.csv, confusions.csv and wrong.csv into this folder, and print
             precision, recall and F1.

@@ -43,10 +43,10 @@ class DataOptions:
     """The vectors that labels are clustered by.
 
     Attributes:
-        prepared_data: prepared folder.
+        prepared_data: folder of the prepared data.
         features: features X: a matrix with one row per example.
         labels: labels Y: a matrix with one row per example and one column per label.
-        label_vectors: vectors of your own: a matrix with one row per label.
+        label_vectors: your own vectors: a matrix with one row per label.
         vectors: vectors to cluster the labels by.
         max_nonzeros: keep only this many of the largest numbers in each label's PIFA, to save time
             and memory; None means all.
