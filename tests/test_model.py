@@ -237,7 +237,7 @@ def test_every_head_has_other_starts(head):
 
 def test_vectors_of_texts_have_no_start():
     with pytest.raises(
-        ConfigError, match=r"head\.start: start 'xavier' means nothing to head 'label_text'"
+        ConfigError, match=r"head\.start: start 'xavier' has no effect on head 'label_text'"
     ):
         build_model(config(head={"name": "label_text", "start": "xavier"}), **SIZES)
 

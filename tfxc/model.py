@@ -402,7 +402,7 @@ def _restart(
         )
     if head.reads_label_texts:
         raise ConfigError(
-            f"start {start!r} means nothing to head 'label_text', whose vectors the encoder makes",
+            f"start {start!r} has no effect on head 'label_text': the encoder makes its vectors",
             where="head.start",
             fix="remove it",
         )

@@ -127,16 +127,14 @@ def test_mistakes(runs, tmp_path, capsys, monkeypatch):
         return call(capsys, compare, *command).problem()
 
     assert "absent: there is no such run folder" in problem(tmp_path / "absent")
-    assert "the run has no metrics of a training in epochs" in problem(
-        write_run(tmp_path, "new", None)
-    )
+    assert "the run has no metrics per epoch" in problem(write_run(tmp_path, "new", None))
     output = problem(*runs, "--metric", "dev full_loss")
     assert (
         "there is no metric 'dev full_loss'; the run has dev P@1, loss, train full_loss" in output
     )
     assert "evaluation.full_loss=true" in output
     assert "the run has none yet" in problem(write_run(tmp_path, "empty", []))
-    assert "this run is given twice" in problem(runs[0], runs[0])
+    assert "this run is named twice" in problem(runs[0], runs[0])
     assert "has no key 'objective.nam'" in problem(*runs, "--label-by", "objective.nam")
     lines = [{"step": 3, "epoch": 0.3, "train full_loss": 1.0}]
     assert "have no epoch of" in problem(runs[0], write_run(tmp_path, "x", lines), *METHODS)

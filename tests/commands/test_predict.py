@@ -227,7 +227,7 @@ def test_the_input_is_not_replaced(text_run, tmp_path, name):
     (tmp_path / "in.jsonl").write_text(content)
     (tmp_path / "link.jsonl").symlink_to("in.jsonl")
     arguments = ["--run", str(text_run), str(tmp_path / "in.jsonl")]
-    with pytest.raises(ConfigError, match=r"--output: .* is the file that is read"):
+    with pytest.raises(ConfigError, match=r"--output: .* is the input file"):
         predict.main([*arguments, "--output", str(tmp_path / name)])
     assert (tmp_path / "in.jsonl").read_text() == content
 
@@ -428,7 +428,7 @@ def test_bad_ensembles(text_run, other_run, tmp_path):
     for more in (["--ensemble", "average"], ["--top", "7"], ["--weights", "1"]):
         with pytest.raises(ConfigError, match=rf"{more[0]}: this option combines several runs"):
             predict.main([*one, file, *more])
-    with pytest.raises(ConfigError, match="the same run is given twice"):
+    with pytest.raises(ConfigError, match="the same run is named twice"):
         predict.main([*one, "--run", f"{text_run}/", file])
     with pytest.raises(ConfigError, match="--ensemble average"):
         predict.main([*one, *other, file, "--probabilities"])

@@ -104,7 +104,7 @@ def test_a_config_is_written_there(storage, capsys, tmp_path):
     (tmp_path / "my.json").write_bytes(storage.cat("/bucket/my.json"))
     config = load_config(tmp_path / "my.json")
     assert config.run == RUN and config.data.train == "memory://bucket/train.csv"
-    assert "this file exists already" in call(capsys, init, *command).problem()
+    assert "this file already exists" in call(capsys, init, *command).problem()
 
 
 def test_messages_name_the_address(storage, capsys, tmp_path):

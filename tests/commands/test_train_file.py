@@ -115,7 +115,7 @@ def test_init(folder, capsys):
     assert outcome.code == 0
     assert outcome.out.endswith("written: mine.json; train with `tfxc train --config mine.json`\n")
     assert load_config("mine.json").training.epochs == 3
-    assert "this file exists already" in call(capsys, init, "mine.csv").problem()
+    assert "this file already exists" in call(capsys, init, "mine.csv").problem()
     assert call(capsys, init, "mine.csv", "--force").code == 0
     assert load_config("mine.json").training.epochs > 3
 
@@ -140,7 +140,7 @@ def test_labels_that_may_be_several_are_warned_of_and_can_be_kept(folder, capsys
         (["--config", "quickstart", "--set", "seed=1", "run=r"], "Write --set run=r, if it is"),
         (
             ["--config", "quickstart", "--preset", "fast"],
-            "--preset: this option is for a training on a data file",
+            "--preset: this option is for training on a data file",
         ),
         (["absent.csv"], "absent.csv: no such file"),
         (["mine.csv", "--label-column", "labl"], "did you mean 'label'"),

@@ -86,7 +86,7 @@ def test_what_cannot_be_built(files, tmp_path, capsys):
     assert none.startswith("labels are clustered by one of --prepared-data")
     half = ["--features", tmp_path / "x.npz", *end]
     assert (
-        "--features and --labels belong together, and one is missing"
+        "--features and --labels need each other, and one is missing"
         in call(capsys, tree_command, "build", *half).problem()
     )
     both = [*half, "--labels", tmp_path / "z.npz"]

@@ -276,7 +276,7 @@ def without(name):
         (changed(hidden_act="mish"), "activation must be one of gelu, .*, not 'mish'"),
         (changed(num_attention_heads=3), "hidden size 16 is not a multiple of the 3 heads"),
         (changed(position_embedding_type="relative_key"), "only networks with 'absolute' can"),
-        (changed(model_type="deberta-v2"), "the model lacks relative_attention: only DeBERTa"),
+        (changed(model_type="deberta-v2"), "the model lacks relative_attention: of DeBERTa"),
         (without("hidden_size"), "the key 'hidden_size' is missing"),
         (lambda folder: (folder / "config.json").write_text("{"), r"config\.json: damaged"),
         (lambda folder: (folder / "model.safetensors").write_text("version https"), "safetensors"),

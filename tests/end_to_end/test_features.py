@@ -75,7 +75,7 @@ def test_features_of_a_run_like_its_embeddings(images, capsys):
     [
         (["--run", "run", "--mean", "0.5"], "--mean: this option is for --saved-model"),
         (["--saved-model", "run", "--flip"], "--flip: this option is for --run"),
-        (["--saved-model", "run"], "this is no folder with saved_model.pb"),
+        (["--saved-model", "run"], "this folder has no saved_model.pb"),
         (["--run", "run", "--num-labels", "2"], "it is 2, but there are 3 label names"),
     ],
 )

@@ -117,7 +117,7 @@ def test_weights_of_classes_begin_with_their_texts():
         ({"label_texts": {"red": "red"}}, "no text for 'animal', 'blue'"),
         ({"label_texts": {**NAMES, "x": " "}}, "the text of class 'x' is ' '"),
         ({"label_texts": 3}, "3 is neither 'names' nor a dict of texts by class"),
-        ({"head": "dense"}, "head 'dense' has no use for texts of the classes"),
+        ({"head": "dense"}, "head 'dense' does not use texts of the classes"),
         ({"head": {"name": "dense", "start": "label_texts"}}, "that y does not have: 'flower'"),
     ],
 )

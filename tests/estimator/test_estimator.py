@@ -238,21 +238,21 @@ def test_wrong_data_is_named(fitted):
         (["a", 1, "a", 1], "kinds that have no order: int, str"),
         (np.array(["a", 1, "a", 1], object), "kinds that have no order: int, str"),
         ([[], [], [], []], "no example has a label"),
-        (np.array([[2, 0]] * 4), "other numbers than 0 and 1"),
+        (np.array([[2, 0]] * 4), "numbers other than 0 and 1"),
     ):
         with pytest.raises(DataError, match=problem):
             model.fit(X, y)
     with pytest.raises(ConfigError, match="text_features"):
         small(text_features="tfidf").fit(X, list("aabb"))
-    with pytest.raises(DataError, match="example at index 1 is no text but None"):
+    with pytest.raises(DataError, match="example at index 1 is not a text but None"):
         model.fit(["a b", None], ["x", "y"])
     with pytest.raises(ValueError, match="inconsistent numbers"):
         model.fit(TEXTS, LISTS[:3])
-    with pytest.raises(ConfigError, match=r"validation_data: this is no pair .*=\(X, y\)"):
+    with pytest.raises(ConfigError, match=r"validation_data: this is not a pair .*=\(X, y\)"):
         model.fit(TEXTS, LISTS, validation_data=TEXTS)
     with pytest.raises(ConfigError, match="threshold: must be a number or None, not 'high'"):
         small(threshold="high").fit(TEXTS, LISTS)
-    with pytest.raises(DataError, match=r"another form than those of fit\. Pass texts"):
+    with pytest.raises(DataError, match=r"not have the form of those of fit\. Pass texts"):
         fitted.predict(X)
     with pytest.raises(ConfigError, match="k: must be from 1 to 5, the number of labels, not 6"):
         fitted.predict_top_k(TEXTS, 6)

@@ -100,7 +100,7 @@ def test_weights_of_classes():
     weights = balanced._fitted.model.objective.label_weights.numpy()
     expected = 40 / (4 * np.unique(SINGLE, return_counts=True)[1])
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
-    with pytest.raises(ConfigError, match="class_weight: 'wolf' is no class of y"):
+    with pytest.raises(ConfigError, match="class_weight: 'wolf' is not a class in y"):
         small(objective="softmax", class_weight={"wolf": 2}).fit(TEXTS, SINGLE)
 
 

@@ -68,7 +68,9 @@ def test_a_split_of_a_table():
 def test_missing_values_are_named(missing):
     for place, texts in ((1, ["a", missing]), (0, [missing, "a"])):
         for given in (texts, pd.Series(texts, dtype=object)):
-            with pytest.raises(DataError, match=f"X: the example at index {place} is no text but"):
+            with pytest.raises(
+                DataError, match=f"X: the example at index {place} is not a text but"
+            ):
                 listed_texts(given)
     with pytest.raises(DataError, match="y: a label of the example at index 1 is"):
         read_targets([["a"], ["a", missing]])

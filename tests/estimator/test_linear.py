@@ -133,7 +133,7 @@ def test_scikit_learns_searches():
 
 
 @pytest.mark.parametrize(("settings", "problem"), [
-    ({"epochs": 3}, "epochs: recipe 'xr_linear' has no use for this parameter"),
+    ({"epochs": 3}, "epochs: recipe 'xr_linear' does not use this parameter"),
     ({"head": "mach"}, "head: recipe 'xr_linear' has no use"),
     ({"recipe": "xr_liner"}, r"must be one of fit, xr_linear, not 'xr_liner'"),
     ({"recipe": {"name": "fit", "start": "runs/a"}}, "recipe.start: recipe 'fit' has no arguments"),

@@ -62,7 +62,7 @@ def test_what_is_no_x_and_y(tmp_path):
     with pytest.raises(DataError, match=r"none\.csv: no such file"):
         tfxc.read(tmp_path / "none.csv")
     path = write(tmp_path, "my.csv", TABLE)
-    with pytest.raises(ConfigError, match="limit: 0 examples are none"):
+    with pytest.raises(ConfigError, match="limit: the limit of 0 leaves no examples"):
         tfxc.read(path, limit=0)
     with pytest.raises(DataError, match="there are no examples"):
         tfxc.read(write(tmp_path, "empty.txt", "0 6 3\n"))

@@ -55,7 +55,7 @@ def test_one_text_none_and_no_text(text_run):
     assert run.predict(TEXTS[0], k=2).labels == run.predict(TEXTS[:1], k=2).labels
     nothing = run.predict([], k=2)
     assert nothing.labels == [] and nothing.scores.shape == (0, 2)
-    with pytest.raises(DataError, match="examples: the example at index 1 is no text but int"):
+    with pytest.raises(DataError, match="examples: the example at index 1 is not a text but int"):
         run.predict(["a", 3])
     with pytest.raises(DataError, match="there are no examples to encode"):
         run.encode([])

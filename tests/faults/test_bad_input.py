@@ -39,10 +39,10 @@ BAD_LINES = {
     "a negative label": ("2 60 30\n1 2:1\n-1 3:1\n", ":3: the label id -1"),
     "a feature beyond the header": ("2 60 30\n1 60:1\n2 3:1\n", ":2: the feature id 60 is"),
     "a feature twice": ("2 60 30\n1 2:1 2:3\n2 3:1\n", ":2: "),
-    "a value that is no number": ("2 60 30\n1 2:1\n2 3:x\n", ":3: "),
+    "a value that is not a number": ("2 60 30\n1 2:1\n2 3:x\n", ":3: "),
     "NaN": ("2 60 30\n1 2:1\n2 3:nan\n", ":3: "),
     "infinity": ("2 60 30\n1 2:1e99\n2 3:1\n", ":2: "),
-    "a label that is no number": ("2 60 30\n1 2:1\na,b 3:1\n", ":3: "),
+    "a label that is not a number": ("2 60 30\n1 2:1\na,b 3:1\n", ":3: "),
     "no labels at all": ("2 60 30\n 2:1\n 3:1\n", ": no example of the training split has a label"),
     "no examples": ("0 60 30\n", ": the training split is empty"),
     "an empty file": ("", ":1: "),
@@ -63,8 +63,8 @@ def test_bad_lines_name_file_and_line(tmp_path, capsys, name):
 BAD_TEXTS = {
     "no JSON": ('{"text": "a", "labels": ["x"]}\n{"text": \n', ":2: "),
     "no text": ('{"text": "a", "labels": ["x"]}\n{"labels": ["x"]}\n', ":2: "),
-    "labels that are no list": ('{"text": "a", "labels": {"x": 1}}\n', ":1: "),
-    "bytes that are no UTF-8": ('{"text": "a", "labels": ["x"]}\n{"text": "\udcff"}\n', ":2: "),
+    "labels that are not list": ('{"text": "a", "labels": {"x": 1}}\n', ":1: "),
+    "bytes that are not UTF-8": ('{"text": "a", "labels": ["x"]}\n{"text": "\udcff"}\n', ":2: "),
 }
 
 
@@ -125,7 +125,7 @@ BAD_CONFIGS = {
     "a number that is none": ({"training": {"batch_size": "many"}}, "training.batch_size"),
     "no batch": ({"training": {"batch_size": 0}}, "training.batch_size"),
     "a batch that cannot be divided": (
-        {"training": {"accumulate": 3}}, "is no multiple of 3"),
+        {"training": {"accumulate": 3}}, "is not a multiple of 3"),
     "no epochs": ({"training": {"epochs": 0}}, "training.epochs"),
     "a negative learning rate": (
         {"training": {"optimizer": {"name": "adam", "learning_rate": -1}}}, "learning_rate"),

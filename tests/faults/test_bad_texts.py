@@ -48,7 +48,7 @@ def command(folder, content, encoding="utf-8", dev=None, **data):
             ":26: the byte 0xfc in column 6 is",
         ),
         (csv_text([*ROWS, ("狐狸", "fox")]), "gb18030", ":26: the byte 0xba in column 1 is not"),
-        (csv_text(ROWS), "utf-16-le", ":1: the line holds zero bytes"),
+        (csv_text(ROWS), "utf-16-le", ":1: the line contains zero bytes"),
     ],
 )
 def test_a_clear_message(tmp_path, capsys, content, encoding, message):

@@ -338,7 +338,7 @@ def test_teachers_that_are_trained_again(student, tmp_path, capsys, monkeypatch)
     (run / "summary.json").unlink()
     weights.write_bytes(old)
     problem = call(capsys, distill, *student).problem()
-    assert "teacher_logits.npy of the student's training is missing, or of other" in problem
+    assert "teacher_logits.npy of the student is missing, or belongs to other" in problem
     assert (run / "teacher_logits.npy").read_bytes() == logits
     for path in (*run.glob("*.h5"), *run.glob("checkpoints/*")):
         path.unlink()  # nothing has been learnt from them

@@ -299,15 +299,19 @@ def test_a_port_in_use_is_named(addresses):
 @pytest.mark.parametrize(
     ("cluster", "task", "problem"),
     [
-        ("a:1,b:1", {"type": "worker", "index": 0}, "cluster is no object, but 'a:1,b:1'"),
-        ({"worker": "a:1"}, {"type": "worker", "index": 0}, "'worker' is no list of .* but 'a:1'"),
+        ("a:1,b:1", {"type": "worker", "index": 0}, "cluster is not an object, but 'a:1,b:1'"),
+        (
+            {"worker": "a:1"},
+            {"type": "worker", "index": 0},
+            "'worker' is not a list of .* but 'a:1'",
+        ),
         (
             {"worker": ["a", "b:1"]},
             {"type": "worker", "index": 0},
-            "'a' in the cluster is no host:port",
+            "'a' in the cluster is not a host:port",
         ),
         ({"worker": ["a:1", "a:1"]}, {"type": "worker", "index": 0}, "names 'a:1' twice"),
-        ({"worker": []}, {"type": "worker", "index": 0}, r"'worker' is no list of .* but \[\]"),
+        ({"worker": []}, {"type": "worker", "index": 0}, r"'worker' is not a list of .* but \[\]"),
         ({"worker": ["a:99999"]}, {"type": "worker", "index": 0}, "'a:99999' in the cluster"),
         (
             {"worker": ["a:1"], "ps": ["b:1"]},
@@ -339,7 +343,7 @@ def test_a_wrong_tf_config_is_explained(monkeypatch, cluster, task, problem):
 @pytest.mark.parametrize("text", ["ten", "-1", "0", "inf", "nan"])
 def test_a_wrong_limit_is_explained(monkeypatch, text):
     monkeypatch.setenv("TFXC_WAIT", text)
-    with pytest.raises(ConfigError, match=f"TFXC_WAIT: '{text}' is no number of seconds"):
+    with pytest.raises(ConfigError, match=f"TFXC_WAIT: '{text}' is not a number of seconds"):
         wait_limit()
 
 

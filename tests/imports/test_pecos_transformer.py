@@ -201,7 +201,7 @@ def test_a_model_without_a_ranker(copied, pecos, tmp_path, capsys, matcher):
     found = np.load(tmp_path / "vectors.npy")
     np.testing.assert_allclose(found, np.load(pecos / "embeddings.npy"), atol=1e-6)
     problem = call(capsys, predict, "--run", run, pecos / "X.tst.txt").problem()
-    assert "the run has an encoder only" in problem
+    assert "the run has only an encoder" in problem
 
 
 def test_features_that_are_missing_or_do_not_fit(pecos, imported, tmp_path, capsys):

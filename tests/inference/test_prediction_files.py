@@ -212,7 +212,7 @@ def test_a_file_without_place_for_what_is_asked(options, problem, capsys):
 def test_a_column_is_not_written_twice(run, examples, tmp_path, capsys):
     again = predicted(run, examples, tmp_path / "P.csv", capsys).rename(tmp_path / "again.csv")
     outcome = call(capsys, predict, "--run", run, again, "--output", tmp_path / "P.csv")
-    assert "the examples have a column predicted_labels already" in outcome.problem()
+    assert "the examples already have a column predicted_labels" in outcome.problem()
     assert not (tmp_path / "P.csv").exists()
 
 

@@ -97,7 +97,7 @@ def test_damage_is_reported(tmp_path):
     with pytest.raises(DataError, match=r"its levels have other sizes than"):
         ClusterTree.load(path)
     np.savez(path, **(arrays | {"version": 9, "sizes": [2, 3]}))
-    with pytest.raises(DataError, match="no label tree of version 1"):
+    with pytest.raises(DataError, match="not a label tree of version 1"):
         ClusterTree.load(path)
 
 
@@ -105,9 +105,9 @@ def test_damage_is_reported(tmp_path):
     ("parents", "message"),
     [
         ([], "the tree has no level"),
-        ([[]], "level 0: .* is no list of integers"),
-        ([[0, 0], [0.0, 1.0]], "level 1: .* is no list of integers"),
-        ([[[0], [0]]], "level 0: .* is no list of integers"),
+        ([[]], "level 0: .* is not a list of integers"),
+        ([[0, 0], [0.0, 1.0]], "level 1: .* is not a list of integers"),
+        ([[[0], [0]]], "level 0: .* is not a list of integers"),
         ([[0, 1]], "level 0: the parents go from 0 to 1, .* 0 to 0"),
         ([[0, 0], [0, -1]], "level 1: the parents go from -1 to 0, .* 0 to 1"),
         ([[0, 0, 0], [2, 0]], "level 0: every node needs a child, 1 have none, the first is 1"),

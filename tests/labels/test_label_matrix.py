@@ -42,7 +42,7 @@ SAME = {
 WRONG = {
     "nan": (np.nan, "an entry is NaN or infinite"),
     "infinity": (np.inf, "an entry is NaN or infinite"),
-    "minus": (-1, "-1 is no label"),
+    "minus": (-1, "-1 is not a label"),
 }
 
 
@@ -143,9 +143,9 @@ def test_a_matrix_of_two_signs_is_refused_with_what_to_write(tmp_path, capsys):
     scipy.sparse.save_npz(tmp_path / "Y.npz", scipy.sparse.csr_matrix(2 * labels - 1))
     files = ("--predictions", tmp_path / "P.npz", "--truth", tmp_path / "Y.npz")
     problem = call(capsys, evaluate, *files).problem()
-    assert problem.startswith(f"{tmp_path / 'Y.npz'}: -1 is no label (row 1, column 3): ")
+    assert problem.startswith(f"{tmp_path / 'Y.npz'}: -1 is not a label (row 1, column 3): ")
     assert "csr_matrix(Y > 0)" in problem
-    with pytest.raises(DataError, match="-1 is no label"):
+    with pytest.raises(DataError, match="-1 is not a label"):
         read_targets((2 * labels - 1).astype(int))
 
 
@@ -162,11 +162,11 @@ def test_numbers_of_any_type(dtype):
     """100 + 100 is below 0 in 8 bits."""
     given = matrix_of([(1, 1, 100), (1, 1, 100)], dtype)
     np.testing.assert_array_equal(label_matrix(given, "Y").toarray(), matrix_of().toarray() > 0)
-    with pytest.raises(DataError, match="no real numbers but complex128"):
+    with pytest.raises(DataError, match="not real numbers but complex128"):
         label_matrix(given.astype(complex), "Y")
 
 
 def test_columns_of_classes_are_no_matrix_of_labels():
     for wrong in ([[1, 2], [2, 1]], [[0, 2], [2, 0]]):
-        with pytest.raises(DataError, match="other numbers than 0 and 1"):
+        with pytest.raises(DataError, match="numbers other than 0 and 1"):
             read_targets(np.array(wrong))

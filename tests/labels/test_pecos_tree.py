@@ -112,7 +112,7 @@ def test_what_is_no_tree(tree, tmp_path):
     with pytest.raises(DataError, match=r"C1\.npz: no such file"):
         load_tree(folder)
     (folder / "config.json").write_text("{}")
-    with pytest.raises(DataError, match=r"config\.json: .*no number of matrices"):
+    with pytest.raises(DataError, match=r"config\.json: .*not a number of matrices"):
         load_tree(folder)
     (tmp_path / "text.npz").write_text("none")
     for path in (tmp_path / "text.npz", tmp_path / "missing.npz"):

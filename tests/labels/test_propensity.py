@@ -58,7 +58,7 @@ def test_constants_by_name_or_as_a_pair():
     assert propensity_constants([0.6, 2.6]) == DATASET_CONSTANTS["amazon"]
     with pytest.raises(ConfigError, match="Write 'wikipedia'"):
         propensity_constants("wikpedia")
-    with pytest.raises(ConfigError, match="no pair"):
+    with pytest.raises(ConfigError, match="not a pair"):
         propensity_constants((1, 2, 3))
 
 

@@ -44,5 +44,5 @@ def test_losses_that_are_missing_or_too_many():
     ids, scores, labels, losses = batch_with_losses()
     with pytest.raises(ConfigError, match=r"full_loss needs the loss of each example"):
         FullLoss().update(ids, scores, labels)
-    with pytest.raises(DataError, match=r"losses of shape \(39,\) are given for 40 examples"):
+    with pytest.raises(DataError, match=r"losses of shape \(39,\) for 40 examples"):
         FullLoss().update(ids, scores, labels, losses[1:])

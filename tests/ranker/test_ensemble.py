@@ -144,7 +144,7 @@ def test_lists_in_any_order_and_as_csr():
             "weights: the method round_robin takes no mean",
         ),
         ([([[1, 2]], [[1.0]])], {}, DataError, "shapes of ids and scores"),
-        ([([[1, 4, 1]], [[3.0, 2.0, 1.0]])], {}, DataError, "label 1 is twice in .* example 0"),
+        ([([[1, 4, 1]], [[3.0, 2.0, 1.0]])], {}, DataError, "label 1 occurs twice in .* example 0"),
     ],
 )
 def test_what_is_refused(predictions, options, error, message):

@@ -119,7 +119,12 @@ def test_new_labels_behind_an_encoder(fixed, tmp_path, capsys):
     ("changed", "key", "value", "message"),
     [
         ("summary.json", "imported", "folder", "the run was imported without its training data"),
-        ("config.json", "recipe", {"name": "xr_transformer", "only_encoder": True}, "encoder only"),
+        (
+            "config.json",
+            "recipe",
+            {"name": "xr_transformer", "only_encoder": True},
+            "only an encoder",
+        ),
         ("config.json", "recipe", {"name": "fit"}, "the run is of recipe 'fit', which has no"),
     ],
 )

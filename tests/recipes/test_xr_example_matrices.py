@@ -162,7 +162,7 @@ def test_what_cannot_be_used(run, files, tmp_path, capsys):
     for ranker, message in (
         ({"relevance_file": relevance[1]}, "relevance_file: no setting uses this file"),
         ({"negative_labels_file": negatives[1]}, "negative_labels_file: no setting uses this"),
-        ({"relevance_file": 3, **induce}, "relevance_file: 3 is no name of a file"),
+        ({"relevance_file": 3, **induce}, "relevance_file: 3 is not the name of a file"),
         (
             {"relevance_file": str(tmp_path / "short.npz"), **induce},
             f"relevance_file: the matrix in {tmp_path}/short.npz is 299 x 30 instead of 300 x 30",

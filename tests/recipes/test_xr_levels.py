@@ -226,7 +226,7 @@ def test_tokens_alone_do_not_suffice():
         ({"steps": [5, 0, 5]}, "steps: must be an integer of at least 1 .*, not .5, 0, 5."),
         ({"steps": True}, "steps: must be an integer of at least 1 .*, not true"),
         ({"negatives": "mann"}, "negatives: must be one of tfn, .* not 'mann'"),
-        ({"steps": 5, "epochs": 2}, "recipe.steps: steps and epochs do not go together"),
+        ({"steps": 5, "epochs": 2}, "recipe.steps: steps and epochs exclude each other"),
         ({"ranker": {"colour": 1}}, "recipe.ranker.colour: the ranker has no argument 'colour'"),
         ({"refined_tree": 7}, "refined_tree: must be a section, not 7"),
         ({"memory_gb": 0}, "memory_gb: must be a positive number, not 0"),

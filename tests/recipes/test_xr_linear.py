@@ -148,7 +148,7 @@ def test_dry_run_and_info_of_a_config(run, capsys):
             "recipe.ranker.negatives: 'usn' needs a matrix. Leave",
         ),
         ({"ranker": {"negatives": ["tfn", "tfn+usn", "tfn"]}}, {}, "negative_labels_file or nega"),
-        ({"ranker": {"negatives": "near"}}, {}, "recipe.ranker.negatives: 'near' is no scheme"),
+        ({"ranker": {"negatives": "near"}}, {}, "recipe.ranker.negatives: 'near' is not a scheme"),
         ({"ranker": {"mode": "matcher"}}, {}, "recipe.ranker.mode: must be 'full-model' here"),
         ({"memory_gb": 0}, {}, "recipe.memory_gb: must be a positive number"),
         ({"calibrate": "platt"}, {}, "recipe.calibrate: must be one of isotonic, logistic"),

@@ -288,7 +288,7 @@ def test_encoder_only(texts):
     encoded = Embedder(loaded.model)(batch["features"])
     expected = np.load(context.run / "embeddings" / "train.npy")[:256]
     np.testing.assert_allclose(encoded, expected, rtol=1e-5, atol=1e-6)
-    with pytest.raises(ConfigError, match="the run has an encoder only, and no ranker"):
+    with pytest.raises(ConfigError, match="the run has only an encoder and no ranker"):
         loaded.model.find_top_k(batch["features"], 1)
 
 

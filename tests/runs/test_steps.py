@@ -114,7 +114,7 @@ def test_a_damaged_step(folder):
 def test_options_that_mean_nothing(folder, capsys):
     run = ("--run", folder / "run")
     problem = call(capsys, predict, *run, "--run", folder, "--step", 14).problem()
-    assert problem.startswith("--step: a step is one of a single run, but 2 runs are given")
+    assert problem.startswith("--step: a step belongs to a single run, but 2 runs are given")
     problem = call(capsys, predict, "--model", folder, "--step", 0).problem()
     assert problem.startswith("--step: a SavedModel can only output the scores of its export")
     problem = trained(capsys, folder, "run", "--drop-later").problem()

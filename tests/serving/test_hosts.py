@@ -90,5 +90,5 @@ def test_origins(hosts, host, origin, answer):
 
 @pytest.mark.parametrize("name", ["", "https://labels.example", "labels.example:80", "a b"])
 def test_impossible_names(name):
-    with pytest.raises(ConfigError, match=r"--allow-host: '.*' is no name of a host"):
+    with pytest.raises(ConfigError, match=r"--allow-host: '.*' is not a host name"):
         Hosts(allowed=[name])

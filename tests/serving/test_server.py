@@ -170,7 +170,7 @@ def test_wrong_command_lines(run, capsys, tmp_path, monkeypatch):
     problem = call(capsys, serve, run, "--host", "256.1.1.1", *free).problem()
     assert "256.1.1.1:0" in problem
     problem = call(capsys, serve, run, "--allow-host", "labels.example:80", *free).problem()
-    assert problem.startswith("--allow-host: 'labels.example:80' is no name of a host")
+    assert problem.startswith("--allow-host: 'labels.example:80' is not a host name")
     with monkeypatch.context() as patch:
         patch.setattr("resource.getrlimit", lambda _: (1024, 1024))
         problem = call(capsys, serve, run, "--max-connections", 2000, *free).problem()

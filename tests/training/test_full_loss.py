@@ -165,7 +165,7 @@ def test_without_a_dev_split_the_training_loss_is_estimated(tmp_path):
     ("changes", "message"),
     [
         ({"training": {"watch": "P@2"}}, r"training.watch: unknown metric 'P@2'.*full_loss"),
-        ({"training": {"watch": "P@1", "early_stopping": {}}}, r"training.watch: .*given twice"),
+        ({"training": {"watch": "P@1", "early_stopping": {}}}, r"training.watch: .*set twice"),
         ({"training": {"watch": "P@1"}, "data": {"dev": None}}, r"watch: it needs a dev split"),
         (
             {"evaluation": {"test_on_improvement": True}, "data": {"test": None}},

@@ -159,7 +159,7 @@ def test_missing_tf_config_is_explained(monkeypatch):
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
     with pytest.raises(
-        ConfigError, match=r"16 is no multiple of 3, the micro-batches times replicas"
+        ConfigError, match=r"16 is not a multiple of 3, the micro-batches times replicas"
     ):
         tiny.train(tmp_path, training={"accumulate": 3})
 

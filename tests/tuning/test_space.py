@@ -51,5 +51,5 @@ def test_settings():
     assert len(space.settings(lists, 100, 0)) == 4, "there are no more"
     with pytest.raises(ConfigError, match="Add --random NUMBER"):
         space.settings([space.values_of("a=1..2")], None, 0)
-    with pytest.raises(ConfigError, match="the key 'a' is given twice"):
+    with pytest.raises(ConfigError, match="the key 'a' is named twice"):
         space.settings([lists[0], lists[0]], None, 0)

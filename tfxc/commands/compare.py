@@ -124,7 +124,7 @@ def grouped(runs: Sequence[str], label_by: str | None) -> dict[str, list[str]]:
             label = ""
             path = text
         if os.path.realpath(path) in seen:
-            raise ConfigError("this run is given twice", where=path, fix="name it once")
+            raise ConfigError("this run is named twice", where=path, fix="name each run once")
         seen.add(os.path.realpath(path))
         config = RunFolder(path).config().model_dump(mode="json")
         if not label:
@@ -198,7 +198,7 @@ def values_of(path: str | Path, metric: str, axis: str) -> dict[float, float]:
     file = Path(path) / "metrics.jsonl"
     if not file.exists():
         raise CheckpointError(
-            "the run has no metrics of a training in epochs",
+            "the run has no metrics per epoch",
             where=file.parent,
             fix="train it first; `tfxc evaluate --run RUN --compare RUN2` compares runs without "
             "epochs",

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     if not chosen:
         raise ConfigError(
-            f"none of the {len(abouts)} configs holds {options.word!r}",
+            f"none of the {len(abouts)} configs contains {options.word!r}",
             where="WORD",
             fix="leave it out to see all of them",
         )

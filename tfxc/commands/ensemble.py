@@ -102,7 +102,7 @@ def lists_of(options: Options, first: "LoadedRun") -> tuple[list[Lists], np.ndar
         ids, scores, labels = predictions(path, first, options)
         if truth is not None and not _same_labels(truth, labels, first.manifest["num_labels"]):
             raise DataError(
-                "this run reads other examples than the first run, or in another order",
+                "this run does not read the same examples in the same order as the first run",
                 where=path,
                 fix="name a file with --data, which all runs then read",
             )
@@ -200,7 +200,7 @@ def _check(options: Options) -> None:
     check_weights(options.weights, options.method, len(options.runs))
     if options.choose and options.choose == options.examples.split:
         raise ConfigError(
-            f"{options.choose!r} is the split that is measured, as --split says",
+            f"{options.choose!r} is the split that is measured (--split)",
             where="--choose",
             fix="choose the weights on a split that is not measured",
         )

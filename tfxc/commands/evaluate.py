@@ -73,7 +73,7 @@ class Options(TrustOption):
             run.
         compare: second run to evaluate on the same examples and compare.
         seed: seed of the bootstrap of --compare.
-        output: folder to write to; None means RUN, or with --predictions none.
+        output: folder to write to; None means RUN; with --predictions, write nothing.
         json: print the metrics as JSON.
         tables: write labels.csv, confusions.csv and wrong.csv into this folder, and print
             precision, recall and F1.
@@ -194,7 +194,7 @@ def _check_options(options: Options) -> None:
         return
     if of_predictions.truth is None:
         raise ConfigError(
-            "--predictions are measured against true labels, and no file of them is given",
+            "--predictions are measured against true labels, and their file is missing",
             where="--truth",
             fix="name it",
         )
@@ -207,7 +207,7 @@ def _check_options(options: Options) -> None:
             )
     if of_predictions.propensity is not None and of_predictions.train_labels is None:
         raise ConfigError(
-            "propensities are made of the training labels, and no file of them is given",
+            "propensities are computed from the training labels, and their file is missing",
             where="--train-labels",
             fix="name it, or leave --propensity out",
         )

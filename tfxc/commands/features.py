@@ -43,8 +43,8 @@ class SavedModelOptions:
         signature: signature to call in the SavedModel; None means serving_default.
         model_output: output of the SavedModel, if it has several.
         image_size: size of the SavedModel's input; None means the model's.
-        mean: subtract this mean from pixels from 0 to 1.
-        std: divide pixels from 0 to 1 by this.
+        mean: subtract this mean from the pixels, which go from 0 to 1.
+        std: divide the pixels, which go from 0 to 1, by this.
     """
 
     signature: Annotated[str | None, Option("SIGNATURE")] = None

@@ -100,7 +100,7 @@ class Mach(Counted):
         path: the folder model_save_loc: r_0_epoch_10.npz and so on.
         lookups: the labels' hashes, bucket_order_0.npy and so on.
         query_lookups: the features' hashes, in files of the same names.
-        epoch: epoch of the weights; None means the last complete one.
+        epoch: epoch whose weights to import; None means the last complete one.
     """
 
     lookups: Annotated[str, Option("FOLDER")]
@@ -162,7 +162,7 @@ class Scent(Labelled, OptionalConfigOptions):
 
     Attributes:
         path: a checkpoint, epoch_50.pt, or the folder checkpoints.
-        epoch: epoch of the weights; None means the last complete one.
+        epoch: epoch whose weights to import; None means the last complete one.
     """
 
     epoch: Annotated[Count | None, Option("E")] = None
@@ -238,7 +238,7 @@ class Mhe(Labelled):
 
     Attributes:
         path: models/model-eurlex4k.bin.
-        pretrained: folder of the language model it was fine-tuned from: config.json and tokeniser.
+        pretrained: folder of the language model that was fine-tuned: config.json and tokeniser.
         max_length: read at most this many subwords of a text; None means 512.
         beam: number of groups whose labels are scored for each text; None means 10.
     """
@@ -263,8 +263,8 @@ class TextClassifier(Imported):
 
     Attributes:
         path: config.py of the project, or its folder.
-        checkpoint: the trained model; None means that of config.py.
-        tokens: vocabulary of the model; None means token_file of config.py.
+        checkpoint: the trained model; None means the one that config.py names.
+        tokens: vocabulary of the model; None means token_file in config.py.
         built_vocabulary: state that the run that trained the model also built the vocabulary;
             unknown tokens are then read by the row that this run trained, not by the one that later
             runs read.

@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     output = Path(options.output or f"{name_of(options.file)}.json")
     if output.exists() and not options.force:
         raise ConfigError(
-            "this file exists already",
+            "this file already exists",
             where=output,
             fix="choose another name with --output, or replace it with --force",
         )

@@ -14,8 +14,8 @@ terminal there is a prompt ("exit" or Ctrl-D quits). Lines are texts or, for mod
 'id:value ...' (sparse), numbers (dense) or paths of image files.
 
 The scores of labels are probabilities if the model has any. With --k, the best K labels are listed;
-with --min-score alone, all labels that reach it. With neither, a model that decides on each label by
-itself lists all labels with a probability of 0.5 or more (or those that reach the config's
+with --min-score alone, all labels that reach it. With neither, a model that decides on each label
+by itself lists all labels with a probability of 0.5 or more (or those that reach the config's
 evaluation.threshold), and any other model lists the best 5.
 
 If --run is given several times, the predictions of the runs, which must have the same labels, are
@@ -318,7 +318,7 @@ def _ranker_and_pairs(options: Options, matrix: str) -> "tuple[LoadedRun, scipy.
             f"--pairs needs a linear ranker, but this run searches with the "
             f"{loaded.model.searched_part}",
             where="--run",
-            fix="search with --k as many labels as there are",
+            fix="set --k to the number of labels",
         )
     if options.probabilities:
         loaded.model.check_probabilities()
@@ -338,7 +338,7 @@ def _check_rows(options: Options, examples: int | None, pairs: "scipy.sparse.csr
         raise DataError(
             f"the matrix has {pairs.shape[0]:,} rows, but {options.file} has {examples:,} examples",
             where=options.pairs,
-            fix="give the examples and the rows of the same file",
+            fix="give the examples and the matrix of the same file",
         )
 
 
@@ -356,7 +356,7 @@ def _check_model_options(options: Options) -> None:
     runs = [Path(os.path.realpath(run)) for run in options.run]
     several = len(runs) > 1
     if len(set(runs)) < len(runs):
-        raise ConfigError("the same run is given twice", where="--run", fix="name each run once")
+        raise ConfigError("the same run is named twice", where="--run", fix="name each run once")
     for name in ("ensemble", "weights", "top"):
         if getattr(options, name) and not several:
             raise ConfigError(
@@ -366,7 +366,7 @@ def _check_model_options(options: Options) -> None:
             )
     if several and options.search.step is not None:
         raise ConfigError(
-            f"a step is one of a single run, but {len(runs)} runs are given",
+            f"a step belongs to a single run, but {len(runs)} runs are given",
             where="--step",
             fix="give --run once, or leave it out",
         )
@@ -385,7 +385,7 @@ def _check_output(options: Options) -> None:
     layout = _layout_of_lines(options.output, options.format)
     if options.format not in (None, layout):
         raise ConfigError(
-            f"{Path(options.output).name} does not hold the format {options.format}",
+            f"{Path(options.output).name} is not written in the format {options.format}",
             where="--format",
             fix="leave it out: the ending of --output says what is written",
         )

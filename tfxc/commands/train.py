@@ -200,7 +200,7 @@ def _check(options: Options) -> None:
     for name in given(options.choices):
         if options.config:
             raise ConfigError(
-                "this option is for a training on a data file, not for --config",
+                "this option is for training on a data file, not for --config",
                 where=option_of(name),
                 fix="name the file instead of the config, or write it into the config",
             )
@@ -306,7 +306,7 @@ def _check_cluster(address: str | None, config: "Config", recipe: "Recipe") -> N
         )
     if is_remote(config.run):
         raise ConfigError(
-            f"{config.run!r} is no folder that all workers share",
+            f"{config.run!r} is not a folder that all workers share",
             where="run",
             fix="name a mounted folder, or leave --cluster out",
         )
@@ -318,7 +318,7 @@ def _run_folder(config: "Config") -> Path:
         return Path(config.run)
     if config.training.strategy == "multi_worker":
         raise ConfigError(
-            f"{config.run!r} is no folder that all machines share, as strategy multi_worker needs",
+            f"{config.run!r} is not a folder that all machines share (strategy multi_worker)",
             where="run",
             fix="name a mounted folder, or another training.strategy",
         )

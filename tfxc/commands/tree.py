@@ -43,10 +43,10 @@ class DataOptions:
     """The vectors that labels are clustered by.
 
     Attributes:
-        prepared_data: prepared folder.
+        prepared_data: folder of the prepared data.
         features: features X: a matrix with one row per example.
         labels: labels Y: a matrix with one row per example and one column per label.
-        label_vectors: vectors of your own: a matrix with one row per label.
+        label_vectors: your own vectors: a matrix with one row per label.
         vectors: vectors to cluster the labels by.
         max_nonzeros: keep only this many of the largest numbers in each label's PIFA, to save time
             and memory; None means all.
@@ -178,7 +178,7 @@ def label_vectors(
     else:
         if not (options.features and options.labels):
             raise ConfigError(
-                "--features and --labels belong together, and one is missing", fix="add the other"
+                "--features and --labels need each other, and one is missing", fix="add the other"
             )
         features = load_matrix(options.features)
         labels = label_matrix(load_matrix(options.labels), options.labels)

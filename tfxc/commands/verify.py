@@ -62,7 +62,7 @@ class Options(TrustOption, ReaderOptions):
         probes: images to search for in the galleries: a folder or a text file, like that of
             --gallery.
         identify: identify (1:N) the probes of --ijb in its galleries.
-        target: set that is in ROOT.
+        target: which set is in ROOT.
         images: folder of the images named in a text file.
         reader: format of the labelled FILE; None means by its name.
         reader_options: option of the reader, e.g. split=test (may be given several times).

@@ -109,7 +109,7 @@ def check_keeps_input(output: str | None, source: str) -> None:
         return
     if os.path.samefile(output, source):
         raise ConfigError(
-            f"{output} is the file that is read, and would be replaced",
+            f"{output} is the input file and would be replaced",
             where="--output",
             fix="give another name",
         )
@@ -156,7 +156,7 @@ def ending(*suffixes: str) -> Callable[[str], str]:
     def checked(text):
         if not text.endswith(suffixes):
             raise argparse.ArgumentTypeError(
-                f"{text!r} does not end in {' or '.join(suffixes)}, which says what is written"
+                f"{text!r} does not end in {' or '.join(suffixes)}, which decides what is written"
             )
         return text
 

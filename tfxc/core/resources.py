@@ -45,7 +45,7 @@ def thread_count(threads: int | None = None) -> int:
         affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
         return len(affinity(0)) if affinity else os.cpu_count() or 1
     if threads < 1:
-        raise ConfigError(f"{threads} threads cannot work", where="threads", fix="give 1 or more")
+        raise ConfigError(f"{threads} threads are too few", where="threads", fix="give 1 or more")
     return int(threads)
 
 

@@ -196,7 +196,7 @@ class DataSettings(_Section):
     def _one_dev_split(self):
         if self.dev is not None and self.dev_share is not None:
             raise ConfigError(
-                "dev and dev_share do not go together",
+                "dev and dev_share exclude each other",
                 where="data.dev_share",
                 fix="remove one of them",
             )
@@ -338,7 +338,7 @@ class TrainingSettings(_Section):
     def _one_metric_is_watched(self):
         if self.watch is not None and self.early_stopping is not None:
             raise ConfigError(
-                "the metric to watch is given twice",
+                "the metric to watch is set twice",
                 where="training.watch",
                 fix="remove watch: training.early_stopping.metric is used",
             )

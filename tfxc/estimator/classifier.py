@@ -196,7 +196,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         is_pair = isinstance(validation_data, (tuple, list)) and len(validation_data) == 2
         if validation_data is not None and not is_pair:
             raise ConfigError(
-                "this is no pair of examples and their labels",
+                "this is not a pair of examples and their labels",
                 where="validation_data",
                 fix="pass validation_data=(X, y)",
             )
@@ -495,7 +495,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         unknown = set(self.class_weight) - set(self.classes_.tolist())
         if unknown:
             raise ConfigError(
-                f"{min(map(repr, unknown))} is no class of y",
+                f"{min(map(repr, unknown))} is not a class in y",
                 where="class_weight",
                 fix="leave it out",
             )
@@ -523,7 +523,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         for name in _NETWORK_PARAMETERS:
             if getattr(self, name) not in (getattr(plain, name), []):
                 raise ConfigError(
-                    f"recipe {_LINEAR!r} has no use for this parameter",
+                    f"recipe {_LINEAR!r} does not use this parameter",
                     where=name,
                     fix="leave it at its default, or use recipe 'fit'",
                 )
@@ -543,7 +543,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             return []
         if not reads and not starts:
             raise ConfigError(
-                f"head {head['name']!r} has no use for texts of the classes",
+                f"head {head['name']!r} does not use texts of the classes",
                 where="label_texts",
                 fix="leave it at None, or choose head 'label_text' or a head with start "
                 "'label_texts'",
@@ -576,7 +576,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         elif is_texts(X) != (self.text_features_ is not None):
             form = "a matrix" if self.text_features_ is None else "texts"
             raise DataError(
-                "these examples have another form than those of fit", where="X", fix=f"pass {form}"
+                "these examples do not have the form of those of fit", where="X", fix=f"pass {form}"
             )
         if self.text_features_ is not None:
             matrix = self.text_features_.transform(X)

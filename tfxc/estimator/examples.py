@@ -40,7 +40,7 @@ def listed_texts(X: Examples) -> Examples:
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise DataError(
-                f"the example at index {number} is no text but {text!r:.80}",
+                f"the example at index {number} is not a text but {text!r:.80}",
                 where="X",
                 fix="leave it out, or give '' for it",
             )

@@ -54,7 +54,9 @@ def read(
     """
     if limit is not None and limit < 1:
         raise ConfigError(
-            f"{limit} examples are none", where="limit", fix="pass at least 1, or None for all"
+            f"the limit of {limit} leaves no examples",
+            where="limit",
+            fix="pass at least 1, or None for all",
         )
     source = staged(os.fspath(path), "path")
     wanted = Wanted(text_column, label_column)

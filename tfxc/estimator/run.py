@@ -246,7 +246,7 @@ def _as_field(field: str, examples: Examples) -> Any:
         for number, text in enumerate(texts):
             if not isinstance(text, str):
                 raise DataError(
-                    f"the example at index {number} is no text but {type(text).__name__}",
+                    f"the example at index {number} is not a text but {type(text).__name__}",
                     where="examples",
                     fix="pass a list of strings",
                 )

@@ -60,7 +60,7 @@ class Targets:
         elif self.form == "lists":
             if not _is_lists(y):
                 raise DataError(
-                    "the labels are not lists, as those of fit were",
+                    "the labels are not lists, but those of fit were",
                     where="y",
                     fix="give a list of labels for each example",
                 )
@@ -216,7 +216,7 @@ def _from_matrix(y: Examples, form: str) -> tuple[Targets, list[list[int]]]:
     # A dense array of other numbers may as well be several columns of classes.
     if not scipy.sparse.issparse(y) and not np.isin(y, (0, 1)).all():
         raise DataError(
-            "an array of several columns holds other numbers than 0 and 1",
+            "an array of several columns contains numbers other than 0 and 1",
             where="y",
             fix="give 1 for a label and 0 elsewhere, one class each as an array of one dimension, "
             "or a list of labels for each example",

@@ -65,7 +65,7 @@ def import_torchvision(
     count = _classes(tensors, path)
     if names is not None and not count:
         raise DataError(
-            "there is no linear layer fc, which the names of labels would belong to",
+            "the model has no linear layer fc for the names of labels",
             where=path,
             fix="leave out the names, or give a state dict with fc",
         )

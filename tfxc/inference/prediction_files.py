@@ -63,7 +63,7 @@ def write_predictions(
     for name in (LABELS, SCORES):
         if table is not None and name in table.columns:
             raise ConfigError(
-                f"the examples have a column {name} already",
+                f"the examples already have a column {name}",
                 where="--output",
                 fix="rename that column, or write another format, e.g. --output labels.jsonl",
             )
@@ -203,7 +203,7 @@ def read_predictions(path: str | Path) -> scipy.sparse.csr_matrix | ListedLabels
         wanted = (LABELS, SCORES)
     else:
         raise ConfigError(
-            f"{path.name} has no ending of a file of predictions",
+            f"{path.name} does not end like a file of predictions",
             where="--predictions",
             fix="name a file that ends in .npz, .jsonl, .csv or .parquet",
         )

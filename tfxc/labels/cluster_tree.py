@@ -173,7 +173,7 @@ class ClusterTree:
             with np.load(path) as content:
                 if content["kind"].item() != _KIND or content["version"].item() != FILE_VERSION:
                     raise DataError(
-                        f"it is no label tree of version {FILE_VERSION}",
+                        f"it is not a label tree of version {FILE_VERSION}",
                         where=path,
                         fix="build the tree again",
                     )
@@ -211,8 +211,8 @@ def _check(parents: Sequence[Sequence[int] | np.ndarray]) -> None:
     for level, numbers in enumerate(map(np.asarray, parents)):
         if numbers.ndim != 1 or not numbers.size or numbers.dtype.kind not in "iu":
             raise DataError(
-                f"level {level}: shape {numbers.shape} of {numbers.dtype} is no list of integers, "
-                "the parent of each node"
+                f"level {level}: shape {numbers.shape} of {numbers.dtype} is not a list of "
+                "integers, the parent of each node"
             )
         if numbers.min() < 0 or numbers.max() >= above:
             raise DataError(

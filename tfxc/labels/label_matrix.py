@@ -40,8 +40,8 @@ def label_matrix(
     minus = np.flatnonzero(labels.data == -1)
     if minus.size:
         raise DataError(
-            f"-1 is no label ({entry_place(labels, minus[0], first_row)}): labels are the entries "
-            "above 0",
+            f"-1 is not a label ({entry_place(labels, minus[0], first_row)}): labels are the "
+            "entries above 0",
             where=where,
             fix=_FIX,
         )

@@ -36,7 +36,7 @@ def check_sizes(num_labels: int, sizes: Sequence[int]) -> tuple[int, ...]:
         (4, 5, 5)
     """
     if isinstance(sizes, str) or not np.iterable(sizes) or not all(map(_is_count, sizes)):
-        raise ValueError(f"heads: {sizes!r} is no list of positive integers")
+        raise ValueError(f"heads: {sizes!r} is not a list of positive integers")
     sizes = tuple(int(size) for size in sizes)
     if not sizes:
         raise ValueError("heads: the list is empty; give positive integers")

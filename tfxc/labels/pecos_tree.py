@@ -49,7 +49,7 @@ def load_tree(path: str | Path, above: Mapping[str, Any] | None = None) -> Clust
         depth = read_json(config, fix="copy the whole folder").get("len")
         if not isinstance(depth, int) or depth < 1:
             raise DataError(
-                f"'len' is {depth!r}, which is no number of matrices",
+                f"'len' is {depth!r}, which is not a number of matrices",
                 where=config,
                 fix="write the folder with PECOS's ClusterChain.save",
             )

@@ -57,7 +57,7 @@ def checked_counts(label_counts: Sequence[int] | np.ndarray) -> np.ndarray:
     counts = np.asarray(label_counts)
     if counts.ndim != 1 or not counts.size:
         raise ConfigError(
-            f"shape {counts.shape} is no list of numbers of training examples",
+            f"shape {counts.shape} is not a list of numbers of training examples",
             where="label_counts",
             fix="give one number for each label",
         )

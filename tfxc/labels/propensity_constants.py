@@ -27,5 +27,5 @@ def propensity_constants(propensity: str | Sequence[float]) -> tuple[float, floa
         return DATASET_CONSTANTS[propensity]
     pair = tuple(propensity)
     if len(pair) != 2:
-        raise ConfigError(f"{pair} is no pair (A, B)", where="propensity")
+        raise ConfigError(f"{pair} is not a pair (A, B)", where="propensity")
     return pair

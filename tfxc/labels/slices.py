@@ -83,7 +83,7 @@ def frequency_slices(
         raise ConfigError(f"{rule!r} is unknown", where="rule", fix="give thresholds or shares")
     bounds = tuple(_DEFAULT_BOUNDS[rule] if bounds is None else bounds)
     if not bounds or list(bounds) != sorted(set(bounds)):
-        raise ConfigError(f"{bounds} are no ascending numbers", where="bounds")
+        raise ConfigError(f"{bounds} are not ascending numbers", where="bounds")
     names = tuple(names or _default_names(rule, bounds))
     if len(names) != len(bounds) + 1 or len(set(names)) < len(names):
         raise ConfigError(

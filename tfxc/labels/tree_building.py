@@ -25,13 +25,14 @@ class ClusteringSettings:
     """How labels are clustered.
 
     Attributes:
-        nr_splits: children of an inner node.
+        nr_splits: number of children of an inner node.
         min_codes: largest number of nodes on the first level; None means ``nr_splits``.
-        max_leaf_size: largest number of labels under a leaf. If there are no more labels, the tree
-            has one level, the labels.
+        max_leaf_size: largest number of labels under a leaf. If there are no more labels than that,
+            the tree has only one level, the labels.
         spherical: whether centres are scaled to unit length (cosines), or are means.
         max_iter: largest number of iterations of 2-means.
-        seed: seed of the first centres; same seed, same tree, for any number of threads.
+        seed: seed of the first centres. The same seed gives the same tree, for any number of
+            threads.
         min_sample_rate: share of the labels that the centres at the root are computed from.
         max_sample_rate: share of the labels that the centres at the leaves are computed from.
         warmup_ratio: share of the levels of halving over which the first share changes to the

@@ -124,7 +124,7 @@ class RankedBatch:
         if losses is not None:
             losses = np.asarray(losses, np.float64)
             if losses.shape != (len(ids),):
-                raise DataError(f"losses of shape {losses.shape} are given for {len(ids)} examples")
+                raise DataError(f"there are losses of shape {losses.shape} for {len(ids)} examples")
         if ranks is not None:
             order = np.argsort(labels, axis=1, kind="stable")  # that of ``distinct_labels``
             ranks = np.take_along_axis(np.asarray(ranks, np.float64), order, 1)
@@ -286,7 +286,7 @@ def checked_ks(ks: Sequence[int]) -> tuple[int, ...]:
     whole = all(isinstance(k, int | np.integer) and k > 0 for k in ks)
     if not ks or not whole or len(set(ks)) < len(ks):
         raise ConfigError(
-            f"{ks} are no distinct positive integers", where="ks", fix="use e.g. 1, 3, 5"
+            f"{ks} are not distinct positive integers", where="ks", fix="use e.g. 1, 3, 5"
         )
     return ks
 

@@ -87,7 +87,7 @@ def summed_entries(
     """
     if matrix.dtype.kind not in "fiub":
         raise DataError(
-            f"the entries are no real numbers but {matrix.dtype}",
+            f"the entries are not real numbers but {matrix.dtype}",
             where=where,
             fix="save the matrix as float32",
         )
@@ -166,7 +166,7 @@ def _check_archive(path: str | Path) -> None:
 
 def _no_matrix(path: str | Path, error: BaseException) -> DataError:
     return DataError(
-        f"the file holds no sparse matrix ({error})",
+        f"the file does not hold a sparse matrix ({error})",
         where=path,
         fix="write it with scipy.sparse.save_npz",
     )

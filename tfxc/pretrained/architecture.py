@@ -133,7 +133,7 @@ def read_architecture(folder: Path) -> "Architecture":
         raise ConfigError(
             f"the key {missing[0]!r} is missing",
             where=where,
-            fix="copy the model's folder as a whole",
+            fix="copy the whole folder of the model",
         )
     architecture = Architecture(
         family=family,
@@ -150,7 +150,7 @@ def read_architecture(folder: Path) -> "Architecture":
             f"the hidden size {architecture.hidden_dim} is not a multiple of the "
             f"{architecture.num_heads} heads",
             where=where,
-            fix="copy the model's folder as a whole",
+            fix="copy the whole folder of the model",
         )
     return architecture
 
@@ -183,7 +183,7 @@ def _family_values(config: Mapping[str, Any], where: Path) -> dict[str, Any]:
     for name, present in properties.items():
         if not present:
             raise ConfigError(
-                f"the model lacks {name}: only DeBERTa of version 3 can be built",
+                f"the model lacks {name}: of DeBERTa, only version 3 can be built",
                 where=where,
                 fix="choose another model",
             )

@@ -44,7 +44,7 @@ def open_folder(written: str | os.PathLike, where: str) -> Path:
         return preset_folder(text.removeprefix(PREFIX), where)
     if not folder.is_dir():
         raise ConfigError(
-            f"there is no folder of a pretrained model at {folder}",
+            f"there is no pretrained model's folder at {folder}",
             where=where,
             fix="download the model, or set TFXC_MODELS to the folder above it",
         )
@@ -74,9 +74,9 @@ def read_json(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"the file {path.name} is missing",
             where=path.parent,
-            fix="copy the model's folder as a whole",
+            fix="copy the whole folder of the model",
         )
-    return reading.read_json(path, fix="copy the model's folder as a whole", error=ConfigError)
+    return reading.read_json(path, fix="copy the whole folder of the model", error=ConfigError)
 
 
 def read_hub_config(folder: Path) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def read_hub_config(folder: Path) -> dict[str, Any]:
         raise ConfigError(
             f"pad_token_id is {config['pad_token_id']!r}, not an integer",
             where=folder / "config.json",
-            fix="copy the model's folder as a whole",
+            fix="copy the whole folder of the model",
         )
     return config
 

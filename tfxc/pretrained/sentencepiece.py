@@ -37,7 +37,7 @@ def read_pieces(model: bytes, where: str | Path) -> tuple[list[str], int]:
         kinds = []
     if _UNKNOWN not in kinds:
         raise ConfigError(
-            "this is no SentencePiece model, or a damaged one",
+            "this is not a SentencePiece model, or it is damaged",
             where=where,
             fix="copy the file again; it may be a Git LFS pointer",
         )

@@ -68,7 +68,7 @@ def check_model(name: str, where: str) -> None:
     """
     if name not in _MODELS:
         raise ConfigError(
-            f"there is no folder {name!r}, and nothing stands in for a model of that name",
+            f"there is no folder {name!r}, and there is no stand-in for a model of that name",
             where=where,
             fix=f"put the model there, or choose one of {', '.join(_MODELS)}",
         )

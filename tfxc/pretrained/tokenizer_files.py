@@ -150,7 +150,7 @@ def _word_pieces(folder: Path, options: dict[str, Any]) -> Subwords:
         accents = normalizer.get("strip_accents")
     if len({*pieces}) < len(pieces):
         raise ConfigError(
-            "the vocabulary has a piece twice", where=folder, fix="copy its file again"
+            "a piece occurs twice in the vocabulary", where=folder, fix="copy its file again"
         )
     settings["strip_accents"] = settings["lowercase"] if accents is None else accents
     return Subwords(settings, pieces)
@@ -182,7 +182,7 @@ def _byte_pairs(folder: Path, options: dict[str, Any]) -> Subwords:
         raise ConfigError(
             f"the vocabulary lacks {len(missing)} of the 256 bytes, such as {missing[0]!r}",
             where=folder,
-            fix="give a tokeniser of pairs of bytes, as RoBERTa has",
+            fix="give a tokeniser of byte pairs, like that of RoBERTa",
         )
     for merge in merges:
         parts = merge.split(" ")
@@ -285,7 +285,7 @@ def load_subwords(folder: Path) -> "Subwords":
         pieces = content["pieces"]
         merges = content["merges"]
         if not all(isinstance(piece, str) for piece in pieces):
-            raise TypeError("a piece is no text")
+            raise TypeError("a piece is not a text")
         model = None
         if settings["kind"] == "sentencepiece":
             path = folder / "subwords.model"

@@ -82,7 +82,7 @@ def stem_weights(architecture: "Architecture") -> "list[Weight]":
             raise ConfigError(
                 f"a model of type {family} cannot have embedding_size {a.embedding_dim} and "
                 f"hidden_size {a.hidden_dim}: they have to be equal",
-                fix="copy the model's folder as a whole",
+                fix="copy the whole folder of the model",
             )
         weights.append(_kernel("projection", theirs[family], a.embedding_dim, a))
         weights.append(_vector("projection_bias", (a.hidden_dim,), f"{theirs[family]}.bias"))
@@ -314,5 +314,5 @@ def _opened(path: Path) -> "Iterator[safetensors.safe_open]":
                 yield opened
         except safetensors.SafetensorError as error:
             raise ConfigError(
-                f"this is no file of safetensors, or a damaged one ({error})", where=path, fix=fix
+                f"this is not a safetensors file, or it is damaged ({error})", where=path, fix=fix
             ) from None

@@ -134,7 +134,9 @@ class Calibration:
                 raise ValueError("its format is not 1")
             calibration = cls(**content)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DataError(f"this is no calibration ({error})", where=path, fix=_TRAIN) from error
+            raise DataError(
+                f"this is not a calibration ({error})", where=path, fix=_TRAIN
+            ) from error
         num_scores = len(calibration.scores)
         num_values = len(calibration.values)
         if calibration.method == "isotonic" and (num_scores != num_values or not num_scores):

@@ -161,7 +161,7 @@ class _Lists:
         if again.any():
             label = self.labels[by_label][1:][again][0]
             raise DataError(
-                f"label {label} is twice in the list of example {rows[1:][again][0]}",
+                f"label {label} occurs twice in the list of example {rows[1:][again][0]}",
                 where=where,
             )
 
@@ -195,7 +195,7 @@ def check_weights(
     weights = np.asarray(weights, np.float64)
     if method == "round_robin":
         raise ConfigError(
-            "the method round_robin takes no mean, which weights are for",
+            "the method round_robin takes no mean, so it has no use for weights",
             where="weights",
             fix="leave the weights out, or choose another method",
         )

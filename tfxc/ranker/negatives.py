@@ -24,7 +24,7 @@ def scheme_of(text: str, where: str = "negatives") -> tuple[str, ...]:
     parts = tuple(str(text).split("+"))
     if not set(parts) <= set(PARTS) or len(set(parts)) < len(parts):
         raise ConfigError(
-            f"{text!r} is no scheme of negatives",
+            f"{text!r} is not a scheme of negatives",
             where=where,
             fix=f"give one or some of {', '.join(PARTS)}, joined by +",
         )

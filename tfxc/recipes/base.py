@@ -376,7 +376,7 @@ class RecipeOfRuns(Recipe):
             self.check(context)
             if context.from_step is not None and not (alone or self.together):
                 raise ConfigError(
-                    f"all {self.unit}s would be trained, and a step is of one of them",
+                    f"all {self.unit}s would be trained, but a step belongs to one of them",
                     where="--from-step",
                     fix="add --repetition R",
                 )

@@ -101,7 +101,7 @@ class ExamplesOptions(ReaderOptions):
         folder = ensure_prepared(loaded.config.data, self.prepared)
         if Manifest.load(folder).num_labels != loaded.manifest["num_labels"]:
             raise ConfigError(
-                "labels were added to the run, which its prepared data do not have",
+                "labels were added to the run, and its prepared data do not have them",
                 where=where,
                 fix="name a file with --data, and --exclude without a word",
             )
@@ -202,7 +202,7 @@ class ExamplesOptions(ReaderOptions):
         raise ConfigError(
             f"{kind} names the excluded labels of each split, and {self.data} is none of them",
             where="--exclude",
-            fix="name the file for these examples, or give the option without a word for none",
+            fix="name the file for these examples, or write --exclude alone for none",
         )
 
     def batch_size_for(self, loaded: "LoadedRun") -> int:

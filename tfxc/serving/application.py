@@ -422,7 +422,7 @@ def _parsed(body: bytearray, declaration: type[_Request]) -> _Request:
         raise bad_request(f"this is not JSON ({problem})", "body", _EXAMPLE) from None
     if not isinstance(fields, dict):
         raise bad_request(
-            f"this is no JSON object but {as_shown(fields)}",
+            f"this is not a JSON object but {as_shown(fields)}",
             "body",
             _EXAMPLE,
         )

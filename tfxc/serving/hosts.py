@@ -136,7 +136,7 @@ def _allowed(host: str) -> str:
     parts = _split(host)
     if parts is None or parts[1] is not None:
         raise ConfigError(
-            f"{host!r} is no name of a host",
+            f"{host!r} is not a host name",
             where="--allow-host",
             fix="give a name or an address without scheme and port, e.g. labels.example.org",
         )

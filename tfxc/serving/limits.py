@@ -13,15 +13,16 @@ class Limits:
     """Limits of a server.
 
     Attributes:
-        examples: most examples in a request; more are refused with 413.
-        body_bytes: most bytes in the body of a request; more are refused with 413.
-        total_bytes: most bytes in all bodies that wait for an answer; more are refused with 503.
-        k: most labels per example; more are refused with 400.
-        queue: most examples that wait for a run; more are refused with 429.
+        examples: allow at most N examples in a request; more are refused with 413.
+        body_bytes: allow at most N bytes in the body of a request; more are refused with 413.
+        total_bytes: allow at most N bytes in all bodies that wait for an answer; more are refused
+            with 503.
+        k: allow at most N labels per example; more are refused with 400.
+        queue: let at most N examples wait for a run; more are refused with 429.
         seconds: longest time from a request to its answer, and for a client to send or read; after
             that, the server answers 408 or 504, or closes the connection.
-        connections: most connections at a time, by default fewer where the process may open few
-            files; more are refused with 503.
+        connections: allow at most N connections at a time, by default fewer where the process may
+            open few files; more are refused with 503.
         batch: number of examples to search at once.
         wait: how long an idle run waits for more requests, to search them all together.
     """

@@ -136,7 +136,7 @@ class Callbacks:
 def _check(callback: object) -> None:
     if not isinstance(callback, _KERAS.Callback):
         raise ConfigError(
-            f"{type(callback).__name__} is no Keras callback",
+            f"{type(callback).__name__} is not a Keras callback",
             where="callbacks",
             fix="derive it from keras.callbacks.Callback",
         )
@@ -152,7 +152,7 @@ def _check(callback: object) -> None:
         overridden = getattr(type(callback), name) is not getattr(_KERAS.Callback, name)
         if name.startswith("on_") and name not in _HOOKS and overridden:
             raise ConfigError(
-                f"{name} of {type(callback).__name__} is no hook of a training: it is never called",
+                f"{name} of {type(callback).__name__} is not a training hook: it is never called",
                 where="callbacks",
                 fix=f"use {', '.join(_HOOKS[:6])}",
             )

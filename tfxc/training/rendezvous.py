@@ -35,7 +35,7 @@ def wait_limit() -> float:
         if 0 < float(text) < float("inf"):
             return float(text)
     raise ConfigError(
-        f"{text!r} is no number of seconds",
+        f"{text!r} is not a number of seconds",
         where="TFXC_WAIT",
         fix="set it to a positive number, e.g. TFXC_WAIT=600",
     )

@@ -175,16 +175,18 @@ def check_tf_config() -> None:
 
 def _check_cluster(cluster: object) -> None:
     if not isinstance(cluster, dict):
-        raise _tf_config_error(f"cluster is no object, but {cluster!r}")
+        raise _tf_config_error(f"cluster is not an object, but {cluster!r}")
     for kind, hosts in cluster.items():
         if kind not in ("chief", "worker"):
             raise _tf_config_error(f"the cluster has {kind!r}, which is neither chief nor worker")
         texts = isinstance(hosts, list) and all(isinstance(host, str) for host in hosts)
         if not texts or not hosts:
-            raise _tf_config_error(f"the cluster's {kind!r} is no list of addresses, but {hosts!r}")
+            raise _tf_config_error(
+                f"the cluster's {kind!r} is not a list of addresses, but {hosts!r}"
+            )
         for host in hosts:
             if not re.fullmatch(r".+:\d{1,5}", host) or int(host.rpartition(":")[2]) > 65535:
-                raise _tf_config_error(f"{host!r} in the cluster is no host:port")
+                raise _tf_config_error(f"{host!r} in the cluster is not a host:port")
     if len(cluster.get("chief", "1")) > 1:
         raise _tf_config_error(f"the cluster has {len(cluster['chief'])} chiefs instead of one")
     addresses = [host for hosts in cluster.values() for host in hosts]
@@ -482,7 +484,7 @@ def check_batch_size(settings: "TrainingSettings", replicas: int) -> None:
     parts = replicas * settings.accumulate
     if settings.batch_size % parts:
         raise ConfigError(
-            f"{settings.batch_size} is no multiple of {parts}, the micro-batches times replicas",
+            f"{settings.batch_size} is not a multiple of {parts}, the micro-batches times replicas",
             where="training.batch_size",
             fix=f"use {max(1, settings.batch_size // parts) * parts}",
         )

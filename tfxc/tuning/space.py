@@ -77,7 +77,7 @@ def settings(tried: Sequence[Values], count: int | None, seed: int) -> list[dict
     for key in keys:
         if keys.count(key) > 1:
             raise ConfigError(
-                f"the key {key!r} is given twice", where="--try", fix="name each key once"
+                f"the key {key!r} is named twice", where="--try", fix="name each key once"
             )
     if count is None:
         for values in tried:

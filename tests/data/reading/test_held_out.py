@@ -125,7 +125,7 @@ def test_prepared_data(tmp_path):
 
 def test_bad_settings(tmp_path):
     write_texts(tmp_path, [[0], [1]])
-    with pytest.raises(ValueError, match="dev and dev_share do not go together"):
+    with pytest.raises(ValueError, match="dev and dev_share exclude each other"):
         settings_of(tmp_path, dev="dev.jsonl", dev_share=0.1)
     with pytest.raises(ValueError, match="less than 1"):
         settings_of(tmp_path, dev_share=1.0)

@@ -39,7 +39,7 @@ def test_other_kinds_are_refused():
     rows = Rows.from_csr(scipy.sparse.csr_matrix((1, 2), dtype=np.float32), [[0]])
     source = ArraySource(rows)
     source.kind = TOKENS
-    with pytest.raises(DataError, match="features of the kind tokens are no matrix"):
+    with pytest.raises(DataError, match="features of the kind tokens are not a matrix"):
         matrices(source)
 
 
@@ -60,7 +60,9 @@ def test_files_that_are_no_matrices(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.eye(2))
     (tmp_path / "text.npy").write_text("text")
     for name in ("other.npz", "text.npy"):
-        with pytest.raises(DataError, match=r"holds no sparse matrix|neither a dense matrix in"):
+        with pytest.raises(
+            DataError, match=r"does not hold a sparse matrix|neither a dense matrix in"
+        ):
             load_matrix(tmp_path / name)
     np.save(tmp_path / "flat.npy", np.ones(3))
     with pytest.raises(DataError, match=r"the shape \(3,\) is not that of a matrix"):

@@ -111,7 +111,7 @@ def test_cut_texts_are_counted():
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"min_chars": 3}, r"max_chars: min_chars 3 and max_chars 0 are no range"),
+        ({"min_chars": 3}, r"max_chars: min_chars 3 and max_chars 0 are not a range"),
         ({"min_chars": 4, "max_chars": 3}, "min_chars 4 and max_chars 3"),
         ({"buckets": 0}, "buckets: must be an integer from 1"),
         ({"word_ngrams": 0}, "word_ngrams: must be an integer of at least 1"),

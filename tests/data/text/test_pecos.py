@@ -168,11 +168,16 @@ def test_gives_what_libpecos_gave(case, tmp_path):
             "meta.json",
             '"num_base_vect": 1',
             '"num_base_vect": "?"',
-            "num_base_vect is no number of vectorisers",
+            "num_base_vect is not a number of vectorisers",
         ),
-        ("meta.json", "kwargs", "else", r"meta\.json: this is no file of a vectoriser of PECOS"),
+        ("meta.json", "kwargs", "else", r"meta\.json: this is not a file of a PECOS vectoriser"),
         ("meta.json", "2", "3", "norm: must be one of l1, l2, not 'l3'"),
-        ("0.base/vectorizer/config.json", "sublinear_tf", "else", "can represent .'sublinear_tf'"),
+        (
+            "0.base/vectorizer/config.json",
+            "sublinear_tf",
+            "else",
+            "this vectoriser .'sublinear_tf'",
+        ),
     ],
 )
 def test_damage_is_reported(name, old, new, message, tmp_path):

@@ -224,7 +224,7 @@ def test_damaged_files(tmp_path):
     write_folder(tmp_path / "model", model_type="albert")
     features = {"name": "pretrained", "folder": str(tmp_path / "model")}
     (tmp_path / "model" / "spiece.model").write_text("version https://git-lfs.github.com/spec/v1")
-    with pytest.raises(ConfigError, match="this is no SentencePiece model"):
+    with pytest.raises(ConfigError, match="this is not a SentencePiece model"):
         build_text_features(features).fit([])
     write_folder(tmp_path / "model", model_type="roberta")
     (tmp_path / "model" / "vocab.json").write_text(json.dumps({"a": 0, "b": 1}))

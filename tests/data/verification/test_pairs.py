@@ -200,7 +200,7 @@ def test_lists_over_embeddings(tmp_path):
     path.write_text("0,2,1\n1,2,0\n")
     embeddings = np.ones((3, 2))
     assert open_pairs(path, embeddings=embeddings).pairs.tolist() == [[0, 2], [1, 2]]
-    with pytest.raises(DataError, match=r"list\.csv:1: '2' is no row number below 2"):
+    with pytest.raises(DataError, match=r"list\.csv:1: '2' is not a row number below 2"):
         open_pairs(path, embeddings=embeddings[:2])
     with pytest.raises(ConfigError, match="needs a folder of images"):
         open_pairs(path)
@@ -208,7 +208,7 @@ def test_lists_over_embeddings(tmp_path):
     names = ["Bo/Bo_0001.jpg", "Ann/Ann_0001.jpg", "Ann/Ann_0002.jpg"]
     found = open_pairs(path, embeddings=embeddings, names=names)
     assert found.pairs.tolist() == [[1, 2], [1, 0]]
-    with pytest.raises(DataError, match=r"list\.csv:3: 'Bo/Bo_0001' is no name of the emb"):
+    with pytest.raises(DataError, match=r"list\.csv:3: 'Bo/Bo_0001' is not a name of the emb"):
         open_pairs(path, embeddings=embeddings, names=["x", *names[1:]])
     with pytest.raises(DataError, match=r"rows 1 and 2 .* have the same name 'Ann/Ann_0001'"):
         open_pairs(path, embeddings=embeddings, names=[*names[:2], "Ann/Ann_0001.png"])

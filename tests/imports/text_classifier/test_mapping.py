@@ -162,7 +162,7 @@ def test_pretrained_networks_become_configs(tmp_path):
         ("'train_small_model'", "'prunes'", "stage 'prunes' is none of train_small_model, finet"),
         ("'train_small_model'", "['prune']", r"stage \['prune'\] is none of"),
         ("'classes'", "'labels'", "there is no train_configure with the list of classes"),
-        ("'TextCNN'", "'LSTM'", "'LSTM' is none of the networks that tfxc can build"),
+        ("'TextCNN'", "'LSTM'", "'LSTM' is not a network that tfxc can build"),
         ("'num_filters': 3", "'num_filters': None", "TextCNN has no num_filters"),
     ],
 )
@@ -296,10 +296,10 @@ def test_pruning(tmp_path, where, sizes, min_count):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"student_model_type": "LSTM"}, "'LSTM' is no network that tfxc knows"),
+        ({"student_model_type": "LSTM"}, "'LSTM' is not a network that tfxc knows"),
         ({"intermediate_matches": [{"layer_T": 1}]}, "lacks layer_T, layer_S or loss"),
         ({"intermediate_matches": [{"layer_T": "1", "layer_S": 1, "loss": "cos"}]},
-         "number 1: layer_T is '1', which is no number of a layer"),
+         "number 1: layer_T is '1', which is not the number of a layer"),
         ({"intermediate_matches": [{"layer_T": 1, "layer_S": 1, "loss": "best"}]}, "best"),
         ({"distill_mlm_config": 3}, "distill_mlm_config: 3 is not a dict"),
     ],

@@ -102,7 +102,7 @@ def test_what_only_re2_has_is_equal_in_python_and_in_the_graph(pattern):
         (r"(a)(b)", "has 2 groups"),
         (r"(?P<x>a)(?:b)([c])", "has 2 groups"),
         ("a\\", "trailing"),
-        (7, "7 is no regular expression"),
+        (7, "7 is not a regular expression"),
     ],
 )
 def test_what_re2_does_not_have_is_refused_in_one_line(pattern, message, capfd):

@@ -61,16 +61,16 @@ def put(place, value, kind="<u4"):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        (W, lambda content: b"", "no file of blocks by libpecos"),
-        (W, lambda content: content[:-1], "no file of blocks by libpecos"),
-        (W, put(-16, 0), "no file of blocks by libpecos"),
+        (W, lambda content: b"", "not a libpecos file of blocks"),
+        (W, lambda content: content[:-1], "not a libpecos file of blocks"),
+        (W, put(-16, 0), "not a libpecos file of blocks"),
         (W, put(-8, 1 << 40, "<u8"), "0 blocks instead of 11"),
         (W, put(0x00, 5), "block 4 has 192 bytes instead of 160"),
-        (W, put(272, 99), "no sparse matrix"),
+        (W, put(272, 99), "not a sparse matrix"),
         (W, put(0x44, 1), "chunks do not follow one another up to column 17"),
         (W, put(1872, 77), "column 77 is outside its chunk"),
         (C, put(0x20, 1 << 40, "<u8"), "block 5 has 68 bytes"),
-        (C, put(0x40, 99), "no sparse matrix|block . has"),
+        (C, put(0x40, 99), "not a sparse matrix|block . has"),
         (PERM, put(0x70, 99), "does not hold each of 17 nodes once"),
     ],
 )

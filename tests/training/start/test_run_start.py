@@ -182,7 +182,7 @@ def test_what_does_not_fit_is_named_before_anything_is_written(folder, changes, 
         ({"start": "{}/first", "start_part": "head"}, r"recipe.start_part"),
         (
             {"name": "distill", "teachers": "x", "start": "y", "start_layers": [1]},
-            r"recipe.start_layers: start and start_layers do not go together",
+            r"recipe.start_layers: start and start_layers exclude each other",
         ),
     ],
 )

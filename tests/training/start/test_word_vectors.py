@@ -103,7 +103,7 @@ def test_a_run_is_read_without_the_file(tmp_path):
 
 
 def test_files_that_do_not_fit(tmp_path):
-    with pytest.raises(DataError, match=r"x.vec:2: the line has 3 numbers behind the word, but"):
+    with pytest.raises(DataError, match=r"x.vec:2: the line has 3 numbers after the word, but"):
         read_vectors(write(tmp_path / "x.vec", LINES), {}, 4)
     with pytest.raises(DataError, match=r"x.vec:1: not all values .* finite"):
         read_vectors(write(tmp_path / "x.vec", ["fox 1 nan"]), {"fox": 1}, 2)

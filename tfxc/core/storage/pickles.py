@@ -49,7 +49,7 @@ class Allowed:
     def __call__(self, *arguments: object) -> Any:
         """What the function returns."""
         if self._function is None:
-            raise pickle.UnpicklingError("a call of something that is no function")
+            raise pickle.UnpicklingError("a call of something that is not a function")
         return self._function(*arguments)
 
     def __setstate__(self, state: object) -> None:

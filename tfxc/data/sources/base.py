@@ -116,7 +116,7 @@ class Source(abc.ABC):
             ConfigError: the examples are not in memory.
         """
         raise ConfigError(
-            "'near' needs the training split in memory, and it is larger",
+            "'near' needs the training split in memory, but it does not fit",
             where="head.batching",
             fix="raise training.memory_gb, or remove it",
         )
@@ -307,7 +307,7 @@ def slice_size(batch_size: int, parts: int) -> int:
     """
     if batch_size < 1 or batch_size % parts:
         raise ConfigError(
-            f"it is {batch_size}, which is no positive multiple of {parts} (micro-batches times "
+            f"it is {batch_size}, which is not a positive multiple of {parts} (micro-batches times "
             "replicas)",
             where="batch_size",
             fix=f"use {max(1, round(batch_size / parts)) * parts}",

@@ -39,7 +39,7 @@ def matrices(source: "Source", batch_size: int = _BATCH) -> tuple[Any, scipy.spa
     """
     if not source.kind.is_matrix:
         raise DataError(
-            f"features of the kind {source.kind.name} are no matrix",
+            f"features of the kind {source.kind.name} are not a matrix",
             fix="prepare the texts with tfidf or joined, or give vectors of the images",
         )
     features = []

@@ -157,7 +157,7 @@ class SplitInfo(_Part):
 
 def _known_kind(name: str) -> str:
     if name not in KINDS:
-        raise ValueError(f"{name!r} is no kind of features; the kinds are {', '.join(KINDS)}")
+        raise ValueError(f"{name!r} is not a kind of features; the kinds are {', '.join(KINDS)}")
     return name
 
 

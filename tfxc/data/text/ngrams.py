@@ -74,7 +74,7 @@ class FastTextTokens(WordTokens):
         )
         if (min_chars == 0) != (max_chars == 0) or min_chars > max_chars:
             raise ConfigError(
-                f"min_chars {min_chars} and max_chars {max_chars} are no range",
+                f"min_chars {min_chars} and max_chars {max_chars} are not a range",
                 where="max_chars",
                 fix="give a range such as 3 and 6, or 0 for both",
             )

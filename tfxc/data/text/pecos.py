@@ -325,7 +325,7 @@ def load_pecos_vectorizer(folder: str | Path) -> "PecosTfidfFeatures":
     count = meta.get("num_base_vect")
     if not isinstance(count, int) or count < 1:
         raise DataError(
-            "num_base_vect is no number of vectorisers", where=folder / "meta.json", fix=_COPY
+            "num_base_vect is not a number of vectorisers", where=folder / "meta.json", fix=_COPY
         )
     bases = [folder / f"{number}.base" for number in range(count)]
     settings = [_read_section(base / "vectorizer" / "config.json", "kwargs") for base in bases]
@@ -370,7 +370,7 @@ def load_pecos_vectorizer(folder: str | Path) -> "PecosTfidfFeatures":
         return features.set_vocabulary(terms, np.array(weights))
     except (ConfigError, DataError, KeyError, TypeError) as error:
         raise DataError(
-            f"this is no vectoriser that tfxc can represent ({error})",
+            f"tfxc cannot represent this vectoriser ({error})",
             where=folder,
             fix="train one, or several of the same settings over n-grams of different lengths",
         ) from error
@@ -381,7 +381,7 @@ def _read_section(path: Path, key: str | None = None) -> dict[str, Any]:
     if key and isinstance(content, dict):
         content = content.get(key)
     if not isinstance(content, dict):
-        raise DataError("this is no file of a vectoriser of PECOS", where=path, fix=_COPY)
+        raise DataError("this is not a file of a PECOS vectoriser", where=path, fix=_COPY)
     return content
 
 
@@ -405,7 +405,7 @@ def _columns(base: Path, analyzer: Analyzer) -> list[tuple[str, float]]:
             columns[int(column)] = (term, float(idf))
         except ValueError as error:
             raise DataError(
-                f"the column {column!r} or its weight {idf!r} is no number",
+                f"the column {column!r} or its weight {idf!r} is not a number",
                 where=f"{path}:{line}",
                 fix=_COPY,
             ) from error

@@ -162,7 +162,7 @@ class NamedRows:
         if row is None:
             kind = "name" if self._names else f"row number below {len(self._rows):,}"
             raise DataError(
-                f"{name!r} is no {kind} of the embeddings",
+                f"{name!r} is not a {kind} of the embeddings",
                 where=where,
                 fix="check that pairs and embeddings belong together",
             )

@@ -170,7 +170,7 @@ def _encoder(reading: Reading, techniques: list[dict[str, Any]]) -> dict[str, An
     }
     if kind not in networks:
         raise ConfigError(
-            f"{kind!r} is none of the networks that tfxc can build",
+            f"{kind!r} is not a network that tfxc can build",
             where=f"{reading.project.path}: s_model_type",
             fix=f"use one of {', '.join(networks)}",
         )
@@ -254,7 +254,7 @@ def _training(reading: Reading) -> dict[str, Any]:
     name = reading.get("optimizer", "AdamW").lower()
     if name not in _OPTIMIZERS:
         raise ConfigError(
-            f"{name!r} is no optimizer that tfxc has",
+            f"{name!r} is not an optimizer of tfxc",
             where=f"{reading.project.path}: optimizer",
             fix=f"use one of {', '.join(_OPTIMIZERS)}",
         )

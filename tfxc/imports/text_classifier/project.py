@@ -174,7 +174,7 @@ def read_project(path: str | Path) -> Project:
         )
     if stage == "distillation" and model_type not in (*_NETWORKS, *_PRETRAINED):
         raise ConfigError(
-            f"{model_type!r} is no network that tfxc knows",
+            f"{model_type!r} is not a network that tfxc knows",
             where=f"{path}: student_model_type",
             fix=f"use one of {', '.join((*_NETWORKS, *_PRETRAINED))}",
         )

@@ -69,7 +69,7 @@ def _match(reading: Reading, number: int, section: object) -> dict[str, Any]:
         several = isinstance(layers, list | tuple)
         if not all(type(layer) is int for layer in (layers if several else [layers])):
             raise ConfigError(
-                f"{theirs} is {layers!r:.60}, which is no number of a layer",
+                f"{theirs} is {layers!r:.60}, which is not the number of a layer",
                 where=where,
                 fix="correct it in config.py",
             )

@@ -226,7 +226,7 @@ def _check(pattern: str, translated: str) -> None:
         reason = error.message.rpartition("error: ")[2].partition(" [Op:")[0]
         reason = reason.replace(translated, "the pattern")
         raise ConfigError(
-            f"{pattern!r} is no regular expression of RE2: {reason[:200]}",
+            f"{pattern!r} is not a regular expression of RE2: {reason[:200]}",
             where="token_pattern",
             fix='see docs/data.md, "Patterns of words"',
         ) from None
@@ -261,7 +261,7 @@ class TokenPattern:
 
     def __init__(self, pattern: str) -> None:
         if not isinstance(pattern, str):
-            raise ConfigError(f"{pattern!r} is no regular expression", where="token_pattern")
+            raise ConfigError(f"{pattern!r} is not a regular expression", where="token_pattern")
         self.pattern = pattern
         least = shortest_run(pattern)
         # Without \b each letter of a run that is too short would be tried as its first one.

@@ -138,7 +138,7 @@ class _Blocks:
                 self._bytes = np.memmap(path, np.uint8, "r")
         size = len(self._bytes)
         if size < 24 or bytes(self._bytes[-16:-8]) != _SIGNATURE:
-            raise self.damaged("it is no file of blocks by libpecos, or it is cut off")
+            raise self.damaged("it is not a libpecos file of blocks, or it is cut off")
         place = int.from_bytes(bytes(self._bytes[-8:]), "little")
         listed = int.from_bytes(bytes(self._bytes[place : place + 8]), "little")
         if listed != count or place + 8 + 16 * count > size:
@@ -170,5 +170,5 @@ class _Blocks:
             matrix = scipy.sparse.csc_matrix(arrays, shape, dtype=np.float32)
             matrix.check_format(full_check=True)
         except (ValueError, OverflowError) as error:
-            raise self.damaged(f"its content is no sparse matrix ({error})") from error
+            raise self.damaged(f"its content is not a sparse matrix ({error})") from error
         return matrix

@@ -88,7 +88,7 @@ def _layers(source: Path) -> list["_Layer"]:
         )
     depth = param.get("depth", len(list(source.glob("*.model"))))
     if not isinstance(depth, int) or depth < 1:
-        raise DataError(f"the depth {depth!r} is no number of layers", where=path)
+        raise DataError(f"the depth {depth!r} is not a number of layers", where=path)
     kind: type[_Layer] = _MappedLayer if param.get("is_mmap") else _Layer
     layers = [kind(source / f"{number}.model") for number in range(depth)]
     for layer in layers[1:]:
@@ -115,7 +115,7 @@ class _Layer:
             raise
         except (TypeError, ValueError) as error:
             raise DataError(
-                f"these are no settings of a layer ({error})", where=self.path
+                f"these are not the settings of a layer ({error})", where=self.path
             ) from error
         self.post_processor = post_processor(name, where=self.path).name
 

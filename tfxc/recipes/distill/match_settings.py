@@ -57,7 +57,7 @@ def _match(section: Mapping[str, Any], where: str) -> Match:
     projection = section.get("projection")
     if projection is not None and feature == "attention":
         raise ConfigError(
-            "only hidden states can be projected, and this match is one of attention",
+            "only hidden states can be projected, and this match compares attention",
             where=f"{where}.projection",
             fix="remove it",
         )

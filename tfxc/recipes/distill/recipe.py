@@ -115,7 +115,7 @@ class Distill(Recipe):
         self.trust = trust
         if start is not None and start_layers:
             raise ConfigError(
-                "start and start_layers do not go together",
+                "start and start_layers exclude each other",
                 where="recipe.start_layers",
                 fix="remove one of them",
             )
@@ -260,7 +260,7 @@ class Distill(Recipe):
         for name, teachers in self._teachers_by_file.items() if run.has_progress() else ():
             if not is_written(run / name, computation_of(teachers, manifest, names)):
                 raise CheckpointError(
-                    f"{name} of the student's training is missing, or of other teachers or data",
+                    f"{name} of the student is missing, or belongs to other teachers or data",
                     where=run.path,
                     fix="restore the file and the teachers, or start over with --fresh",
                 )

@@ -152,7 +152,7 @@ class Prune(Recipe):
         names = LabelVocabulary.load(Path(context.data_folder) / LABELS_FILE).names
         if names != source.vocabulary.names:
             raise ConfigError(
-                f"the labels are others than the {len(source.vocabulary):,} of the source",
+                f"the labels are not the {len(source.vocabulary):,} of the source",
                 where="data",
                 fix="prune with the data the run was trained on",
             )
@@ -182,7 +182,7 @@ class Prune(Recipe):
         sizes = (self.num_heads, self.feed_forward_dim)
         if rows is None and sizes == (None, None):
             raise ConfigError(
-                "nothing is to be pruned: neither heads, inner units nor tokens",
+                "there is nothing to prune: neither heads, inner units nor tokens",
                 where="recipe",
                 fix="set num_heads, feed_forward_dim, or a data.text_features.min_count that drops "
                 "tokens",

@@ -27,7 +27,7 @@ def check_model(model: "XCModel", where: str) -> None:
     """
     if isinstance(model.encoder, Repeated):
         raise ConfigError(
-            "the run has several networks, and one can be pruned",
+            "the run has several networks, but only one can be pruned",
             where=where,
             fix="train one, with recipe 'fit' and a shared trunk",
         )

@@ -48,7 +48,7 @@ class ExampleMatrices:
         for key, name in self._files.items():
             if not isinstance(name, str) or not name:
                 raise ConfigError(
-                    f"{name!r} is no name of a file",
+                    f"{name!r} is not the name of a file",
                     where=f"{_WHERE}.{key}",
                     fix="name a sparse matrix (.npz)",
                 )

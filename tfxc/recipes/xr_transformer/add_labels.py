@@ -83,7 +83,7 @@ def add_new_labels(
     check_run(loaded, output)
     if Manifest.load(data_folder).num_labels != loaded.manifest["num_labels"]:
         raise ConfigError(
-            "labels were added to this run before",
+            "labels have already been added to this run",
             where=loaded.folder.path,
             fix="add all new labels at once to the trained run",
         )
@@ -140,7 +140,7 @@ def check_run(loaded: "LoadedRun", output: str | Path) -> None:
         )
     if loaded.config.recipe.section().get("only_encoder"):
         raise ConfigError(
-            "the run has an encoder only, and no ranker",
+            "the run has only an encoder and no ranker",
             where=loaded.folder.path,
             fix="choose a run that was trained with recipe.only_encoder false",
         )

@@ -58,7 +58,7 @@ class EncoderRanker(RankerModel, keras.Model):
         """
         if self._linear[0] is None:
             raise ConfigError(
-                "the run has an encoder only, and no ranker",
+                "the run has only an encoder and no ranker",
                 where="recipe.only_encoder",
                 fix="train with only_encoder false",
             )

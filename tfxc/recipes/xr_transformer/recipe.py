@@ -180,7 +180,7 @@ class XRTransformer(StagedRecipe):
             )
         if self.steps is not None and self.epochs is not None:
             raise ConfigError(
-                "steps and epochs do not go together", where="recipe.steps", fix="remove one"
+                "steps and epochs exclude each other", where="recipe.steps", fix="remove one"
             )
         if self.calibrate is not None and self.only_encoder:
             raise ConfigError(

@@ -62,7 +62,7 @@ def read_vectors(
                 continue
             if len(values) != dim + 1 or _ends_in_number(values[0]):
                 raise DataError(
-                    f"the line has {len(line.split()) - 1} numbers behind the word, but "
+                    f"the line has {len(line.split()) - 1} numbers after the word, but "
                     f"encoder.embedding_dim is {dim}",
                     where=f"{path}:{number}",
                     fix="set encoder.embedding_dim to the length of the vectors",
@@ -75,7 +75,7 @@ def read_vectors(
                     vector = np.array([np.nan], np.float32)
                 if not np.isfinite(vector).all():
                     raise DataError(
-                        "not all values behind the word are finite numbers",
+                        "not all values after the word are finite numbers",
                         where=f"{path}:{number}",
                         fix="correct the line, or remove it",
                     )

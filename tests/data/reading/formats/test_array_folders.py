@@ -128,7 +128,7 @@ def with_array(name, change):
         (with_array("shape.npy", lambda a: a[:1]), "X.trn", "instead of two sizes"),
         (with_array("format.npy", lambda a: np.array(b"csc")), "X.trn", "instead of CSR"),
         (with_array("data.npy", lambda a: a.reshape(-1, 1)), "data.npy", "instead of numbers"),
-        (lambda path: (path / "data.npy").write_bytes(b"none"), "data.npy", "no .npy file"),
+        (lambda path: (path / "data.npy").write_bytes(b"none"), "data.npy", "not a .npy file"),
         (
             lambda path: (path / "data.npy").write_bytes((path / "data.npy").read_bytes()[:-4]),
             "data.npy",

@@ -132,7 +132,9 @@ def test_the_trace_of_a_wrong_conversion_is_said_once(tmp_path, capsys, escaped)
 
 def test_zero_bytes(tmp_path):
     (tmp_path / "a.csv").write_bytes(TABLE.encode("utf-16-le"))
-    with pytest.raises(DataError, match=r"a.csv:1: the line holds zero bytes.*utf-16-le or utf-16"):
+    with pytest.raises(
+        DataError, match=r"a.csv:1: the line contains zero bytes.*utf-16-le or utf-16"
+    ):
         list(open_reader(tmp_path / "a.csv").chunks())
 
 

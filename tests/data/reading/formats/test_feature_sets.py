@@ -41,7 +41,7 @@ class TestFeatureSet(ReaderContract):
         assert concatenated(open_reader(path).chunks()).labels[:2] == [["a"], ["b"]]
 
     def test_an_empty_folder(self, tmp_path):
-        with pytest.raises(DataError, match=r"this is no feature set, .*: it is empty"):
+        with pytest.raises(DataError, match=r"this is not a feature set, .*: it is empty"):
             open_reader(tmp_path, "feature_set")
 
 

@@ -34,7 +34,7 @@ def test_labels_of_a_cell(cell, separator, labels):
     "cell", ["law", "['law' 'health']", "['law'", "{'law': 1}", "[['law']]", "[open('x')]", "[1.5]"]
 )
 def test_no_list(cell):
-    with pytest.raises(DataError, match=r"a\.csv:2: .* is no (list of labels|label)"):
+    with pytest.raises(DataError, match=r"a\.csv:2: .* is not a (list of labels|label)"):
         split_labels(cell, "[]", "a.csv:2")
 
 
@@ -110,7 +110,7 @@ def test_whole_numbers_of_any_type_are_one_label(tmp_path, name, values, expecte
 @pytest.mark.parametrize("name", [name for name in FORMATS if name != "a.csv"])
 def test_a_fraction_is_no_label(tmp_path, name):
     FORMATS[name](tmp_path / name, [{"text": "x", "label": value} for value in (1.0, 0.5)])
-    with pytest.raises(DataError, match=r"(row 2|:2): 'label': '0\.5' is no label\. "):
+    with pytest.raises(DataError, match=r"(row 2|:2): 'label': '0\.5' is not a label\. "):
         labels_in(tmp_path / name, labels_field="label")
 
 

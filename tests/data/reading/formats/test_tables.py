@@ -257,7 +257,7 @@ def test_folders_as_the_hub_has_them(tmp_path):
     ("texts", "labels", "message"),
     [
         (["a", None], [["x"], ["y"]], r"row 2: column 'text' holds 'None', which is not a text"),
-        (["a"], [[0.5]], r"row 1: 'labels': '0.5' is no label"),
+        (["a"], [[0.5]], r"row 1: 'labels': '0.5' is not a label"),
         (["a"], [["x\ny"]], r"row 1: the label name .* is not one non-empty line"),
         ([1], [["x"]], r"row 1: column 'text' holds '1', which is not a text"),
         (["a"], [[-3]], "row 1: the label id -3 is not one of 0 to"),

@@ -87,7 +87,7 @@ def test_missing_files(tmp_path):
         DataError, match=r"no file dev_texts\.txt, only train_labels\.txt, train_te"
     ):
         open_reader(tmp_path, split="dev")
-    with pytest.raises(DataError, match=r"this is no folder"):
+    with pytest.raises(DataError, match=r"this is not a folder"):
         open_reader(tmp_path / "train_texts.txt", "text_label_files")
     (tmp_path / "train_labels.txt").unlink()
     with pytest.raises(DataError, match=r"no file train_labels\.txt, only train_texts\.txt\. Set"):

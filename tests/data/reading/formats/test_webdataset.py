@@ -122,7 +122,7 @@ class TestWebDataset(ReaderContract):
             ([b"[1]"], "a JSON object with the key 'id'"),
             ([b"{"], "a JSON object with the key 'id'"),
             ([b"{}"], "a JSON object with the key 'id'"),
-            ([b'{"id": 1.5}'], "'id': '1.5' is no label"),
+            ([b'{"id": 1.5}'], "'id': '1.5' is not a label"),
             ([b'{"id": 1}', b'{"id": "x"}'], "the label 'x' is not an id"),
         ],
     )

@@ -155,7 +155,7 @@ def test_pretrained(table, tmp_path):
     (tmp_path / "model").mkdir()
     choice = Choice(pretrained=str(tmp_path / "model"), wanted=Wanted())
     with pytest.raises(
-        ConfigError, match=r"--pretrained .*no folder of a pretrained model: .*config.json"
+        ConfigError, match=r"--pretrained .*not the folder of a pretrained model: .*config.json"
     ):
         complete({"data": {"train": table}}, choice)
     (tmp_path / "model" / "config.json").write_text(json.dumps({"hidden_size": 384}))

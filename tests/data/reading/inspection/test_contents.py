@@ -133,7 +133,7 @@ def test_a_column_of_0_and_1_for_each_label(tmp_path):
     one = inspect(path, Wanted(labels="toxic"))
     assert one.options["labels_field"] == "toxic" and one.labels == 2
     empty = write(tmp_path / "c.csv", "id,text,toxic,obscene,threat,note", [f"{x}," for x in lines])
-    assert inspect(empty).options["labels_field"] == labels, "an empty column is no label"
+    assert inspect(empty).options["labels_field"] == labels, "an empty column is not a label"
     lines = [f"{line},{'ab'[n // 7 % 2]}" for n, line in enumerate(lines)]
     path = write(tmp_path / "b.csv", "id,text,toxic,obscene,threat,site", lines)
     message = r"'site', or 3 columns of 0 and 1 \('toxic', .*labels_field=\["

@@ -73,7 +73,7 @@ def test_columns_of_types_that_cannot_be_labels_are_named(tmp_path):
     with pytest.raises(DataError, match="the column 'kind' is of type binary, which is neither"):
         inspect(path, Wanted(labels="kind"))
     path = str(table_file(tmp_path / "b.parquet", table))
-    with pytest.raises(DataError, match=r"'score': '0\.025' is no label"):
+    with pytest.raises(DataError, match=r"'score': '0\.025' is not a label"):
         inspect(path)
     table = table.append_column("tone", [["glad", "sad"] * 20])
     found = inspect(str(table_file(tmp_path / "c.parquet", table)))

@@ -84,7 +84,7 @@ class TestSavedModel:
             ([None, 4, 4, 3], tf.uint8, {"image_size": [5, 4]}, "image_size: images of"),
             ([None, 3, 8, 8], tf.uint8, {}, "3 channels last"),
             ([None, None, None, 3], tf.uint8, {}, "image_size: images of"),
-            ([None, 5], tf.float32, {"image_size": [5, 4]}, "the model is one of vectors"),
+            ([None, 5], tf.float32, {"image_size": [5, 4]}, "the model reads vectors"),
             ([None, 5], tf.float32, {"output": "b"}, "it has no output 'b', only output_0"),
             (
                 [None, 5],
@@ -105,5 +105,5 @@ class TestSavedModel:
         )
         with pytest.raises(ConfigError, match="the input is string"):
             SavedModelEncoder(path)
-        with pytest.raises(ConfigError, match="no folder with saved_model"):
+        with pytest.raises(ConfigError, match="this folder has no saved_model"):
             SavedModelEncoder(tmp_path)

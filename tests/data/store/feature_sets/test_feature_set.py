@@ -146,7 +146,7 @@ def test_another_set_in_the_folder_is_refused(tmp_path, changes, key, finished):
 
 def test_arrays_of_others_are_not_overwritten(tmp_path):
     np.save(tmp_path / FEATURES, vectors(3))
-    with pytest.raises(UserError, match=r"arrays that no tfxc has written: features\.npy"):
+    with pytest.raises(UserError, match=r"arrays that tfxc did not write: features\.npy"):
         writer_of(tmp_path).__enter__()
     assert np.load(tmp_path / FEATURES).shape == (3, 5)
     (tmp_path / "file").touch()
@@ -251,7 +251,7 @@ def cut(folder, name, size):
         (lambda f: edit(f, dtype="float16"), r"float32 \(43, 5\) instead of float16 \(43, 5\)"),
         (lambda f: edit(f, num_features=6), r"float32 \(43, 5\) instead of float32 \(43, 6\)"),
         (lambda f: (f / FEATURES).unlink(), r"features\.npy: no such file"),
-        (lambda f: (f / FEATURES).write_bytes(b"no"), r"features\.npy: this is no array of"),
+        (lambda f: (f / FEATURES).write_bytes(b"no"), r"features\.npy: this is not an array of"),
         (lambda f: cut(f, FEATURES, 900), r"features\.npy: .* has 900 bytes instead of 988"),
         (lambda f: cut(f, FEATURES, 999), r"features\.npy: .* has 999 bytes instead of 988"),
         (lambda f: np.save(f / FEATURES, np.asfortranarray(vectors(43))), "in Fortran order"),

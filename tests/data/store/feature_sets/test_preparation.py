@@ -95,7 +95,7 @@ def test_what_is_no_feature_set(tmp_path):
         for split in ("train", "dev"):
             changes = {split: str(tmp_path / name), "reader": "feature_set"}
             with pytest.raises(
-                DataError, match=f"{name}: this is no feature set, .*: it is {state}"
+                DataError, match=f"{name}: this is not a feature set, .*: it is {state}"
             ):
                 prepare(settings_of(tmp_path, **changes), tmp_path / "prepared")
 

@@ -267,10 +267,10 @@ def test_a_wrong_column_harms_no_memory():
     ("options", "error", "message"),
     [
         ({"only_topk": [1, 2]}, ConfigError, "there are 2 values for 3 layers"),
-        ({"only_topk": [1, -2, 3]}, ConfigError, "-2 is no integer of at least 0"),
+        ({"only_topk": [1, -2, 3]}, ConfigError, "-2 is not an integer of at least 0"),
         ({"post_processors": []}, ConfigError, r"there are 0 values .*of 3, 11, 70 nodes"),
         ({"order": "label"}, ConfigError, "one of score, index"),
-        ({"threads": 0}, ConfigError, "threads: 0 threads cannot work"),
+        ({"threads": 0}, ConfigError, "threads: 0 threads are too few"),
         ({"features": np.zeros((2, 9), np.float32)}, DataError, "has 90 features"),
         ({"features": np.full((2, 90), np.nan)}, DataError, "a weight is NaN or infinite"),
         ({"features": scipy.sparse.csr_matrix(np.full((1, 90), np.inf))}, DataError, "infinite"),

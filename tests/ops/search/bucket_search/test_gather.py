@@ -198,7 +198,7 @@ def test_refuses_scores_without_an_order(value):
         ({"k": 0}, "k: .* 1 to 90"),
         ({"aggregate": "mean"}, "sum, min, median"),
         ({"method": "fast"}, "auto, brute, threshold"),
-        ({"threads": 0}, "threads: 0 threads cannot work"),
+        ({"threads": 0}, "threads: 0 threads are too few"),
         ({"lookups": np.zeros((3, 90))}, "float64"),
         ({"lookups": np.full((3, 90), 20, np.uint16)}, "only 0 to 19"),
         ({"lookups": np.full((3, 90), -1, np.int32)}, "only 0 to 19"),

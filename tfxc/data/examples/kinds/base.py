@@ -223,7 +223,7 @@ class FeatureKind(Input):
 
     def matrix(self, features: Any, num_features: int) -> Any:
         """The features of a batch as a matrix, float32: CSR or an array; where ``is_matrix``."""
-        raise TypeError(f"{self.description} are no rows of a matrix")
+        raise TypeError(f"{self.description} are not rows of a matrix")
 
     def model_arguments(self, data_dependent: Mapping[str, Any]) -> Mapping[str, Any]:
         """What the data decides under the names that the arguments of encoders have.

@@ -55,7 +55,7 @@ class SavedDataset(Parquet):
         state = _json(folder / _STATE)
         if state.get("_indices_data_files"):
             raise DataError(
-                "the folder holds a selection of rows, kept apart from the rows",
+                "the folder stores a selection of rows separately from the rows",
                 where=folder,
                 fix="call flatten_indices() and save_to_disk() again",
             )

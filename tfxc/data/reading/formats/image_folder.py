@@ -182,7 +182,7 @@ def _split_folder(folder: Path, split: str | None) -> Path:
     if splits:
         raise split_error(folder, splits, split)
     raise DataError(
-        f"the folder has no splits, and so not {split!r}",
+        f"the folder has no splits, so it has no split {split!r}",
         where=folder,
         fix="leave the option split out",
     )

@@ -77,7 +77,7 @@ class TextLabelFiles(TextReader):
     ) -> None:
         super().__init__(path, max_line_bytes, encoding)
         if not self.path.is_dir():
-            raise DataError("this is no folder", where=self.path, fix="name the folder it is in")
+            raise DataError("this is not a folder", where=self.path, fix="name the folder it is in")
         self._lines = Lines(self._file(split, _TEXTS), max_line_bytes, encoding=encoding)
         self.total_bytes = self._lines.path.stat().st_size
         self._labels: Lines | None = None

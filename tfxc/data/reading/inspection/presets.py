@@ -75,7 +75,7 @@ def model_of(
         is_preset = pretrained.startswith(_PRESET_OF_KERAS_HUB)
         if not is_preset and not (Path(expand(pretrained)) / "config.json").is_file():
             raise ConfigError(
-                "this is no folder of a pretrained model: it has no config.json",
+                "this is not the folder of a pretrained model: it has no config.json",
                 where=f"--pretrained {pretrained}",
                 fix="see docs/pretrained.md",
             )

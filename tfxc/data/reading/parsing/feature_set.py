@@ -196,7 +196,8 @@ def load_settings(folder: str | Path) -> dict[str, Any]:
         else:
             state = "it is empty"
         raise DataError(
-            f"this is no feature set, a folder with {FEATURES}, {LABELS} and {SETTINGS}: {state}",
+            f"this is not a feature set, a folder with {FEATURES}, {LABELS} and {SETTINGS}: "
+            f"{state}",
             where=folder,
             fix="make one with tfxc features extract or tfxc features import",
         )
@@ -248,7 +249,7 @@ def check_array(path: Path, shape: tuple[int, ...], dtype: np.dtype, fix: str = 
         offset = stream.tell()
     wanted = f"{dtype} {tuple(shape)} as {SETTINGS} says"
     if header is None:
-        raise DataError(f"this is no array of {wanted}", where=path, fix=fix)
+        raise DataError(f"this is not an array of {wanted}", where=path, fix=fix)
     if header != (tuple(shape), False, dtype):
         array_shape, is_fortran, array_dtype = header
         order = " in Fortran order" if is_fortran else ""

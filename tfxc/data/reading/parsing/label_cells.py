@@ -159,7 +159,7 @@ def label_of(value: Any, where: str | None = None) -> str | int | None:
         if math.isfinite(value) and value % 1 == 0:
             return operator.index(math.trunc(value))
     raise DataError(
-        f"{str(value)[:60]!r} is no label",
+        f"{str(value)[:60]!r} is not a label",
         where=where,
         fix="write a text, a whole number, or a list of either",
     )
@@ -189,9 +189,9 @@ def split_labels(cell: str, separator: str | None, where: str) -> list[str]:
             items = None
         if not isinstance(items, list):
             raise DataError(
-                f"{cell[:80]!r} is no list of labels, such as ['law', 'health']",
+                f"{cell[:80]!r} is not a list of labels, such as ['law', 'health']",
                 where=where,
-                fix="correct the cell, or name what separates labels as label_separator",
+                fix="correct the cell, or set label_separator to what separates labels",
             )
         return [str(label) for label in labels_of(items, where)]
     parts = [cell] if separator is None else cell.split(separator)

@@ -235,7 +235,7 @@ def _is_utf_8(head: bytes) -> bool:
 
 def _no_text(where: str) -> DataError:
     return DataError(
-        "the line holds zero bytes: it is no text, or text in UTF-16 without a byte order mark",
+        "the line contains zero bytes: it is not text, or it is UTF-16 without a byte order mark",
         where=where,
         fix="check the file; of UTF-16 name the encoding utf-16-le or utf-16-be",
     )

@@ -86,7 +86,7 @@ def open_rows(path: Path, folder: Path) -> Callable[[int, int], scipy.sparse.csr
     except _MALFORMED as error:
         if isinstance(error, UserError):
             raise
-        raise _damaged(path, f"the file is no matrix of scipy.sparse ({error})") from error
+        raise _damaged(path, f"the file is not a scipy.sparse matrix ({error})") from error
 
     def damaged(problem: str) -> DataError:
         return _damaged(path, problem)
@@ -167,7 +167,7 @@ class ArrayFolder:
             if isinstance(error, UserError):
                 raise
             raise DataError(
-                f"this is no .npy file ({error})", where=path, fix=_FOLDER_FIX
+                f"this is not a .npy file ({error})", where=path, fix=_FOLDER_FIX
             ) from error
         num_bytes = array.place + array.size * array.dtype.itemsize
         if path.stat().st_size < num_bytes:

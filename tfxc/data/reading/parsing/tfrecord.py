@@ -92,7 +92,7 @@ def read_chunks(
     except tf.errors.OpError as error:
         raise _damaged(path, error.message.splitlines()[0]) from error
     except UnicodeDecodeError as error:  # of a message of TensorFlow that quotes the record
-        raise _damaged(path, "a record is no tf.train.Example") from error
+        raise _damaged(path, "a record is not a tf.train.Example") from error
 
 
 def _rows_of(
@@ -178,7 +178,7 @@ def _records(path: Path) -> Iterator[bytes]:
             try:
                 tf.train.Example.FromString(record)
             except DecodeError:
-                raise _damaged(path, "a record is no tf.train.Example") from None
+                raise _damaged(path, "a record is not a tf.train.Example") from None
             yield record
 
 

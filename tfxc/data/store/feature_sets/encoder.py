@@ -52,7 +52,7 @@ class SavedModelEncoder:
         self.path = Path(path)
         if not (self.path / "saved_model.pb").is_file():
             raise ConfigError(
-                "this is no folder with saved_model.pb",
+                "this folder has no saved_model.pb",
                 where=path,
                 fix="give the folder of a SavedModel",
             )
@@ -125,7 +125,7 @@ class SavedModelEncoder:
         if self._spec.shape.rank == 2:
             if image_size is not None:
                 raise ConfigError(
-                    "the model is one of vectors, not of images",
+                    "the model reads vectors, not images",
                     where="image_size",
                     fix="leave it out",
                 )
@@ -150,7 +150,7 @@ class SavedModelEncoder:
             if mean is None and std is None:
                 return None
             raise ConfigError(
-                "the input of the model is no image of floats, so that it is not scaled",
+                "the input of the model is not an image of floats, so it is not scaled",
                 where="mean, std",
                 fix="leave them out",
             )

@@ -119,7 +119,7 @@ class FeatureWriter:
                 unfinished = unfinished_files(self.folder / FEATURES)
                 if arrays and not any(path.exists() for path in unfinished):
                     raise UserError(
-                        f"the folder has arrays that no tfxc has written: {' and '.join(arrays)}",
+                        f"the folder has arrays that tfxc did not write: {' and '.join(arrays)}",
                         where=self.folder,
                         fix="choose another folder; tfxc features import imports existing arrays",
                     )

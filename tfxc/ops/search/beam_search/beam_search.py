@@ -211,7 +211,7 @@ class BeamSearch:
                 )
         for topk in only_topk:
             if topk is not None and (topk != int(topk) or topk < 0):
-                raise ConfigError(f"{topk} is no integer of at least 0", where="only_topk")
+                raise ConfigError(f"{topk} is not an integer of at least 0", where="only_topk")
         return [
             (rule, min(int(topk or size), size))
             for rule, topk, size in zip(post_processors, only_topk, self.sizes, strict=True)
