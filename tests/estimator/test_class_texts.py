@@ -137,5 +137,5 @@ def test_other_kinds_of_classes_and_examples_are_refused():
 
 
 def test_a_linear_ranker_has_no_use_for_them():
-    with pytest.raises(ConfigError, match=r"^label_texts: recipe 'xr_linear' has no use"):
+    with pytest.raises(ConfigError, match=r"^label_texts: recipe 'xr_linear' does not use"):
         XCClassifier(recipe="xr_linear", label_texts=NAMES).fit(TEXTS, LISTS)

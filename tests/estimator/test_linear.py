@@ -134,7 +134,7 @@ def test_scikit_learns_searches():
 
 @pytest.mark.parametrize(("settings", "problem"), [
     ({"epochs": 3}, "epochs: recipe 'xr_linear' does not use this parameter"),
-    ({"head": "mach"}, "head: recipe 'xr_linear' has no use"),
+    ({"head": "mach"}, "head: recipe 'xr_linear' does not use"),
     ({"recipe": "xr_liner"}, r"must be one of fit, xr_linear, not 'xr_liner'"),
     ({"recipe": {"name": "fit", "start": "runs/a"}}, "recipe.start: recipe 'fit' has no arguments"),
     ({"recipe": {"name": "xr_linear", "beam": 3}}, "recipe 'xr_linear' has no argument 'beam'"),

@@ -100,7 +100,7 @@ def test_they_change_nothing_and_a_resumed_training_calls_them_again(recorded):
         (keras.callbacks.LearningRateScheduler(lambda epoch: 0.1), "Set training.schedule"),
         (keras.callbacks.EarlyStopping(), "Set training.early_stopping"),
         (keras.callbacks.ModelCheckpoint("a.keras"), "training.keep"),
-        (keras.callbacks.ProgbarLogger(), "on_.* of ProgbarLogger is not a hook"),
+        (keras.callbacks.ProgbarLogger(), "on_.* of ProgbarLogger is not a training hook"),
         (print, "builtin_function_or_method is not a Keras callback"),
     ],
 )

@@ -44,7 +44,7 @@ def open_folder(written: str | os.PathLike, where: str) -> Path:
         return preset_folder(text.removeprefix(PREFIX), where)
     if not folder.is_dir():
         raise ConfigError(
-            f"there is no pretrained model's folder at {folder}",
+            f"there is no folder of a pretrained model at {folder}",
             where=where,
             fix="download the model, or set TFXC_MODELS to the folder above it",
         )
