@@ -90,10 +90,10 @@ def read_request(declaration: type[_Request], fields: Mapping[str, Any]) -> _Req
         RequestError: 400, an unknown field, a missing one, or a value of another type.
 
     Example:
-        >>> read_request(LabelRequest, {"lable": "fox"})
+        >>> read_request(LabelRequest, {"labels": "fox"})
         Traceback (most recent call last):
             ...
-        tfxc.serving.limits.RequestError: body: there is no field 'lable', did you mean 'label'? \
+        tfxc.serving.limits.RequestError: body: there is no field 'labels', did you mean 'label'? \
 Use label, text.
     """
     arguments = arguments_of(declaration)
