@@ -163,7 +163,7 @@ def test_kinds_have_options_of_their_own(capsys):
     assert "second    show what is at an address" in (
         parser_of(kinds, "example", "An example.").format_help()
     )
-    for words, problem in (((), "KIND"), (("secon",), "did you mean 'second'?")):
+    for words, problem in (((), "KIND"), (("seconds",), "did you mean 'second'?")):
         with pytest.raises(SystemExit):
             parse(kinds, words, "example", "")
         assert problem in capsys.readouterr().err
