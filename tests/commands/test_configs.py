@@ -23,4 +23,4 @@ def test_filtered_by_a_word(capsys):
     found = json.loads(call(capsys, configs, "BANKING77", "--json").out)
     assert "textcnn_banking77" in found and "quickstart" not in found
     assert found["textcnn_banking77"]["command"].startswith("tfxc train")
-    assert "holds 'nonsense'" in call(capsys, configs, "nonsense").problem()
+    assert "contains 'nonsense'" in call(capsys, configs, "nonsense").problem()

@@ -138,7 +138,7 @@ def test_the_command_prints_and_writes_them(files, tmp_path, capsys):
         (["--predictions", "P", "--truth", "Y", "--beam", "3"], "--beam: this option is for --run"),
         (
             ["--predictions", "P", "--truth", "Y", "--propensity", "amazon"],
-            "--train-labels: propensities are made of",
+            "--train-labels: propensities are computed",
         ),
     ],
 )
