@@ -180,3 +180,17 @@ def test_saved_by_the_estimator(tmp_path):
     found = tfxc.Run(tmp_path / "run").predict(TEXTS, 2, probabilities=False)
     assert found.labels == best.tolist()
     np.testing.assert_allclose(found.scores, scores, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        ({"beam": 0}, "beam: must be an integer of at least 1, not 0. Change it."),
+        ({"step": "7"}, "step: must be an integer of at least 0, not '7'. Change it."),
+        ({"seen_penalty": 5.0}, "seen_penalty: must be a number from -2 to 2, not 5.0. Change it."),
+    ],
+)
+def test_impossible_options_of_a_search(wrong, problem):
+    with pytest.raises(ConfigError) as caught:
+        tfxc.SearchOptions(**wrong)
+    assert str(caught.value) == problem

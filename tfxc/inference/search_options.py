@@ -7,8 +7,10 @@ from typing import Annotated
 from annotated_types import Ge, Le
 
 from tfxc.core.bounds import Count, Natural, Option
+from tfxc.core.declared import checked
 
 
+@checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RankerOptions:
     """How a linear ranker searches.
@@ -23,6 +25,7 @@ class RankerOptions:
     post_processor: Annotated[str | None, Option("NAME")] = None
 
 
+@checked
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchOptions(RankerOptions):
     """How labels are searched, and with which weights.
@@ -42,6 +45,9 @@ class SearchOptions(RankerOptions):
             run's, which stays as it is.
         streamed: whether, of several networks, one at a time is in memory, as is best for many
             examples, see ``RunModel.stream``.
+
+    Raises:
+        ConfigError: a value of another type, or outside of the bounds.
 
     Example:
         >>> SearchOptions(beam=20).beam
