@@ -16,7 +16,7 @@ from tfxc.inference.protocol import RankerModel
 from tfxc.inference.searcher import Searcher
 
 if TYPE_CHECKING:
-    from tfxc.inference.protocol import RunModel
+    from tfxc.model import XCModel
     from tfxc.ranker.calibration import Calibration
     from tfxc.runs.loaded import LoadedRun
 
@@ -305,7 +305,7 @@ def examples_of(loaded_run: "LoadedRun") -> tuple[Callable[[int], Iterator[Any]]
 
 
 def _arguments(
-    features: Mapping[str, Any] | np.ndarray, model: "RunModel"
+    features: Mapping[str, Any] | np.ndarray, model: "XCModel | RankerModel"
 ) -> dict[str, np.ndarray]:
     """The arguments of a converted model: the part of the features that it reads."""
     if isinstance(model, RankerModel):

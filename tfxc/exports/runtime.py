@@ -1,7 +1,7 @@
 """The format of linear rankers: their arrays as files, searched by NumPy alone."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,10 @@ from tfxc.core.storage.files import write_array, write_json
 from tfxc.core.storage.reading import read_array
 from tfxc.data.examples.kinds import DENSE, SPARSE
 from tfxc.exports.standalone import predict
+from tfxc.inference.protocol import RankerModel
 from tfxc.ops.search.beam_search import beam_search_numpy, post_processors
 
 if TYPE_CHECKING:
-    from tfxc.recipes.xr_linear.model import LinearModel
     from tfxc.runs.loaded import LoadedRun
 
 _PROGRAMS = (beam_search_numpy, post_processors)
@@ -28,6 +28,7 @@ class RankerFiles:
 
     Args:
         loaded_run: a ``LoadedRun`` of a linear ranker.
+        search: see ``RankerModel.search_settings``.
         k: labels per example.
         probabilities: whether scores are calibrated.
 
@@ -38,11 +39,16 @@ class RankerFiles:
         weight_bytes: bytes of the weights' arrays.
     """
 
-    def __init__(self, loaded_run: "LoadedRun", k: int, probabilities: bool) -> None:
-        model: LinearModel = loaded_run.model
+    def __init__(
+        self,
+        loaded_run: "LoadedRun",
+        search: Sequence[tuple[str, int]],
+        k: int,
+        probabilities: bool,
+    ) -> None:
+        model: Any = loaded_run.model
         self.input_kind = DENSE.name if loaded_run.kind is DENSE else SPARSE.name
         self.folder = loaded_run.folder / "ranker"
-        search = model.search_settings()
         self.settings: dict[str, Any] = {
             "num_features": model.ranker.num_features,
             "bias": model.ranker.bias or 0.0,
@@ -77,15 +83,15 @@ class Runtime:
         Raises:
             ConfigError: the run is not a linear ranker.
         """
-        from tfxc.recipes.xr_linear.model import LinearModel
-
-        if not isinstance(loaded_run.model, LinearModel):
+        model = loaded_run.model
+        search = model.search_settings() if isinstance(model, RankerModel) else None
+        if search is None:
             raise ConfigError(
                 f"a run of recipe {loaded_run.config.recipe.name!r} is not a linear ranker",
                 where="--format",
                 fix="choose onnx, litert or savedmodel",
             )
-        return RankerFiles(loaded_run, k, probabilities)
+        return RankerFiles(loaded_run, search, k, probabilities)
 
     def write(self, source: RankerFiles, path: Path) -> None:
         """Writes the folder: settings, arrays of every layer, and the programs that search them."""

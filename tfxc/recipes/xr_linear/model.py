@@ -80,7 +80,7 @@ class LinearModel(RankerModel):
         return model
 
     def search_settings(self) -> list[tuple[str, int]]:
-        """Returns the post-processor of each layer, and the nodes kept in it by default."""
+        """See ``RankerModel.search_settings``."""
         ranker = self.ranker
         beams = ranker.only_topk if self._beam is None else [self._beam] * len(ranker.sizes)
         rules = ranker.post_processors
