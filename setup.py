@@ -1,10 +1,13 @@
 """Builds the native extensions and names the packages; the metadata are in setup.cfg.
 
 TFXC_NO_OPENMP=1 builds without OpenMP (one thread); TFXC_NO_EXTENSION=1 leaves the extensions out:
-NumPy searches then, and scikit-learn solves linear rankers.
+NumPy searches then, and scikit-learn solves linear rankers. TFXC_LIGHT=1 names the package
+tfxc-light and leaves out what linear and static models do without: TensorFlow, and what comes with
+it or is seldom used; tfxc/core/missing_packages.py then says what to install.
 """
 
 import os
+import re
 import shutil
 import sys
 from glob import glob
@@ -13,10 +16,26 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_py import build_py
+from setuptools.dist import Distribution
 
 OPS = "tfxc/ops"
 # Folders of the top level that users need: in a wheel they are inside the package.
+LEFT_OUT = {"tensorflow", "keras", "h5py", "protobuf", "scikit-learn"}  # of tfxc-light
 SHIPPED = {"configs": ["*.json"], "examples": ["*.py", "*.sbatch", "*.yaml"], "tools": ["*.py"]}
+
+
+class LightDistribution(Distribution):
+    """The package without TensorFlow; setup.cfg has the last word on what is given to setup()."""
+
+    def parse_config_files(self, *arguments, **options):
+        super().parse_config_files(*arguments, **options)
+        self.metadata.name = "tfxc-light"
+        self.install_requires = [
+            line
+            for line in self.install_requires
+            if re.match(r"[\w-]+", line)[0] not in LEFT_OUT
+        ]
+        self.metadata.install_requires = self.install_requires
 
 
 class BuildPython(build_py):
@@ -53,6 +72,7 @@ def extensions():
 
 
 setup(
+    distclass=LightDistribution if os.environ.get("TFXC_LIGHT") else Distribution,
     ext_modules=extensions(),
     packages=find_packages(include=["tfxc", "tfxc.*"]),
     package_data={"": ["*.cc", "_clones.h", "*.pyi", "*.html"], "tfxc.reports": ["templates/*"]},

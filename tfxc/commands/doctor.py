@@ -2,9 +2,13 @@
 
     tfxc doctor
     tfxc doctor --json
+    tfxc doctor --device-check
 
 The last column of a missing extra is the command that installs it. Please include the output when
 you report a problem.
+
+``--device-check`` computes one step of training and one search of every head, objective and encoder
+on the first GPU and on the CPU, with small models: a few minutes. It fails where they differ.
 """
 
 import dataclasses
@@ -35,17 +39,25 @@ class Options:
 
     Attributes:
         json: print the findings as JSON.
+        device_check: compare what the first GPU computes with what the CPU computes.
     """
 
     json: bool = False
+    device_check: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints what was found."""
+    """Prints what was found; returns 1 if a GPU and the CPU differ."""
     options = parse(Options, argv, "doctor", __doc__)
     state = findings()
-    print(json_text(state, indent=2) if options.json else "\n".join(_lines(state)))
-    return 0
+    if not options.json:
+        print("\n".join(_lines(state)))
+    if options.device_check:
+        state["device_check"] = _device_check(shown=not options.json)
+    if options.json:
+        print(json_text(state, indent=2))
+    cases = state.get("device_check", {}).get("cases", [])
+    return 0 if all(case["ok"] for case in cases) else 1
 
 
 def findings() -> dict[str, Any]:
@@ -78,6 +90,53 @@ def _devices() -> list[str]:
         device.name.removeprefix("/physical_device:")
         for device in tf.config.list_physical_devices()
     ]
+
+
+def _device_check(shown: bool) -> dict[str, Any]:
+    """Returns the first GPU and what it computes otherwise than the CPU.
+
+    Args:
+        shown: whether to print each case when it is done.
+    """
+    cases: list[dict[str, Any]] = []
+    try:
+        from tfxc.training.device_check import compared, first_gpu
+    except (ImportError, OSError, RuntimeError):  # shown by the devices
+        gpu = None
+    else:
+        gpu = first_gpu()
+    if gpu is None:
+        if shown:
+            print("device check: TensorFlow uses no GPU, so nothing was compared")
+        return {"device": None, "model": None, "cases": cases}
+    device, model = gpu
+    if shown:
+        print(f"device check of {device}, {model}")
+    for case in compared(device):
+        cases.append(case)
+        if shown:
+            print(_case_line(case), flush=True)
+    if shown:
+        failed = sum(not case["ok"] for case in cases)
+        skipped = sum("skipped" in case for case in cases)
+        print(f"  {len(cases)} cases: {failed} failed, {skipped} skipped")
+    return {"device": device, "model": model, "cases": cases}
+
+
+def _case_line(case: dict[str, Any]) -> str:
+    """Returns a row of the table of ``--device-check``."""
+    name = f"{case['case']} ({case['precision']})"
+    for status in ("skipped", "failed"):
+        if status in case:
+            return f"  {name:62} {status}: {case[status]}"
+    memory = "" if case["peak_mb"] is None else f", peak {case['peak_mb']:,} MB"
+    host = sum(case["host_operations"].values())
+    line = (
+        f"  {name:62} difference {case['difference']:7.1e} of {case['limit']:g}, "
+        f"{host:3} operations on the host{memory}, step {case['step_ms']:.1f} ms, "
+        f"search {case['search_ms']:.1f} ms"
+    )
+    return line if case["ok"] else f"{line}, FAILED: {case['where']}"
 
 
 def _extensions() -> dict[str, bool]:

@@ -54,6 +54,25 @@ class ConfigError(UserError):
     """A config, a command line or a constructor's argument is wrong."""
 
 
+class MissingPackageError(ConfigError, ModuleNotFoundError):
+    """A package that tfxc needs for what is asked of it is not installed.
+
+    Args:
+        package: its name.
+        installed_by: what pip installs it with.
+
+    Example:
+        >>> print(MissingPackageError("tensorflow", "tfxc"))
+        the package tensorflow is not installed. Install it: pip install tfxc.
+    """
+
+    def __init__(self, package: str, installed_by: str) -> None:
+        super().__init__(
+            f"the package {package} is not installed", fix=f"install it: pip install {installed_by}"
+        )
+        self.name = package
+
+
 class CheckpointError(UserError):
     """A run folder or checkpoint does not fit what is requested of it."""
 
