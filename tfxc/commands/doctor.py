@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tfxc.core.command_options import parse
+from tfxc.core.errors import distribution
 from tfxc.core.escaping import json_text
 
 _NEEDED = ("tensorflow", "keras", "numpy", "scipy", "scikit-learn", "pydantic")
@@ -177,7 +178,7 @@ def _compiled(root: Path) -> list[Path]:
 def _extras() -> dict[str, dict[str, str | None]]:
     """Returns {extra: {package: version, None if it is missing}} of this installation."""
     try:
-        required = importlib.metadata.requires("tfxc") or []
+        required = importlib.metadata.requires(distribution()) or []
     except importlib.metadata.PackageNotFoundError:
         return {}
     extras: dict[str, dict[str, str | None]] = {}
@@ -225,7 +226,9 @@ def _lines(state: dict[str, Any]) -> Iterator[str]:
         absent = [name for name, version in packages.items() if version is None]
         more = f" and {len(absent) - _LISTED} others" if len(absent) > _LISTED else ""
         status = f"missing {', '.join(absent[:_LISTED])}{more}" if absent else "installed"
-        yield f"  {extra:14} {status}" + (f"; pip install 'tfxc[{extra}]'" if absent else "")
+        yield f"  {extra:14} {status}" + (
+            f"; pip install '{distribution()}[{extra}]'" if absent else ""
+        )
     if not state["extras"]:
         yield f"  not known: tfxc is not installed for {sys.executable}"
     yield f"{state['cores']} cores, {state['memory_available_gb']} GB of memory available"

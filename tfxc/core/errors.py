@@ -135,6 +135,15 @@ def number_spans(numbers: Iterable[int]) -> str:
     return ", ".join(f"{g[0]}-{g[-1]}" if len(g) > 1 else f"{g[0]}" for g in groups)
 
 
+def distribution() -> str:
+    """Name that tfxc is installed by: ``"tfxc-light"`` if that alone is there, else ``"tfxc"``."""
+    import importlib.metadata  # takes longer than all else here
+
+    names = {"tfxc", "tfxc-light"}
+    installed = {name for name in names if [*importlib.metadata.distributions(name=name)]}
+    return "tfxc-light" if installed == {"tfxc-light"} else "tfxc"
+
+
 @contextlib.contextmanager
 def missing_package(
     extra: str, *, where: str | Path | None = None, otherwise: str | None = None
@@ -160,7 +169,7 @@ it: pip install 'tfxc[report]', or add --no-page.
     try:
         yield
     except ImportError as error:
-        fix = f"install it: pip install 'tfxc[{extra}]'"
+        fix = f"install it: pip install '{distribution()}[{extra}]'"
         raise ConfigError(
             f"the package {error.name or error} is not installed",
             where=where,
