@@ -31,9 +31,7 @@ class LightDistribution(Distribution):
         super().parse_config_files(*arguments, **options)
         self.metadata.name = "tfxc-light"
         self.install_requires = [
-            line
-            for line in self.install_requires
-            if re.match(r"[\w-]+", line)[0] not in LEFT_OUT
+            line for line in self.install_requires if re.match(r"[\w-]+", line)[0] not in LEFT_OUT
         ]
         self.metadata.install_requires = self.install_requires
 

@@ -41,9 +41,8 @@ def test_every_method_is_compared():
     assert {one.encoder["name"] for one in cases()} == set(registry.names("encoder"))
 
 
-@pytest.mark.parametrize("name", ["head dense, softmax", "fused update, bfloat16 weights, sigmoid"])
-def test_a_cpu_is_like_itself(name):
-    (found,) = compared(HOST, [case(name)])
+def test_a_cpu_is_like_itself():
+    (found,) = compared(HOST, [case("fused update, bfloat16 weights, sigmoid")])
     assert found["ok"], found
     assert 0 < found["difference"] < found["limit"] / 10, "one of the two was not compiled"
     assert found["host_operations"]["ReadVariableOp"] > 2, "all of it, where the host is the device"
@@ -88,7 +87,9 @@ def test_an_operation_without_a_kernel_fails(monkeypatch):
 
     monkeypatch.setattr(Softmax, "call", broken)
     (found,) = compared(HOST, [case("head dense, softmax")])
-    assert not found["ok"] and found["failed"] == "UnimplementedError: no kernel"
+    assert not found["ok"]
+    assert found["failed"].startswith("UnimplementedError: ")
+    assert "no kernel here" in found["failed"]
 
 
 def test_without_a_gpu(capsys, monkeypatch):

@@ -41,7 +41,6 @@ from tfxc.training.optimization.schedules import get_schedule
 from tfxc.training.step import TrainStep
 
 if TYPE_CHECKING:
-    from tfxc.core.settings import Config
     from tfxc.model import XCModel
 
 HOST = "CPU:0"
@@ -52,6 +51,7 @@ _EXAMPLES = 32
 _BATCH = 16
 _FOUND = 5  # labels of a search
 _TIMED = 3  # more steps and searches, of which the fastest counts
+_MESSAGE = 300  # characters of TensorFlow's own, which may hold whole graphs
 _IMAGE = (32, 32, 3)
 _SIZES = {"num_features": 40, "image_shape": None}
 # Changes of less than this share of the largest one are not told from rounding errors.
@@ -203,7 +203,8 @@ def _compared(case: Case, device: str, folder: Path) -> dict[str, Any]:
             return {"ok": True, "skipped": str(error)}
         return {"ok": False, "failed": str(error)}
     except tf.errors.OpError as error:
-        return {"ok": False, "failed": f"{type(error).__name__}: {error.message.splitlines()[0]}"}
+        message = " ".join(error.message.split())[:_MESSAGE]
+        return {"ok": False, "failed": f"{type(error).__name__}: {message}"}
     where, difference = max(_differences(expected, result).items(), key=_size)
     limit = LIMITS[case.precision]
     return {
@@ -282,7 +283,7 @@ class _Trial:
                 num_features=self._sizes["num_features"],
             )
 
-        texts = rows(np.empty((_LABELS, 0), np.int32))
+        texts = rows([np.empty(0, np.int32)] * _LABELS)
         keys = text_keys(map(str, range(_LABELS)))
         self._source = ArraySource(rows(labels), _LABELS, label_texts=LabelTexts(texts, keys))
         self._config = parse_config(
@@ -301,7 +302,7 @@ class _Trial:
         )
 
     def run(self, device: str, start: Sequence[np.ndarray] | None = None) -> _Result:
-        """One step and one search on a device; the reference if no weights to start from are given."""
+        """One step and one search on a device; the reference where ``start`` gives no weights."""
         is_reference = start is None
         config = self._config
         source = self._source
@@ -404,9 +405,9 @@ def _differences(expected: _Result, result: _Result) -> dict[str, float]:
     for path, change, end, other in parts:
         # A weight holds its change no better than it holds itself.
         size = max(change, least, _NOISE * np.linalg.norm(_real(end)), 1e-30)
-        missing = [np.isnan(values.astype(np.float64)) for values in (end, other)]
-        distance = np.linalg.norm(_real(other) - _real(end))
-        found[path] = float(distance / size) if np.array_equal(*missing) else math.inf
+        distance = float(np.linalg.norm(_real(other) - _real(end)))
+        unlike = np.isnan(end.astype(np.float64)) != np.isnan(other.astype(np.float64))
+        found[path] = math.inf if unlike.any() else distance / float(size)
     return found
 
 
