@@ -54,8 +54,9 @@ _TIMED = 3  # more steps and searches, of which the fastest counts
 _MESSAGE = 300  # characters of TensorFlow's own, which may hold whole graphs
 _IMAGE = (32, 32, 3)
 _SIZES = {"num_features": 40, "image_shape": None}
-# A change is not told from rounding errors below this share of the weight itself, and of the largest
-# change of all weights: in bfloat16 a gradient that is a sum over examples is right to a few percent.
+# A change is not told from rounding errors below this share of the weight itself, and of the
+# largest change of all weights: in bfloat16 a gradient that sums over examples is right to a few
+# percent only.
 _NOISE = 1e-3
 _NOISE_OF_CHANGES = {"float32": 1e-3, "mixed_bfloat16": 1.0}
 # One objective of each family: decisions on each label, one among all, margins, dual variables.
@@ -76,7 +77,7 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "mhp": {"heads": [6, 4]},
     "mhs": {"heads": [6, 4], "num_sampled_heads": 2},
     "mobilefacenet": {"scale": 0.125, "embedding_dim": 8},
-    "pretrained": {"num_layers": 2},
+    "pretrained": {"num_layers": 1},
     "resnet": {"depth": 10, "width": 4},
     "textcnn": {"embedding_dim": 8, "num_filters": 4},
     "textrcnn": {"embedding_dim": 8, "hidden_dim": 4},
