@@ -1,5 +1,6 @@
 """What tfxc says where packages are missing that tfxc-light comes without."""
 
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 from tests.source_tree import ROOT
+from tfxc.core.errors import ConfigError, missing_package
 
 # Like an environment without TensorFlow: no finder finds it.
 WITHOUT = """
@@ -66,6 +68,22 @@ def test_in_python(tmp_path):
         f"XCModel: {message} True",
         f"load_model: {message} True",
     ], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("installed", "name"),
+    [([], "tfxc"), (["tfxc"], "tfxc"), (["tfxc-light"], "tfxc-light"),
+     (["tfxc", "tfxc-light"], "tfxc")],
+)  # fmt: skip
+def test_extras_are_those_of_what_is_installed(monkeypatch, installed, name):
+    monkeypatch.setattr(
+        importlib.metadata, "distributions", lambda name: iter([name] * (name in installed))
+    )
+    with (
+        pytest.raises(ConfigError, match=rf"pip install '{name}\[report\]'"),
+        missing_package("report"),
+    ):
+        raise ImportError(name="jinja2")
 
 
 @pytest.mark.slow  # quick: the tests above

@@ -28,7 +28,8 @@ class _Finder(importlib.abc.MetaPathFinder):
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """None, or an error: others may do without the package, or only ask whether it is there."""
-        package = name if name in _INSTALLED_BY else f"{name}.protobuf"
+        # Without any package of Google's, already "google" is not found.
+        package = "google.protobuf" if name == "google" else name
         if package not in _INSTALLED_BY or not _importer().startswith("tfxc."):
             return None
         from tfxc.core.errors import MissingPackageError
