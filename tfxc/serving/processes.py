@@ -104,7 +104,8 @@ def serve_in_processes(arguments: Sequence[str], count: int, listener: socket.so
         # One after the other: what is wrong with a run is said once.
         while len(processes) < count and not ending:
             processes.append(_Process(arguments, listener, lifeline, speaks=not processes))
-            if not processes[-1].wait_until_ready():
+            # A second SIGTERM would end the others without finishing their requests.
+            if not processes[-1].wait_until_ready() and not ending:
                 pass_on(signal.SIGTERM, None)
         while not ending:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
@@ -114,7 +115,7 @@ def serve_in_processes(arguments: Sequence[str], count: int, listener: socket.so
                     continue
                 NOTES.warning(f"tfxc: a process of the server has ended ({code}); another starts")
                 processes[place] = _Process(arguments, listener, lifeline, speaks=False)
-                if not processes[place].wait_until_ready():
+                if not processes[place].wait_until_ready() and not ending:
                     pass_on(signal.SIGTERM, None)
         return max((running.process.wait() for running in processes), default=0)
 
