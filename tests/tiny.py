@@ -78,7 +78,8 @@ def train(folder, run="run", fault=None, **changes):
     from tfxc.data.store.preparation import ensure_prepared
     from tfxc.runs.folder import RunFolder
     from tfxc.training.job import TrainingJob
-    from tfxc.training.strategies import is_chief, make_strategy
+    from tfxc.training.strategies import make_strategy
+    from tfxc.training.tf_config import is_chief
 
     config = parse_config(tiny_tree(folder, **changes))
     data = ensure_prepared(config.data, folder / "prepared", jobs=1)

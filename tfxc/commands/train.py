@@ -242,13 +242,15 @@ def _train(
     from tfxc.data.store.preparation import ensure_prepared
     from tfxc.parallel import cluster
     from tfxc.recipes.base import Context
-    from tfxc.training.data_dependent import resolved
-    from tfxc.training.strategies import check_tf_config, choose_gpu
 
     check_config(config)
     if config.training.strategy == "multi_worker":
+        from tfxc.training.tf_config import check_tf_config
+
         check_tf_config()  # it says which process writes the run
     if options.gpu is not None or options.gpu_usage is not None:
+        from tfxc.training.strategies import choose_gpu
+
         choose_gpu(options.gpu, options.gpu_usage)
     recipe = registry.create("recipe", config.recipe.section())
     # All that is refused, is refused before the data is prepared.
@@ -261,7 +263,10 @@ def _train(
     prepared = ensure_prepared if rehearsal is None else rehearsal.prepared
     with cluster(options.cluster):
         folder = prepared(config.data, options.prepared)
-        config = resolved(config, Manifest.load(folder).num_labels)
+        if config.head is not None:
+            from tfxc.training.data_dependent import resolved
+
+            config = resolved(config, Manifest.load(folder).num_labels)
         if run is None:
             return _dry_run(config, recipe, folder, options, rehearsal), None
         if completed is not None and not is_remote(config.run):
@@ -335,6 +340,31 @@ def check_config(config: "Config") -> None:
     registry.check_section("recipe", config.recipe.section(), where="recipe")
     recipe = registry.get("recipe", config.recipe.name)
     recipe.check_config(config)
+    if recipe.trains_network:
+        _check_network(config)
+    # Some recipes read the files of excluded labels only after the training.
+    data = config.data
+    names = ("dev", "test")
+    measured = names if config.evaluation.test_on_improvement else names[:1]
+    for split in measured:
+        for kind in config.evaluation.exclude:
+            if SPLIT not in kind:
+                continue
+            if split == "dev" and data.dev_share is not None:
+                raise ConfigError(
+                    "the numbers of the examples are those of a file in data.dev, but data.dev is "
+                    "a share of the training file",
+                    where="evaluation.exclude",
+                    fix="write the dev examples into a file of their own",
+                )
+            if getattr(data, split):
+                existing_file(expand(kind.replace(SPLIT, split)), fix="check evaluation.exclude")
+
+
+def _check_network(config: "Config") -> None:
+    """Checks the sections of encoder, head and objective, and those of their training."""
+    from tfxc.core import registry
+
     for kind, method in config.network_sections.items():
         if method is not None:
             registry.check_section(kind, method.section(), where=kind)
@@ -366,23 +396,6 @@ def check_config(config: "Config") -> None:
             check_fused(objective, optimizer, config.training, techniques, *of_head)
     get_schedule(config.training.schedule.section())
     check_trackers(config.training.trackers)
-    # Some recipes read the files of excluded labels only after the training.
-    data = config.data
-    names = ("dev", "test")
-    measured = names if config.evaluation.test_on_improvement else names[:1]
-    for split in measured:
-        for kind in config.evaluation.exclude:
-            if SPLIT not in kind:
-                continue
-            if split == "dev" and data.dev_share is not None:
-                raise ConfigError(
-                    "the numbers of the examples are those of a file in data.dev, but data.dev is "
-                    "a share of the training file",
-                    where="evaluation.exclude",
-                    fix="write the dev examples into a file of their own",
-                )
-            if getattr(data, split):
-                existing_file(expand(kind.replace(SPLIT, split)), fix="check evaluation.exclude")
 
 
 def _dry_run(

@@ -52,7 +52,7 @@ class Context:
     @functools.cached_property
     def folder(self) -> RunFolder:
         """The run folder."""
-        from tfxc.training.strategies import is_chief
+        from tfxc.training.tf_config import is_chief
 
         return RunFolder(self.run, is_chief())
 
@@ -79,11 +79,15 @@ class Context:
 
     def start(self) -> None:
         """Writes config and assets of the run, by the chief, see ``RunFolder.begin``."""
+        start = functools.partial(
+            self.folder.start, self.config, self.data_folder, self.fresh
+        )
+        if self.config.training.strategy != "multi_worker":
+            start()
+            return
         from tfxc.training.strategies import by_chief
 
-        by_chief(
-            self.strategy, lambda: self.folder.start(self.config, self.data_folder, self.fresh)
-        )
+        by_chief(self.strategy, start)
 
 
 #: What a training takes of the run it starts from.
@@ -210,7 +214,8 @@ class Recipe(Declared):
         config, _ = self.one_model(context.config, context.repetition)
         context = dataclasses.replace(context, config=config)
         with context.folder.locked():
-            context.strategy  # noqa: B018 (made before anything else of TensorFlow)
+            if self.trains_network:
+                context.strategy  # noqa: B018 (made before anything else of TensorFlow)
             self._check_extension(context)
             self._check_start(context)
             self.check(context)

@@ -24,7 +24,8 @@ from tfxc.training.negatives.chosen import techniques_of
 from tfxc.training.start.label_texts import start_from_label_texts
 from tfxc.training.start.run_start import RunStart
 from tfxc.training.start.word_vectors import start_from_vectors
-from tfxc.training.strategies import by_chief, is_chief, make_strategy
+from tfxc.training.strategies import by_chief, make_strategy
+from tfxc.training.tf_config import is_chief
 
 if TYPE_CHECKING:
     import tensorflow as tf

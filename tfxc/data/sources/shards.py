@@ -81,7 +81,6 @@ class ShardSource(WindowSource):
         return load_label_texts(self.folder, manifest.kind, manifest.num_features, self._split)
 
     def _load(self, numbers: Sequence[int], progress: Progress | None = None) -> Rows:
-        # TensorFlow is imported here: a source of rows in memory does without.
         from tfxc.data.reading.parsing.tfrecord import read_chunks
 
         shards = [self._shards[number] for number in numbers]

@@ -59,7 +59,6 @@ from tfxc.data.store.blocks.reading import BlockRead, BlockReader
 from tfxc.data.store.blocks.tasks import convert_block, read_block
 from tfxc.data.store.conversion import check_kind, check_width, report_unused_features
 from tfxc.data.store.feature_sets.preparation import names_feature_sets, prepare_feature_sets
-from tfxc.data.store.image_conversion import ImageConverter, nothing_decoded
 from tfxc.data.store.manifest import (
     LABEL_COUNTS_FILE,
     LABELS_FILE,
@@ -90,6 +89,7 @@ from tfxc.parallel import map_tasks, workers
 if TYPE_CHECKING:
     from tfxc.data.examples.kinds import FeatureKind
     from tfxc.data.reading.formats.base import Reader
+    from tfxc.data.store.image_conversion import ImageConverter
 
 __all__ = ["DataSettings", "ensure_prepared", "fingerprint", "prepare", "prepared_folder"]
 
@@ -218,7 +218,7 @@ class _Preparation:
         self.folder = folder
         self.jobs = jobs
         self.text_features: Any = None
-        self.images: ImageConverter | None = None
+        self.images: "ImageConverter | None" = None
         self.label_texts: LabelTextsPreparation | None = None
         self.fingerprints: dict[str, str] = {}
         self.splits_cells = False
@@ -326,6 +326,8 @@ class _Preparation:
             self.text_features.save(self.folder / TEXT_FEATURES_FOLDER)
         if self.images is not None:
             if self.images.shape is None or not num_train:
+                from tfxc.data.store.image_conversion import nothing_decoded
+
                 raise nothing_decoded(where)
             kind = self.images.kind
             num_features = self.images.num_values
@@ -455,6 +457,8 @@ class _Split:
         # The first chunk of the training split decides whether this is a set of images.
         unspecified = settings.text_features is None and settings.normalise is None
         if self._training and (settings.images or (unspecified and first.images is not None)):
+            from tfxc.data.store.image_conversion import ImageConverter
+
             self._all.images = ImageConverter(settings.images or ImageSettings())
         if self._all.images is not None:
             yield from self._images_read(here, chunks, self._all.images)
@@ -480,7 +484,7 @@ class _Split:
             start += len(chunk)
 
     def _images_read(
-        self, here: BlockReader, chunks: Iterable[Chunk], images: ImageConverter
+        self, here: BlockReader, chunks: Iterable[Chunk], images: "ImageConverter"
     ) -> Iterator[BlockRead]:
         """Yields the ``BlockRead`` of blocks of images, fewer of them where they are large."""
         start = 0
