@@ -218,7 +218,7 @@ class _Preparation:
         self.folder = folder
         self.jobs = jobs
         self.text_features: Any = None
-        self.images: "ImageConverter | None" = None
+        self.images: ImageConverter | None = None
         self.label_texts: LabelTextsPreparation | None = None
         self.fingerprints: dict[str, str] = {}
         self.splits_cells = False

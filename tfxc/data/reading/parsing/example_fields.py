@@ -67,9 +67,8 @@ def read_fields(records: Sequence[bytes], types: Mapping[str, str]) -> dict[str,
             continue
         start, stop = _only(content, start, stop, _VALUES)
         lengths = stop - start
-        packed = np.concatenate(
-            [content[:0], *(content[a:b] for a, b in zip(start.tolist(), stop.tolist()))]
-        )
+        bounds = zip(start.tolist(), stop.tolist(), strict=True)
+        packed = np.concatenate([content[:0], *(content[a:b] for a, b in bounds)])
         if types[name] == "float32":
             _check(not (lengths % 4).any())
             fields[name] = Field(packed.view("<f4"), lengths // 4)
