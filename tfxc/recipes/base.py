@@ -79,9 +79,7 @@ class Context:
 
     def start(self) -> None:
         """Writes config and assets of the run, by the chief, see ``RunFolder.begin``."""
-        start = functools.partial(
-            self.folder.start, self.config, self.data_folder, self.fresh
-        )
+        start = functools.partial(self.folder.start, self.config, self.data_folder, self.fresh)
         if self.config.training.strategy != "multi_worker":
             start()
             return
