@@ -95,8 +95,9 @@ __all__ = ["DataSettings", "ensure_prepared", "fingerprint", "prepare", "prepare
 
 _MOST_EXAMPLES = 65536
 _BLOCKS = 256
-# Fewer blocks (with texts, and of given features), or fewer bytes of rows, are finished sooner than
-# processes start.
+# Fewer characters of texts, fewer blocks (of texts that can be read from any one on, and of given
+# features), or fewer bytes of rows, are finished sooner than processes start.
+MIN_CHARACTERS = 32 << 20
 MIN_TEXTS = 2
 MIN_BLOCKS = 64
 MIN_BYTES = 128 << 20
@@ -351,6 +352,7 @@ class _Split:
         self._kinds: list[tuple[Given, int]] = []
         self._truncated = 0
         self._width = 0
+        self._starts_processes = False
 
     def run(self) -> SplitInfo:
         """Writes the shards; returns the ``SplitInfo``."""
@@ -441,11 +443,12 @@ class _Split:
                 (str(self._scratch), self._stage, number, start, min(total, start + size))
                 for number, start in enumerate(range(0, total, size))
             ]
-            processes = self._processes(len(tasks))
-            if processes == 1:
-                yield from (here.read(ranges(a, b), n, a) for _, _, n, a, b in tasks)
+            least = MIN_BLOCKS if self._all.text_features is None else MIN_TEXTS
+            self._starts_processes = self._all.jobs > 1 and len(tasks) >= least
+            if self._starts_processes:
+                yield from map_tasks(read_block, tasks, self._all.jobs)
                 return
-            yield from map_tasks(read_block, tasks, processes)
+            yield from (here.read(ranges(a, b), n, a) for _, _, n, a, b in tasks)
             return
         chunks = reader.chunks(
             CHUNK_IMAGES if settings.images or self._all.images else CHUNK_EXAMPLES
@@ -462,23 +465,32 @@ class _Split:
             self._all.images = ImageConverter(settings.images or ImageSettings())
         if self._all.images is not None:
             yield from self._images_read(here, chunks, self._all.images)
-        elif self._all.jobs > 1 and len(first) == CHUNK_EXAMPLES and self._all.text_features:
-            yield from map_tasks(read_block, self._chunk_files(chunks), self._all.jobs)
-        else:
-            start = 0
-            for number, chunk in enumerate(chunks):
-                yield here.read(chunk, number, start)
-                start += len(chunk)
-
-    def _processes(self, num_blocks: int) -> int:
-        """How many processes the tasks of so many blocks are worth."""
-        least = MIN_BLOCKS if self._all.text_features is None else MIN_TEXTS
-        return self._all.jobs if num_blocks >= least else 1
-
-    def _chunk_files(self, chunks: Iterable[Chunk]) -> Iterator[tuple[str, str, int, int, None]]:
-        """Yields tasks for chunks, which are written to files."""
+            return
+        may_start = self._all.jobs > 1 and len(first) == CHUNK_EXAMPLES and self._all.text_features
+        least = MIN_CHARACTERS if workers() is None else 0
+        characters = 0
         start = 0
-        for number, chunk in enumerate(chunks):
+        numbered = enumerate(chunks)
+        while not (may_start and characters >= least):
+            number, chunk = next(numbered, (0, None))
+            if chunk is None:
+                return
+            yield here.read(chunk, number, start)
+            start += len(chunk)
+            characters += sum(map(len, chunk.texts or ()))
+        self._starts_processes = True
+        yield from map_tasks(read_block, self._chunk_files(numbered, start), self._all.jobs)
+
+    def _chunk_files(
+        self, numbered: Iterable[tuple[int, Chunk]], start: int
+    ) -> Iterator[tuple[str, str, int, int, None]]:
+        """Yields tasks for chunks, which are written to files.
+
+        Args:
+            numbered: numbers of blocks and their chunks.
+            start: number of their first example.
+        """
+        for number, chunk in numbered:
             write_chunk(self._job.file(CHUNK, number), chunk)
             yield str(self._scratch), self._stage, number, start, None
             start += len(chunk)
@@ -553,13 +565,15 @@ class _Split:
         numbers = [number for number, count in enumerate(self._examples) if count]
         # Images that were left out took their labels with them.
         recount = self._training and self._all.images is not None
-        processes = self._processes(len(numbers))
+        shared_out = self._starts_processes
+        if self._all.text_features is None:
+            shared_out = self._all.jobs > 1 and len(numbers) >= MIN_BLOCKS
         converted: Iterator[BlockRows]
-        if processes == 1 or self._all.images is not None:
-            converted = (here.convert(number, recount) for number in numbers)
-        else:
+        if shared_out and self._all.images is None:
             tasks = ((str(self._scratch), self._stage, number, recount) for number in numbers)
-            converted = map_tasks(convert_block, tasks, processes)
+            converted = map_tasks(convert_block, tasks, self._all.jobs)
+        else:
+            converted = (here.convert(number, recount) for number in numbers)
         blocks = [BlockRows(0, 0, 0, None)] * (numbers[-1] + 1)
         counts = np.zeros_like(self._all.numbering.label_counts)
         with Progress(f"preparing {self._split}", sum(self._examples), "examples") as progress:
