@@ -2,3 +2,5 @@
 
 #: Their place in a prepared folder, and in the assets of a run.
 LABEL_TEXTS_FOLDER = "label_texts"
+#: Labels and texts in that folder.
+TEXTS_FILE = "texts.jsonl"

@@ -18,7 +18,7 @@ from tfxc.core.escaping import json_text
 from tfxc.core.storage.files import atomic_file, write_array
 from tfxc.core.storage.reading import read_array
 from tfxc.data.examples.rows import Rows
-from tfxc.data.label_texts import LABEL_TEXTS_FOLDER
+from tfxc.data.label_texts import LABEL_TEXTS_FOLDER, TEXTS_FILE
 from tfxc.data.label_texts.file import read_label_texts
 from tfxc.data.label_texts.keys import text_keys
 from tfxc.data.reading.parsing.record_layout import AGAIN
@@ -27,7 +27,6 @@ from tfxc.data.text.terms import first_of_each
 if TYPE_CHECKING:
     from tfxc.data.examples.kinds import FeatureKind
 
-TEXTS_FILE = "texts.jsonl"
 _KEYS = "keys.npy"
 _OWN = "own-{}.npy"
 _EXAMPLES = "examples-{}.npy"

@@ -78,8 +78,7 @@ from tfxc.data.store.records.shard_writer import (
     write_block_shard,
 )
 from tfxc.data.text.base import Learner, learners_of, part_errors, parts_of
-from tfxc.data.text.joined import given_terms
-from tfxc.data.text.registry import build_text_features
+from tfxc.data.text.registry import build_text_features, given_terms
 from tfxc.data.text.tokens import report_truncated
 from tfxc.labels.joined_labels import joined_labels
 from tfxc.labels.look_alikes import warnings_of_names
