@@ -105,6 +105,7 @@ class Ranker:
         self._search = beam_search.BeamSearch(layers, num_features, bias=bias, native=native)
 
         def pairs() -> "PairScores":
+            from tfxc.ops.search.pair_scores import PairScores
 
             return PairScores(layers, num_features, bias=bias, native=native)
 
