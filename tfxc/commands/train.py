@@ -151,7 +151,6 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
         config: of the run.
         summary: what ``Recipe.run`` returned.
     """
-    from tfxc.training.rehearsal.rehearsal import summary_lines
     from tfxc.training.reporting import headline
 
     seconds = summary.get("seconds")
@@ -159,6 +158,8 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
     lines = ["trained" if seconds is None else f"trained in {duration(seconds)}"]
     lines[0] += f"; dev {headline(dev)}" if dev else ""
     if "rehearsal" in summary:
+        from tfxc.training.rehearsal.rehearsal import summary_lines
+
         lines += summary_lines(summary["rehearsal"])
     lines += [f"run: {config.run}", "next:"]
     splits = any((config.data.test, config.data.dev, config.data.dev_share))
@@ -370,7 +371,6 @@ def _check_network(config: "Config") -> None:
             registry.check_section(kind, method.section(), where=kind)
     for number, method in enumerate(config.techniques):
         registry.check_section("technique", method.section(), where=f"techniques.{number}")
-    from tfxc.data.images.augmentation import check_augmentation
     from tfxc.techniques.base import check_together
     from tfxc.training.negatives.chosen import check_hard_labels
     from tfxc.training.optimization.fused import check_fused
@@ -386,7 +386,10 @@ def _check_network(config: "Config") -> None:
         parts = [registry.get(*pair) for pair in zip(("encoder", "head"), network, strict=True)]
         check_calls(config.training, techniques, *parts)
         check_hard_labels(config)
-    check_augmentation(config.training.augmentation)
+    if config.training.augmentation:
+        from tfxc.data.images.augmentation import check_augmentation
+
+        check_augmentation(config.training.augmentation)
     optimizer = get_optimizer(config.training.optimizer.section())
     if config.head is not None and config.objective is not None:
         head = config.head.section()

@@ -15,12 +15,11 @@ from tfxc.heads.bases.label_chunks import LabelChunks, Piece, chunk_size
 from tfxc.heads.bases.sharded_chunks import ShardedChunks
 from tfxc.heads.bases.shards import ShardLayout
 from tfxc.ops.logit_group import LogitGroup
-from tfxc.ops.search.nearest import InnerProducts, of_linear_scores
-from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once
 
 if TYPE_CHECKING:
     from tfxc.ops.fused.logit_chunks import ChunkUpdate
+    from tfxc.ops.search.nearest import InnerProducts
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -186,8 +185,10 @@ class Dense(Head):
         labels = tf.cast(seen_labels(labels, self.num_labels), tf.int32)
         return self.chunks.search().top_k_and_loss(features, labels, k)
 
-    def inner_products(self) -> InnerProducts:
+    def inner_products(self) -> "InnerProducts":
         """Those with the columns of the kernel."""
+        from tfxc.ops.search.nearest import of_linear_scores
+
         if isinstance(self.chunks, ShardedChunks):
             bias = tf.constant(self.chunks.bias_of_labels())
             return of_linear_scores(self.chunks.rows, bias, self.dim)
@@ -199,6 +200,8 @@ class Dense(Head):
 
     def label_similarities(self, label: int) -> np.ndarray:
         """Cosines of the columns of the kernel."""
+        from tfxc.ops.search.similarity import cosines_to_row
+
         if self.chunks is not None:
             return cosines_to_row(self.chunks.rows, label, self.num_labels)
         kernel = read_once(self.kernel.value)

@@ -15,13 +15,13 @@ from tfxc.core.declared import Declared
 from tfxc.core.errors import CheckpointError, ConfigError, number_spans
 from tfxc.core.interrupts import StopAtOnce
 from tfxc.data.store.manifest import Manifest
-from tfxc.inference.protocol import RunModel
 from tfxc.runs.folder import RunFolder
-from tfxc.runs.loaded import LoadedRun
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from tfxc.inference.protocol import RunModel
+    from tfxc.runs.loaded import LoadedRun
     from tfxc.training.start.run_start import RunStart
 
 
@@ -304,7 +304,7 @@ class Recipe(Declared):
         """
         raise TypeError(f"{type(self).__name__} must define train(context)")
 
-    def assemble(self, loaded: LoadedRun) -> RunModel:
+    def assemble(self, loaded: "LoadedRun") -> "RunModel":
         """Returns the trained model of a run: that of its config with the run's weights."""
         from tfxc.model import build_model
         from tfxc.ops.tables.large_weights import without_starts
@@ -314,7 +314,7 @@ class Recipe(Declared):
         loaded.folder.load_weights(model)
         return model
 
-    def assemble_streamed(self, loaded: LoadedRun) -> RunModel:
+    def assemble_streamed(self, loaded: "LoadedRun") -> "RunModel":
         """Does as ``assemble`` for a search of many examples: one of several networks is in memory.
 
         See ``RunModel.stream``. The model has no search in the graph then.

@@ -15,7 +15,6 @@ import tensorflow as tf
 
 from tfxc.core.errors import ConfigError, MachineError, UserError
 from tfxc.core.messages import NOTES
-from tfxc.training.rendezvous import Rendezvous, wait_limit
 from tfxc.training.tf_config import addresses, check_tf_config, is_chief, task_name
 
 if TYPE_CHECKING:
@@ -55,6 +54,8 @@ def make_strategy(
     elif settings.strategy == "multi_worker":
         check_tf_config()
         if not _multi_worker.cache_info().currsize:
+            from tfxc.training.rendezvous import Rendezvous, wait_limit
+
             Rendezvous(addresses(), task_name(), _shared_keys(config), wait_limit()).meet()
         strategy = _multi_worker()
     else:

@@ -6,7 +6,6 @@ import re
 from typing import Any
 
 from tfxc.core.errors import ConfigError
-from tfxc.training.slurm import use_slurm_step
 
 
 def check_tf_config() -> None:
@@ -17,6 +16,8 @@ def check_tf_config() -> None:
     Raises:
         ConfigError: it is missing, is not JSON, or cluster and task are not what they must be.
     """
+    from tfxc.training.slurm import use_slurm_step
+
     use_slurm_step()
     text = os.environ.get("TF_CONFIG")
     if not text:

@@ -11,7 +11,7 @@ import glob
 import itertools
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,6 @@ from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.examples.chunk import Chunk
 from tfxc.data.examples.kinds import KINDS, Given
 from tfxc.data.examples.label_ids import LabelNumbering
-from tfxc.data.label_texts.preparation import LabelTextsPreparation
 from tfxc.data.reading.held_out import Subset, open_split, selected
 from tfxc.data.reading.parsing.record_layout import AGAIN
 from tfxc.data.reading.source_files import (
@@ -58,7 +57,6 @@ from tfxc.data.store.blocks.layout import (
 from tfxc.data.store.blocks.reading import BlockRead, BlockReader
 from tfxc.data.store.blocks.tasks import convert_block, read_block
 from tfxc.data.store.conversion import check_kind, check_width, report_unused_features
-from tfxc.data.store.feature_sets.preparation import names_feature_sets, prepare_feature_sets
 from tfxc.data.store.manifest import (
     LABEL_COUNTS_FILE,
     LABELS_FILE,
@@ -87,6 +85,7 @@ from tfxc.parallel import map_tasks, workers
 
 if TYPE_CHECKING:
     from tfxc.data.examples.kinds import FeatureKind
+    from tfxc.data.label_texts.preparation import LabelTextsPreparation
     from tfxc.data.reading.formats.base import Reader
     from tfxc.data.store.image_conversion import ImageConverter
 
@@ -128,12 +127,29 @@ def prepare(settings: DataSettings, folder: str | Path, *, jobs: int | None = No
     """
     sources = find_sources(settings)
     with atomic_folder(folder, "prepared data set") as scratch:
-        if names_feature_sets(settings, sources):
+        if _names_feature_sets(settings, sources):
+            from tfxc.data.store.feature_sets.preparation import prepare_feature_sets
+
             prepare_feature_sets(settings, sources, scratch)
         else:
             _Preparation(settings, sources, scratch, _processes(jobs)).run()
         _record(scratch)
     return Manifest.load(folder)
+
+
+def _names_feature_sets(settings: DataSettings, sources: Mapping[str, str | Path]) -> bool:
+    """Whether the sources of a data set are feature sets, which are read where they are.
+
+    Args:
+        sources: split → path, expanded.
+    """
+    if settings.reader is not None:
+        return settings.reader == "feature_set"
+    if is_builtin(sources["train"]) or not Path(sources["train"]).is_dir():
+        return False
+    from tfxc.data.reading.parsing.feature_set import is_feature_set
+
+    return is_feature_set(sources["train"])
 
 
 def _processes(jobs: int | None) -> int:
@@ -296,6 +312,8 @@ class _Preparation:
         if settings.text_features is not None:
             self.text_features = build_text_features(settings.text_features)
         if settings.label_texts is not None:
+            from tfxc.data.label_texts.preparation import LabelTextsPreparation
+
             self.label_texts = LabelTextsPreparation(
                 settings, self.text_features, getattr(reader, "held_out", ())
             )

@@ -14,7 +14,6 @@ from tfxc.core.messages import OUTPUT
 from tfxc.core.resources import available_bytes, resident_bytes, thread_count
 from tfxc.core.storage.files import atomic_file, write_errors
 from tfxc.data.examples.kinds import DENSE, KINDS
-from tfxc.data.label_texts.prepared import load_label_texts
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
 from tfxc.data.store.manifest import Manifest
@@ -85,6 +84,8 @@ def label_text_matrix(data_folder: str | Path) -> scipy.sparse.csr_matrix:
     Raises:
         DataError: the prepared folder has none.
     """
+    from tfxc.data.label_texts.prepared import load_label_texts
+
     manifest = Manifest.load(data_folder)
     kind = KINDS[manifest.feature_kind]
     width = manifest.num_features

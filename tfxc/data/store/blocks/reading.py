@@ -17,7 +17,7 @@ from tfxc.data.store.blocks.job import KEYS, READ, SplitJob
 from tfxc.data.store.blocks.texts import text_arrays
 from tfxc.data.store.conversion import Converter, check_finite, check_kind
 from tfxc.data.text.base import parts_of
-from tfxc.data.text.given import GivenTerms
+from tfxc.data.text.registry import given_terms
 from tfxc.data.text.terms import CutTexts
 from tfxc.ops.csr import as_csr
 
@@ -155,8 +155,9 @@ class BlockReader:
         arrays: Arrays = {}
         cuts = {}
         truncated = 0
+        given = given_terms(self._job.text_features)
         for name, part in parts_of(self._job.text_features).items():
-            if isinstance(part, GivenTerms):
+            if part is given:
                 where = self._job.where
                 check_kind(chunk, "features", where, fix=_NO_FEATURES)
                 features = chunk.features
