@@ -16,7 +16,6 @@ from tfxc.data.examples.kinds import KINDS
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.encoders.bases.starts import restart_encoder, restart_head
 from tfxc.ops.batch_function import BatchFunction
-from tfxc.ops.encoded_in_chunks import encoded_in_chunks
 from tfxc.ops.margins import unit_rows
 from tfxc.ops.perturbations import perturbations
 from tfxc.ops.tables.large_weights import starts_are_left_out
@@ -117,6 +116,8 @@ class XCModel(keras.Model):
         head: Any = self.head
         if not head.reads_label_texts:
             return head.groups_of_passes(passes, labels)
+        from tfxc.ops.encoded_in_chunks import encoded_in_chunks
+
         columns = head.columns_of(labels)
 
         def encode(ids: tf.Tensor) -> tf.Tensor:

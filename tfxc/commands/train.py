@@ -372,8 +372,6 @@ def _check_network(config: "Config") -> None:
     for number, method in enumerate(config.techniques):
         registry.check_section("technique", method.section(), where=f"techniques.{number}")
     from tfxc.techniques.base import check_together
-    from tfxc.training.negatives.chosen import check_hard_labels
-    from tfxc.training.optimization.fused import check_fused
     from tfxc.training.optimization.optimizers import get_optimizer
     from tfxc.training.optimization.schedules import get_schedule
     from tfxc.training.step import check_calls
@@ -385,7 +383,10 @@ def _check_network(config: "Config") -> None:
         network = (config.encoder.name, config.head.name)
         parts = [registry.get(*pair) for pair in zip(("encoder", "head"), network, strict=True)]
         check_calls(config.training, techniques, *parts)
-        check_hard_labels(config)
+        if parts[1].reads_label_texts:
+            from tfxc.training.negatives.chosen import check_hard_labels
+
+            check_hard_labels(config)
     if config.training.augmentation:
         from tfxc.data.images.augmentation import check_augmentation
 
@@ -395,6 +396,8 @@ def _check_network(config: "Config") -> None:
         head = config.head.section()
         objective = registry.get("objective", config.objective.name)
         if head.get("update") == "fused":
+            from tfxc.training.optimization.fused import check_fused
+
             of_head = head.get("weights", "float32"), head.get("learning_rate")
             check_fused(objective, optimizer, config.training, techniques, *of_head)
     get_schedule(config.training.schedule.section())

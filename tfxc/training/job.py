@@ -19,9 +19,6 @@ from tfxc.runs.folder import RunFolder
 from tfxc.training.data_dependent import data_dependent_arguments
 from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 from tfxc.training.loop import Trainer
-from tfxc.training.negatives.chosen import techniques_of
-from tfxc.training.start.label_texts import start_from_label_texts
-from tfxc.training.start.word_vectors import start_from_vectors
 from tfxc.training.strategies import by_chief, make_strategy
 from tfxc.training.tf_config import is_chief
 
@@ -194,19 +191,35 @@ class TrainingJob:
             if self.start is not None and not self.resumes:
                 self.start.load_weights(model)
             else:
-                texts = self.data_folder / "text_features"
-                start_from_vectors(model, config, lambda: load_text_features(texts))
-                start_from_label_texts(model, config, self._label_texts)
+                self._start(model)
+        techniques = self.extra_techniques()
+        if model.head.reads_label_texts:
+            from tfxc.training.negatives.chosen import techniques_of
+
+            techniques = [*techniques, *techniques_of(model.head, config, source)]
         return Trainer(
             model,
             source,
             config,
             self.folder,
             strategy=strategy,
-            extra_techniques=[*self.extra_techniques(), *techniques_of(model.head, config, source)],
+            extra_techniques=techniques,
             evaluation=self.evaluation(model, source, manifest),
             data_fingerprint=manifest.fingerprints or None,
         )
+
+    def _start(self, model: XCModel) -> None:
+        """Gives weights that begin with something the start that the config names."""
+        assert self.config.encoder is not None and self.config.head is not None
+        if self.config.encoder.section().get("vectors"):
+            from tfxc.training.start.word_vectors import start_from_vectors
+
+            texts = self.data_folder / "text_features"
+            start_from_vectors(model, self.config, lambda: load_text_features(texts))
+        if self.config.head.section().get("start") == registry.LABEL_TEXTS:
+            from tfxc.training.start.label_texts import start_from_label_texts
+
+            start_from_label_texts(model, self.config, self._label_texts)
 
     def _label_texts(self) -> "LabelTexts":
         from tfxc.data.label_texts.prepared import load_label_texts

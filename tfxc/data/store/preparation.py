@@ -43,7 +43,6 @@ from tfxc.data.reading.source_files import (
     source_path,
     stamps_of,
 )
-from tfxc.data.store.blocks.chunk_file import write_chunk
 from tfxc.data.store.blocks.converting import BlockConverter, BlockRows
 from tfxc.data.store.blocks.job import CHUNK, KEYS, LABELS, READ, TERMS, SplitJob
 from tfxc.data.store.blocks.layout import (
@@ -77,7 +76,6 @@ from tfxc.data.store.records.shard_writer import (
 )
 from tfxc.data.text.base import Learner, learners_of, part_errors, parts_of
 from tfxc.data.text.registry import build_text_features, given_terms
-from tfxc.data.text.tokens import report_truncated
 from tfxc.labels.joined_labels import joined_labels
 from tfxc.labels.look_alikes import warnings_of_names
 from tfxc.labels.vocabulary import LabelVocabulary
@@ -386,7 +384,10 @@ class _Split:
             self._describe("known")
         blocks = self._convert()
         count = sum(block.examples for block in blocks)
-        report_truncated(self._all.text_features, self._truncated, count, self._split)
+        if self._truncated:
+            from tfxc.data.text.tokens import report_truncated
+
+            report_truncated(self._all.text_features, self._truncated, count, self._split)
         info = self._write_shards(blocks)
         if self._all.label_texts is not None:
             # What the examples' texts have in common with those of labels, in the records' order.
@@ -507,6 +508,8 @@ class _Split:
             numbered: numbers of blocks and their chunks.
             start: number of their first example.
         """
+        from tfxc.data.store.blocks.chunk_file import write_chunk
+
         for number, chunk in numbered:
             write_chunk(self._job.file(CHUNK, number), chunk)
             yield str(self._scratch), self._stage, number, start, None

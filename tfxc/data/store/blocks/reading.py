@@ -11,7 +11,6 @@ from tfxc.data.examples.columns import Arrays
 from tfxc.data.examples.kinds import SPARSE, kind_of_features
 from tfxc.data.examples.label_ids import OwnLabels, own_labels
 from tfxc.data.examples.lists import LabelLists, gather_lists
-from tfxc.data.label_texts.keys import keys_of_examples
 from tfxc.data.store.blocks.array_file import write_arrays
 from tfxc.data.store.blocks.job import KEYS, READ, SplitJob
 from tfxc.data.store.blocks.texts import text_arrays
@@ -86,6 +85,8 @@ class BlockReader:
             check_kind(chunk, "texts", job.where, fix=None)
             arrays, cuts, truncated = self._cut(chunk, first)
         if job.settings.label_texts is not None:
+            from tfxc.data.label_texts.keys import keys_of_examples
+
             keys = keys_of_examples(chunk.texts or [], job.settings.self_part)
             write_array(job.file(KEYS, number), keys)
         kind = None if features is None else kind_of_features(features, job.where)
