@@ -31,7 +31,7 @@ from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.examples.chunk import Chunk
 from tfxc.data.examples.kinds import KINDS, Given
 from tfxc.data.examples.label_ids import LabelNumbering
-from tfxc.data.reading.held_out import Subset, open_split, selected
+from tfxc.data.reading.held_out import Subset, held_out_rows, open_split, selected
 from tfxc.data.reading.parsing.record_layout import AGAIN
 from tfxc.data.reading.source_files import (
     STAMPS_FILE,
@@ -236,6 +236,7 @@ class _Preparation:
         self.label_texts: LabelTextsPreparation | None = None
         self.fingerprints: dict[str, str] = {}
         self.splits_cells = False
+        self._dev_rows: np.ndarray | None = None
 
     def run(self) -> None:
         """Fills the folder."""
@@ -287,7 +288,9 @@ class _Preparation:
 
     def open(self, split: str) -> Any:
         """The reader of a split; that of the training split decides what there is to learn."""
-        reader = open_split(self.settings, split)
+        if self.settings.dev_share is not None and self._dev_rows is None:
+            self._dev_rows = held_out_rows(self.settings)
+        reader = open_split(self.settings, split, self._dev_rows)
         if is_builtin(self.sources[split]):
             self.fingerprints[split] = reader.source_fingerprint
         if split == "train":
