@@ -64,7 +64,7 @@ def unit_rows(matrix: MatrixT, norm: str = "l2") -> MatrixT:
         >>> unit_rows(scipy.sparse.csr_matrix(np.float32([[3, 4], [0, 0]]))).toarray().tolist()
         [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
     """
-    if not scipy.sparse.issparse(matrix):
+    if isinstance(matrix, np.ndarray):
         if norm == "l1":
             norms = np.abs(matrix).sum(axis=1)
         else:
@@ -75,8 +75,8 @@ def unit_rows(matrix: MatrixT, norm: str = "l2") -> MatrixT:
     values = matrix.data
     bounds = matrix.indptr
     # Rows of about so many entries at a time: the numbers of their rows take twice their memory.
-    starts = np.unique(np.searchsorted(bounds, np.arange(0, len(values) + 1, _ENTRIES)))
-    for start, stop in itertools.pairwise([*starts.tolist(), len(bounds) - 1]):
+    cuts = np.searchsorted(bounds, np.arange(0, len(values) + 1, _ENTRIES))
+    for start, stop in itertools.pairwise([*np.unique(cuts).tolist(), len(bounds) - 1]):
         part = slice(bounds[start], bounds[stop])
         rows = np.repeat(np.arange(stop - start), np.diff(bounds[start : stop + 1]))
         powers = np.abs(values[part]) if norm == "l1" else values[part] * values[part]

@@ -133,6 +133,7 @@ class BlockConverter:
             return TokenRows(bounds, ids, part.num_features)
         bags = {"indptr": bounds, "indices": ids, "values": values[0]}
         matrix = SPARSE.matrix_of(bags, part.num_features)
-        if part is given_terms(self._job.text_features):
-            return part.rows(matrix, self._job.where)
-        return matrix
+        given = given_terms(self._job.text_features)
+        if given is None or part is not given:
+            return matrix
+        return given.rows(matrix, self._job.where)
