@@ -417,8 +417,6 @@ def _dry_run(
     """
     from tfxc.commands.prepare import describe
     from tfxc.data.store.manifest import Manifest
-    from tfxc.training.job import try_one_step
-    from tfxc.training.memory.estimate import allocated, estimate, memory_lines, rate_groups
 
     manifest = Manifest.load(folder)
     if rehearsal is not None:
@@ -431,6 +429,9 @@ def _dry_run(
         print(line)
     if data_dependent is None:
         return 0
+    from tfxc.training.job import try_one_step
+    from tfxc.training.memory.estimate import allocated, estimate, memory_lines, rate_groups
+
     what = "training" if repetition is None else f"repetition {repetition} in its own process"
     what = "the largest of these training runs" if outline else what
     memory = allocated(config, manifest, repetition, **data_dependent)

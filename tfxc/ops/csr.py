@@ -75,7 +75,7 @@ def unit_rows(matrix: MatrixT, norm: str = "l2") -> MatrixT:
     values = matrix.data
     bounds = matrix.indptr
     # Rows of about so many entries at a time: the numbers of their rows take twice their memory.
-    cuts = np.searchsorted(bounds, np.arange(0, len(values) + 1, _ENTRIES))
+    cuts: np.ndarray = np.searchsorted(bounds, np.arange(0, len(values) + 1, _ENTRIES))
     for start, stop in itertools.pairwise([*np.unique(cuts).tolist(), len(bounds) - 1]):
         part = slice(bounds[start], bounds[stop])
         rows = np.repeat(np.arange(stop - start), np.diff(bounds[start : stop + 1]))
