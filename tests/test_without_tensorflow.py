@@ -151,5 +151,5 @@ def test_with_and_without(home, tmp_path, case):
     assert done.returncode == 0, done.stderr
     expected, found = (files_of(tmp_path / folder) for folder in ("with", "without"))
     assert found.keys() == expected.keys()
-    assert len(found) > len(files_of(home)) or case in PRINTED and done.stdout
+    assert len(found) > len(files_of(home)) or (case in PRINTED and done.stdout)
     assert not [name for name in found if found[name] != expected[name]]
