@@ -12,6 +12,8 @@ from tfxc.core.storage.files import write_json
 from tfxc.core.storage.reading import read_json
 
 METHODS = ("isotonic", "logistic")
+#: The file of a run that holds its calibration.
+CALIBRATION = "calibration.json"
 
 _TRAIN = "restore the run's own files, or train again"
 _WEAK = 1e-6  # of the slope's square: hardly any penalty; it only bounds that of separable pairs

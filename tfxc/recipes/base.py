@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from tfxc.core.config import Config
 from tfxc.core.declared import Declared
 from tfxc.core.errors import CheckpointError, ConfigError, number_spans
-from tfxc.core.interrupts import StopAtOnce
 from tfxc.data.store.manifest import Manifest
 from tfxc.runs.folder import RunFolder
 
@@ -337,6 +336,8 @@ class StagedRecipe(Recipe):
 
     def train(self, context: Context) -> dict[str, Any]:
         """Begins the run, runs the stages and writes the summary."""
+        from tfxc.core.interrupts import StopAtOnce
+
         with StopAtOnce(self.saved):
             stages = self.stages(context)
             context.start()

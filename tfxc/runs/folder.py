@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tfxc.core.config import Config, parse_config
-from tfxc.core.environment import Environment
 from tfxc.core.errors import CheckpointError, ConfigError, UserError, nearest
 from tfxc.core.messages import OUTPUT
 from tfxc.core.storage import checksums
@@ -47,6 +46,7 @@ from tfxc.runs.writer import (
 )
 
 if TYPE_CHECKING:
+    from tfxc.core.environment import Environment
     from tfxc.model import XCModel
 
 
@@ -583,7 +583,7 @@ class RunFolder(RunWriter):
         valid_record(values, Summary, path, fix=_RESTORE, error=CheckpointError)
         return values
 
-    def environment(self) -> Environment | None:
+    def environment(self) -> "Environment | None":
         """When, by which versions and on what machine it was finished; None if it does not say.
 
         Raises:
@@ -592,6 +592,8 @@ class RunFolder(RunWriter):
         path = self / ENVIRONMENT
         if not os.path.lexists(path):
             return None
+        from tfxc.core.environment import Environment
+
         return read_record(path, Environment, fix=_RESTORE, error=CheckpointError)
 
 

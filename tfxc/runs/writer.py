@@ -12,7 +12,6 @@ import numpy as np
 import pydantic
 
 from tfxc.core.config import Config
-from tfxc.core.environment import Environment
 from tfxc.core.escaping import json_text
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import atomic_file, make_folder, write_array, write_errors, write_json
@@ -228,6 +227,8 @@ class RunWriter:
             details = tf.config.experimental.get_device_details
             gpus = tf.config.list_physical_devices("GPU")
             devices = [details(gpu).get("device_name", gpu.name) for gpu in gpus]
+        from tfxc.core.environment import Environment
+
         write_json(self / ENVIRONMENT, Environment.now(devices).model_dump())
         text = json_text(summary, indent=2)
         content = text.encode()

@@ -17,9 +17,10 @@ from tfxc.data.examples.kinds import DENSE, KINDS
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
 from tfxc.data.store.manifest import Manifest
-from tfxc.inference.ranker_calibration import CALIBRATION, learn_calibration
+from tfxc.inference.ranker_calibration import learn_calibration
 from tfxc.ops.linear.solver import block_memory
 from tfxc.parallel import workers
+from tfxc.ranker.calibration import CALIBRATION
 from tfxc.ranker.problem import BudgetError
 from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 

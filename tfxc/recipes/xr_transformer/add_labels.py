@@ -18,12 +18,12 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.files import copy_folder
 from tfxc.core.storage.reading import read_json
 from tfxc.data.store.manifest import Manifest, fingerprints_of
-from tfxc.inference.ranker_calibration import CALIBRATION
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import pifa
 from tfxc.labels.tree_building import add_labels, leaf_centroids
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer
+from tfxc.ranker.calibration import CALIBRATION
 from tfxc.ranker.extended import extend_layer
 from tfxc.ranker.layer import Limits
 from tfxc.ranker.negatives import examples_of, scheme_of
