@@ -16,11 +16,8 @@ from tfxc.data.examples.kinds import KINDS
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.encoders.bases.starts import restart_encoder, restart_head
 from tfxc.ops.batch_function import BatchFunction
-from tfxc.ops.encoded_in_chunks import encoded_in_chunks
 from tfxc.ops.margins import unit_rows
 from tfxc.ops.perturbations import perturbations
-from tfxc.ops.search.nearest import NearestRows
-from tfxc.ops.search.similarity import most_similar
 from tfxc.ops.tables.large_weights import starts_are_left_out
 
 if TYPE_CHECKING:
@@ -31,6 +28,7 @@ if TYPE_CHECKING:
     from tfxc.objectives.base import Objective
     from tfxc.ops.distributed.sharded_table import ShardedTable
     from tfxc.ops.logit_group import LogitGroup
+    from tfxc.ops.search.nearest import NearestRows
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -118,6 +116,8 @@ class XCModel(keras.Model):
         head: Any = self.head
         if not head.reads_label_texts:
             return head.groups_of_passes(passes, labels)
+        from tfxc.ops.encoded_in_chunks import encoded_in_chunks
+
         columns = head.columns_of(labels)
 
         def encode(ids: tf.Tensor) -> tf.Tensor:
@@ -222,6 +222,8 @@ class XCModel(keras.Model):
                     where="--search",
                     fix="ask for scores (tfxc serve --scores), or search exactly",
                 )
+            from tfxc.ops.search.nearest import NearestRows
+
             if self._nearest is None:  # an index of the labels' rows
                 self._nearest = NearestRows(self.head.inner_products(), self.num_labels)
             ids, scores = self._nearest.search(self._queries(features), k)
@@ -261,6 +263,8 @@ class XCModel(keras.Model):
 
     def similar_labels(self, label: int, k: int) -> tuple[np.ndarray, np.ndarray] | None:
         """By the cosines of the head's weights, see ``RunModel.similar_labels``."""
+        from tfxc.ops.search.similarity import most_similar
+
         similarities = self.head.label_similarities(label)
         return None if similarities is None else most_similar(similarities, label, k)
 

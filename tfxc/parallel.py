@@ -27,10 +27,6 @@ from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecu
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-# joblib's copy, which its authors do not promise to keep: beside it, the package loky would start a
-# second resource tracker, and each takes the other's files for lost.
-from joblib.externals.loky import ProcessPoolExecutor
-
 from tfxc.core.errors import ConfigError, MachineError, missing_package
 from tfxc.core.interrupts import stop_with_parent
 from tfxc.core.messages import NOTES, is_printed, printed
@@ -39,6 +35,7 @@ from tfxc.version import __version__
 
 if TYPE_CHECKING:
     import distributed
+    from joblib.externals.loky import ProcessPoolExecutor
 
 _CONNECT_SECONDS = 30
 _POLL = 0.2  # seconds between two looks at a program
@@ -61,7 +58,7 @@ class Workers(NamedTuple):
 
 
 # By number of processes, module, and whether messages are printed.
-_pools: dict[tuple[int, str, bool], ProcessPoolExecutor] = {}
+_pools: "dict[tuple[int, str, bool], ProcessPoolExecutor]" = {}
 _client: "_Connection | None" = None  # one of a process, for all of its threads
 
 
@@ -409,12 +406,16 @@ def map_tasks(
     )
 
 
-def _processes(function: Callable[..., Any], processes: int) -> ProcessPoolExecutor:
+def _processes(function: Callable[..., Any], processes: int) -> "ProcessPoolExecutor":
     """Processes of this machine; those of a call before that were started alike, if there are any.
 
     loky's, as its processes do not read the user's program again when they start. joblib's one
     pool per process is not for us: ``joblib.Parallel``, which scikit-learn may call, ends it.
     """
+    # joblib's copy, which its authors do not promise to keep: beside it, the package loky would
+    # start a second resource tracker, and each takes the other's files for lost.
+    from joblib.externals.loky import ProcessPoolExecutor
+
     key = processes, function.__module__, is_printed()
     if key not in _pools:
         # A process that grows much after its first task is taken for leaking, and replaced: what a

@@ -121,7 +121,7 @@ def test_names_are_texts(tmp_path):
 
 def test_any_number_of_processes_writes_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr("tfxc.data.store.preparation.CHUNK_EXAMPLES", 8)
-    monkeypatch.setattr("tfxc.data.store.preparation.MIN_TEXTS", 2)
+    monkeypatch.setattr("tfxc.data.store.preparation.MIN_CHARACTERS", 1)
     settings = settings_of(tmp_path, TRAIN * 8, shard_examples=16)
     for jobs in (1, 2):
         prepare(settings, tmp_path / f"p{jobs}", jobs=jobs)

@@ -77,7 +77,7 @@ class Pecos(Counted):
 
     def write(self) -> str:
         """Writes the run; returns what to print."""
-        from tfxc.imports.pecos_transformer import import_transformer, is_transformer
+        from tfxc.imports.pecos import import_run, is_transformer
 
         arguments = {
             "names": self.labels,
@@ -85,9 +85,9 @@ class Pecos(Counted):
             "train_labels": self.train_labels,
         }
         if is_transformer(self.path):
-            return f"{self.run}: {import_transformer(self.path, self.run, **arguments)}"
-        from tfxc.imports.pecos import import_run
+            from tfxc.imports.pecos_transformer import import_transformer
 
+            return f"{self.run}: {import_transformer(self.path, self.run, **arguments)}"
         tree = import_run(self.path, self.run, **arguments)
         return f"{self.run}: layers of {', '.join(f'{size:,}' for size in tree.sizes)} nodes"
 

@@ -151,7 +151,6 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
         config: of the run.
         summary: what ``Recipe.run`` returned.
     """
-    from tfxc.training.rehearsal.rehearsal import summary_lines
     from tfxc.training.reporting import headline
 
     seconds = summary.get("seconds")
@@ -159,6 +158,8 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
     lines = ["trained" if seconds is None else f"trained in {duration(seconds)}"]
     lines[0] += f"; dev {headline(dev)}" if dev else ""
     if "rehearsal" in summary:
+        from tfxc.training.rehearsal.rehearsal import summary_lines
+
         lines += summary_lines(summary["rehearsal"])
     lines += [f"run: {config.run}", "next:"]
     splits = any((config.data.test, config.data.dev, config.data.dev_share))
@@ -242,13 +243,15 @@ def _train(
     from tfxc.data.store.preparation import ensure_prepared
     from tfxc.parallel import cluster
     from tfxc.recipes.base import Context
-    from tfxc.training.data_dependent import resolved
-    from tfxc.training.strategies import check_tf_config, choose_gpu
 
     check_config(config)
     if config.training.strategy == "multi_worker":
+        from tfxc.training.tf_config import check_tf_config
+
         check_tf_config()  # it says which process writes the run
     if options.gpu is not None or options.gpu_usage is not None:
+        from tfxc.training.strategies import choose_gpu
+
         choose_gpu(options.gpu, options.gpu_usage)
     recipe = registry.create("recipe", config.recipe.section())
     # All that is refused, is refused before the data is prepared.
@@ -261,7 +264,10 @@ def _train(
     prepared = ensure_prepared if rehearsal is None else rehearsal.prepared
     with cluster(options.cluster):
         folder = prepared(config.data, options.prepared)
-        config = resolved(config, Manifest.load(folder).num_labels)
+        if config.head is not None:
+            from tfxc.training.data_dependent import resolved
+
+            config = resolved(config, Manifest.load(folder).num_labels)
         if run is None:
             return _dry_run(config, recipe, folder, options, rehearsal), None
         if completed is not None and not is_remote(config.run):
@@ -335,37 +341,8 @@ def check_config(config: "Config") -> None:
     registry.check_section("recipe", config.recipe.section(), where="recipe")
     recipe = registry.get("recipe", config.recipe.name)
     recipe.check_config(config)
-    for kind, method in config.network_sections.items():
-        if method is not None:
-            registry.check_section(kind, method.section(), where=kind)
-    for number, method in enumerate(config.techniques):
-        registry.check_section("technique", method.section(), where=f"techniques.{number}")
-    from tfxc.data.images.augmentation import check_augmentation
-    from tfxc.techniques.base import check_together
-    from tfxc.training.negatives.chosen import check_hard_labels
-    from tfxc.training.optimization.fused import check_fused
-    from tfxc.training.optimization.optimizers import get_optimizer
-    from tfxc.training.optimization.schedules import get_schedule
-    from tfxc.training.step import check_calls
-    from tfxc.training.trackers import check_trackers
-
-    techniques = [registry.get("technique", method.name) for method in config.techniques]
-    check_together(techniques)
-    if config.encoder is not None and config.head is not None:
-        network = (config.encoder.name, config.head.name)
-        parts = [registry.get(*pair) for pair in zip(("encoder", "head"), network, strict=True)]
-        check_calls(config.training, techniques, *parts)
-        check_hard_labels(config)
-    check_augmentation(config.training.augmentation)
-    optimizer = get_optimizer(config.training.optimizer.section())
-    if config.head is not None and config.objective is not None:
-        head = config.head.section()
-        objective = registry.get("objective", config.objective.name)
-        if head.get("update") == "fused":
-            of_head = head.get("weights", "float32"), head.get("learning_rate")
-            check_fused(objective, optimizer, config.training, techniques, *of_head)
-    get_schedule(config.training.schedule.section())
-    check_trackers(config.training.trackers)
+    if recipe.trains_network:
+        _check_network(config)
     # Some recipes read the files of excluded labels only after the training.
     data = config.data
     names = ("dev", "test")
@@ -385,6 +362,48 @@ def check_config(config: "Config") -> None:
                 existing_file(expand(kind.replace(SPLIT, split)), fix="check evaluation.exclude")
 
 
+def _check_network(config: "Config") -> None:
+    """Checks the sections of encoder, head and objective, and those of their training."""
+    from tfxc.core import registry
+
+    for kind, method in config.network_sections.items():
+        if method is not None:
+            registry.check_section(kind, method.section(), where=kind)
+    for number, method in enumerate(config.techniques):
+        registry.check_section("technique", method.section(), where=f"techniques.{number}")
+    from tfxc.techniques.base import check_together
+    from tfxc.training.optimization.optimizers import get_optimizer
+    from tfxc.training.optimization.schedules import get_schedule
+    from tfxc.training.step import check_calls
+    from tfxc.training.trackers import check_trackers
+
+    techniques = [registry.get("technique", method.name) for method in config.techniques]
+    check_together(techniques)
+    if config.encoder is not None and config.head is not None:
+        network = (config.encoder.name, config.head.name)
+        parts = [registry.get(*pair) for pair in zip(("encoder", "head"), network, strict=True)]
+        check_calls(config.training, techniques, *parts)
+        if parts[1].reads_label_texts:
+            from tfxc.training.negatives.chosen import check_hard_labels
+
+            check_hard_labels(config)
+    if config.training.augmentation:
+        from tfxc.data.images.augmentation import check_augmentation
+
+        check_augmentation(config.training.augmentation)
+    optimizer = get_optimizer(config.training.optimizer.section())
+    if config.head is not None and config.objective is not None:
+        head = config.head.section()
+        objective = registry.get("objective", config.objective.name)
+        if head.get("update") == "fused":
+            from tfxc.training.optimization.fused import check_fused
+
+            of_head = head.get("weights", "float32"), head.get("learning_rate")
+            check_fused(objective, optimizer, config.training, techniques, *of_head)
+    get_schedule(config.training.schedule.section())
+    check_trackers(config.training.trackers)
+
+
 def _dry_run(
     config: "Config",
     recipe: "Recipe",
@@ -398,8 +417,6 @@ def _dry_run(
     """
     from tfxc.commands.prepare import describe
     from tfxc.data.store.manifest import Manifest
-    from tfxc.training.job import try_one_step
-    from tfxc.training.memory.estimate import allocated, estimate, memory_lines, rate_groups
 
     manifest = Manifest.load(folder)
     if rehearsal is not None:
@@ -412,6 +429,9 @@ def _dry_run(
         print(line)
     if data_dependent is None:
         return 0
+    from tfxc.training.job import try_one_step
+    from tfxc.training.memory.estimate import allocated, estimate, memory_lines, rate_groups
+
     what = "training" if repetition is None else f"repetition {repetition} in its own process"
     what = "the largest of these training runs" if outline else what
     memory = allocated(config, manifest, repetition, **data_dependent)

@@ -18,7 +18,6 @@ import pydantic
 from tfxc.core import declared
 from tfxc.core.errors import ConfigError, nearest
 from tfxc.core.settings import SPLITS, Config, DataSettings, EarlyStopping, Method, TrainingSettings
-from tfxc.core.shipped import find_config, shipped_configs
 from tfxc.core.storage.files import check_local
 from tfxc.core.storage.reading import existing_file, read_errors
 
@@ -56,6 +55,8 @@ def load_tree(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]
         >>> load_tree("quickstart", ["training.epochs=1"])["training"]["epochs"]
         1
     """
+    from tfxc.core.shipped import find_config
+
     return changed(_read(find_config(path), ()), overrides)
 
 
@@ -197,6 +198,8 @@ def _read(path, seen):
 
 
 def _neighbours(path):
+    from tfxc.core.shipped import shipped_configs
+
     near = nearest(path.stem, shipped_configs()).lstrip(", ").rstrip("?")
     found = sorted(p.name for p in path.parent.glob("*.json")) if path.parent.is_dir() else []
     there = f"configs there: {', '.join(found[:20])}" if found else "check the path"

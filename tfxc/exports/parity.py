@@ -11,7 +11,7 @@ from tfxc.core.errors import UserError
 from tfxc.data.examples.kinds import DENSE, ENCODED, IMAGE, KINDS, SPARSE, TEXT
 from tfxc.data.examples.rows import Rows
 from tfxc.data.reading.held_out import open_split
-from tfxc.data.text.joined import given_terms
+from tfxc.data.text.registry import given_terms
 from tfxc.inference.protocol import RankerModel
 from tfxc.inference.searcher import Searcher
 

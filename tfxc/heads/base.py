@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from tfxc.core.declared import Declared, check_k
 from tfxc.ops.randomness import drawn_again, draws
-from tfxc.ops.search.ranks import tiled_ranks
 from tfxc.ops.search.tiled_softmax import mean_cross_entropy, tiled_softmax
 from tfxc.ops.search.top_k import tiled_top_k
 from tfxc.ops.tables.large_weights import LargeWeights
@@ -245,6 +244,8 @@ class Head(Declared, LargeWeights):
             excluded: int32 (batch, any), labels that do not count, none of them true, padded
                 with -1.
         """
+        from tfxc.ops.search.ranks import tiled_ranks
+
         tile = self.tile or _RANK_TILE
         unrolled = self.tile is not None
         score = self.tile_scores(features)

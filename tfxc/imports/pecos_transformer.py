@@ -30,8 +30,6 @@ from tfxc.ranker.pecos.model import COPY, write_pecos_model
 from tfxc.recipes.xr_transformer.model import EncoderRanker, built_encoder
 from tfxc.runs.writer import manifest_of, new_run, split_of
 
-#: What ``param.json`` calls the models that are read here.
-MODELS = ("XTransformer", "TransformerMatcher")
 _XLNET = ": PECOS passes it token types that are not built here"
 # How PECOS pools the vectors of a text, by the model_type of its encoder.
 _POOLING = {"bert": "pooler", "roberta": "pooler", "xlm-roberta": "pooler", "distilbert": "first"}
@@ -56,12 +54,6 @@ class Imported(NamedTuple):
         layers = ", ".join(f"{size:,}" for size in self.sizes)
         terms = f"{self.num_terms:,} features and " if self.num_terms else ""
         return f"a ranker on {terms}an encoder ({self.family}), layers of {layers} nodes"
-
-
-def is_transformer(folder: str | Path) -> bool:
-    """Whether a folder of PECOS says that it is an XR-Transformer."""
-    path = Path(folder) / "param.json"
-    return path.is_file() and read_json(path, fix=COPY).get("model") in MODELS
 
 
 def import_transformer(

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tfxc.core.storage.reading import read_array
-from tfxc.data.label_texts.prepared import has_label_texts
-from tfxc.data.sources.exclusions import exclusions
+from tfxc.data.label_texts import has_label_texts
 from tfxc.data.store.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest
 from tfxc.inference.decision import classification_of, decision_of, measures_full_loss
 from tfxc.inference.protocol import RunModel
 from tfxc.inference.searcher import Searcher, evaluate_source
-from tfxc.labels.slices import trained_slices
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.metrics.suite import build_metrics, metrics_of_pairs
 
@@ -150,8 +148,12 @@ def evaluation_of_texts(
     """
     if not kinds and not has_label_texts(data_folder):
         return None
+    from tfxc.data.sources.exclusions import exclusions
+
     trained = None
     if has_label_texts(data_folder):
+        from tfxc.labels.slices import trained_slices
+
         counts = read_array(Path(data_folder) / LABEL_COUNTS_FILE)
         trained = None if (counts > 0).all() else trained_slices(counts)
     excluded = {

@@ -13,7 +13,6 @@ import tensorflow as tf
 from tfxc.core import registry
 from tfxc.core.errors import NonFiniteLossError
 from tfxc.core.interrupts import Stopped, StopSignals
-from tfxc.data.images.augmentation import build_augmentation
 from tfxc.data.sources.dataset import Share, copied_ahead, training_dataset
 from tfxc.ops.distributed.devices import GPU, has_gpu
 from tfxc.ops.search.top_k import read_once
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     import keras
 
     from tfxc.core.settings import Config
+    from tfxc.data.images.augmentation import Augmentation
     from tfxc.data.sources.base import Source
     from tfxc.model import XCModel
     from tfxc.runs.folder import RunFolder
@@ -97,9 +97,13 @@ class Trainer:
             ),
         ]
         self._reordering = [t for t in self.techniques if overrides(type(t), "reorders")]
-        self.augmentation = build_augmentation(
-            settings.augmentation, config.seed, source.image_shape
-        )
+        self.augmentation: Augmentation | None = None
+        if settings.augmentation or source.image_shape is not None:
+            from tfxc.data.images.augmentation import build_augmentation
+
+            self.augmentation = build_augmentation(
+                settings.augmentation, config.seed, source.image_shape
+            )
         self.steps_per_epoch = source.num_examples / settings.batch_size
         self.total_steps = max(1, math.ceil(settings.epochs * self.steps_per_epoch))
         schedule = get_schedule(settings.schedule.section(), self.total_steps, self.steps_per_epoch)

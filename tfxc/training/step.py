@@ -16,7 +16,6 @@ from tfxc.ops.fused.logit_chunks import plain_variable
 from tfxc.ops.gradients import add, global_norm, scale, sum_repeated_rows
 from tfxc.ops.randomness import examples_of, step_scope
 from tfxc.techniques.base import check_together, method_name, overrides
-from tfxc.training.optimization.fused import FusedHead, check_fused
 from tfxc.training.optimization.rates import trained_weights
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from tfxc.heads.base import Head
     from tfxc.model import XCModel
     from tfxc.techniques.base import Technique
+    from tfxc.training.optimization.fused import FusedHead
     from tfxc.training.optimization.row_optimizer import Optimizer
     from tfxc.training.optimization.schedules import Schedule
 
@@ -132,7 +132,9 @@ class TrainStep:
         fused = list(map(plain_variable, model.head.fused_variables))
         self.fused_head: FusedHead | None = None
         if fused:
-            check_fused(
+            from tfxc.training.optimization import fused as fused_updates
+
+            fused_updates.check_fused(
                 type(model.objective),
                 optimizer,
                 settings,
@@ -140,7 +142,7 @@ class TrainStep:
                 model.head.fused_variables[0].dtype,
                 model.head.fused_learning_rate,
             )
-            self.fused_head = FusedHead(model, optimizer, settings)
+            self.fused_head = fused_updates.FusedHead(model, optimizer, settings)
         fused_ids = {id(variable) for variable in fused}
         trained = [variable.value for variable in model.trainable_variables]
         self.variables = [variable for variable in trained if id(variable) not in fused_ids]

@@ -15,8 +15,7 @@ import tensorflow as tf
 
 from tfxc.core.errors import ConfigError, MachineError, UserError
 from tfxc.core.messages import NOTES
-from tfxc.training.rendezvous import Rendezvous, wait_limit
-from tfxc.training.slurm import use_slurm_step
+from tfxc.training.tf_config import addresses, check_tf_config, is_chief, task_name
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config, TrainingSettings
@@ -55,7 +54,9 @@ def make_strategy(
     elif settings.strategy == "multi_worker":
         check_tf_config()
         if not _multi_worker.cache_info().currsize:
-            Rendezvous(_addresses(), _task_name(), _shared_keys(config), wait_limit()).meet()
+            from tfxc.training.rendezvous import Rendezvous, wait_limit
+
+            Rendezvous(addresses(), task_name(), _shared_keys(config), wait_limit()).meet()
         strategy = _multi_worker()
     else:
         _make_logical_cpus(settings.devices or ())
@@ -86,7 +87,7 @@ def num_workers(settings: "TrainingSettings") -> int:
     if settings.strategy != "multi_worker" or not os.environ.get("TF_CONFIG"):
         return 1
     check_tf_config()
-    return len(_addresses())
+    return len(addresses())
 
 
 def _check_devices(devices: Sequence[str], strategy: str) -> None:
@@ -141,84 +142,6 @@ def _multi_worker() -> tf.distribute.Strategy:
     return strategy
 
 
-def check_tf_config() -> None:
-    """Checks the environment variable TF_CONFIG against what a worker needs.
-
-    In a step of Slurm that started several tasks it is set here, if it was not set.
-
-    Raises:
-        ConfigError: it is missing, is not JSON, or cluster and task are not what they must be.
-    """
-    use_slurm_step()
-    text = os.environ.get("TF_CONFIG")
-    if not text:
-        raise _tf_config_error("strategy 'multi_worker' needs a cluster, and none is set")
-    try:
-        content = json.loads(text)
-        cluster = content["cluster"]
-        kind = content["task"]["type"]
-        index = content["task"]["index"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        raise _tf_config_error("it is not JSON with 'cluster' and 'task'") from None
-    _check_cluster(cluster)
-    if kind not in cluster:
-        raise _tf_config_error(
-            f"task.type is {kind!r}, but the cluster has {' and '.join(cluster)} only"
-        )
-    count = len(cluster[kind])
-    if type(index) is not int or not 0 <= index < count:
-        raise _tf_config_error(
-            f"task.index is {index!r}, but the cluster has {count} "
-            f"{kind}{'s' if count > 1 else ''}, numbered from 0"
-        )
-
-
-def _check_cluster(cluster: object) -> None:
-    if not isinstance(cluster, dict):
-        raise _tf_config_error(f"cluster is not an object, but {cluster!r}")
-    for kind, hosts in cluster.items():
-        if kind not in ("chief", "worker"):
-            raise _tf_config_error(f"the cluster has {kind!r}, which is neither chief nor worker")
-        texts = isinstance(hosts, list) and all(isinstance(host, str) for host in hosts)
-        if not texts or not hosts:
-            raise _tf_config_error(
-                f"the cluster's {kind!r} is not a list of addresses, but {hosts!r}"
-            )
-        for host in hosts:
-            if not re.fullmatch(r".+:\d{1,5}", host) or int(host.rpartition(":")[2]) > 65535:
-                raise _tf_config_error(f"{host!r} in the cluster is not a host:port")
-    if len(cluster.get("chief", "1")) > 1:
-        raise _tf_config_error(f"the cluster has {len(cluster['chief'])} chiefs instead of one")
-    addresses = [host for hosts in cluster.values() for host in hosts]
-    twice = [host for host in addresses if addresses.count(host) > 1]
-    if not addresses or twice:
-        raise _tf_config_error(
-            f"the cluster names {twice[0]!r} twice" if twice else "the cluster is empty"
-        )
-
-
-def _tf_config_error(problem: str) -> ConfigError:
-    example = (
-        'set e.g. TF_CONFIG=\'{"cluster": {"worker": ["host1:12345", "host2:12345"]}, '
-        '"task": {"type": "worker", "index": 0}}\''
-    )
-    return ConfigError(problem, where="TF_CONFIG", fix=example)
-
-
-def _addresses() -> dict[str, str]:
-    """{task: address} of the cluster, the chief first."""
-    cluster = json.loads(os.environ["TF_CONFIG"])["cluster"]
-    return {
-        f"{kind} {number}": address
-        for kind in sorted(cluster)
-        for number, address in enumerate(cluster[kind])
-    }
-
-
-def _task_name() -> str:
-    return f"{_task().get('type', 'worker')} {_task().get('index', 0)}"
-
-
 def _shared_keys(config: "Config | None") -> dict[str, Any]:
     """``{"a.b": value}`` of what may not differ between workers; paths may."""
     free = {"about", "run", "data.where", "data.rehearsal", "training.log_every"}
@@ -231,22 +154,6 @@ def _shared_keys(config: "Config | None") -> dict[str, Any]:
         else:
             flat[section] = value
     return {key: value for key, value in flat.items() if key not in free}
-
-
-def is_chief() -> bool:
-    """Whether this process writes the run folder (worker 0, or the only process)."""
-    if not os.environ.get("TF_CONFIG"):
-        return True
-    task = _task()
-    return task.get("type", "worker") == "chief" or (
-        task.get("type", "worker") == "worker"
-        and task.get("index", 0) == 0
-        and "chief" not in json.loads(os.environ["TF_CONFIG"]).get("cluster", {})
-    )
-
-
-def _task() -> dict[str, Any]:
-    return json.loads(os.environ["TF_CONFIG"]).get("task", {})
 
 
 def has_workers(strategy: tf.distribute.Strategy | None) -> bool:
@@ -285,7 +192,7 @@ def by_chief(strategy: tf.distribute.Strategy, work: Callable[[], Any]) -> None:
     if from_all_workers(strategy, [0.0]).any():
         raise MachineError(
             "the chief has failed or was stopped",
-            where=_task_name(),
+            where=task_name(),
             fix="read the chief's messages, then start all workers again",
         )
 
@@ -369,10 +276,10 @@ def lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
         if not has_workers(strategy) or not lost:
             raise
         named = re.findall(r"/job:(\w+)/replica:\d+/task:(\d+)", error.message)
-        others = {" ".join(name) for name in named} - {_task_name()}
+        others = {" ".join(name) for name in named} - {task_name()}
         raise MachineError(
             f"{' and '.join(sorted(others)) or 'another worker'} has ended or cannot be reached",
-            where=_task_name(),
+            where=task_name(),
             fix="read the other workers' messages, then start all of them again: training "
             "resumes from its last checkpoint",
         ) from error

@@ -150,6 +150,7 @@ def test_same_bytes_with_one_process_and_with_two(tmp_path, monkeypatch, data):
     """Files read from the beginning on, and sources of which any part can be read."""
     monkeypatch.setattr(preparation, "CHUNK_EXAMPLES", 50)
     monkeypatch.setattr(preparation, "MIN_BLOCKS", 1)
+    monkeypatch.setattr(preparation, "MIN_CHARACTERS", 2000)
     if data == {"reader_options": SYNTHETIC}:  # whoever writes shards has to start TensorFlow
         monkeypatch.setattr(preparation, "MIN_BYTES", 1)
     train = "builtin:synthetic"

@@ -16,7 +16,7 @@ from tfxc.data.label_texts.file import (
 from tfxc.data.label_texts.keys import labels_of_texts, text_keys
 from tfxc.data.label_texts.prepared import save_examples, save_label_texts
 from tfxc.data.reading.source_files import NAMES, source_path
-from tfxc.data.text.joined import given_terms
+from tfxc.data.text.registry import given_terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.examples.chunk import Chunk
 from tfxc.data.examples.kinds import INPUTS, TEXT_AND_FEATURES
-from tfxc.data.reading.parsing.feature_file import FeatureFile
 
 if TYPE_CHECKING:
     from tfxc.data.reading.formats.base import Reader
@@ -28,6 +27,8 @@ class WithFeatures:
     """
 
     def __init__(self, reader: "Reader", path: str | Path) -> None:
+        from tfxc.data.reading.parsing.feature_file import FeatureFile
+
         self._reader = reader
         self._file = FeatureFile(path)
         self.num_features = self._file.num_features

@@ -31,7 +31,7 @@ _Values: TypeAlias = "LabelLists | list[Any] | np.ndarray | scipy.sparse.csr_mat
 _FIELDS = tuple(field.name for field in dataclasses.fields(Chunk))
 
 
-def open_split(settings: "DataSettings", split: str) -> Any:
+def open_split(settings: "DataSettings", split: str, dev_rows: np.ndarray | None = None) -> Any:
     """The reader of one split.
 
     With ``dev_share`` the training split is the training file without the examples that make the
@@ -41,6 +41,7 @@ def open_split(settings: "DataSettings", split: str) -> Any:
     Args:
         settings: ``DataSettings``.
         split: ``"train"``, ``"dev"`` or ``"test"``.
+        dev_rows: what ``held_out_rows`` returns; None = it is found out where it is needed.
 
     Returns:
         A ``Reader``, or what has a reader's attributes and ``chunks``.
@@ -48,7 +49,11 @@ def open_split(settings: "DataSettings", split: str) -> Any:
     Raises:
         DataError: the file cannot be read, or holds too few examples to hold some out.
     """
-    reader = _split_of(settings, split)
+    if split == "test" or settings.dev_share is None:
+        reader = _reader_of(settings, split)
+    else:
+        chosen = held_out_rows(settings) if dev_rows is None else dev_rows
+        reader = Subset(_reader_of(settings, "train"), chosen if split == "dev" else ~chosen)
     if split == "train" and settings.held_out_labels is not None:
         reader = without_labels(reader, settings.held_out_labels, settings.seed)
         if not reader.num_examples:
@@ -60,28 +65,40 @@ def open_split(settings: "DataSettings", split: str) -> Any:
     return reader
 
 
-def _split_of(settings: "DataSettings", split: str) -> Any:
-    share = None if split == "test" else settings.dev_share
-    name = split if share is None else "train"
+def _reader_of(settings: "DataSettings", name: str) -> Any:
+    """The reader of a file or folder of the settings."""
     split_options: dict[Any, dict[str, Any]] = {**settings.split_options}
     options = {**settings.reader_options, **split_options.get(name, {})}
-    reader = open_reader(
+    return open_reader(
         local_copy(settings.sources()[name]),
         settings.reader,
         settings.max_line_bytes,
         **options,
     )
-    if share is None:
-        return reader
-    label_lists = itertools.chain.from_iterable(reader.label_lists())
-    chosen = held_out_examples(label_lists, share, settings.seed)
+
+
+def held_out_rows(settings: "DataSettings") -> np.ndarray:
+    """Which examples of the training file make the dev split, by their labels, which are read.
+
+    Args:
+        settings: ``DataSettings`` with ``dev_share``.
+
+    Returns:
+        bool (examples,), see ``held_out_examples``.
+
+    Raises:
+        DataError: as ``open_split``.
+    """
+    assert settings.dev_share is not None
+    label_lists = itertools.chain.from_iterable(_reader_of(settings, "train").label_lists())
+    chosen = held_out_examples(label_lists, settings.dev_share, settings.seed)
     if not 0 < np.count_nonzero(chosen) < len(chosen):
         raise DataError(
-            f"{len(chosen):,} examples are too few to hold {share:g} of them out",
+            f"{len(chosen):,} examples are too few to hold {settings.dev_share:g} of them out",
             where=source_path(settings.train),
             fix="raise data.dev_share, or name a file in data.dev",
         )
-    return Subset(reader, chosen if split == "dev" else ~chosen)
+    return chosen
 
 
 def held_out_examples(label_lists: Iterable[Sequence[Any]], share: float, seed: int) -> np.ndarray:

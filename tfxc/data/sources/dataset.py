@@ -7,10 +7,10 @@ import tensorflow as tf
 
 from tfxc.core.errors import ConfigError, DataError, UserError
 from tfxc.data.examples.kinds import ENCODED
-from tfxc.data.images.augmentation import Augmentation
 from tfxc.data.sources.base import slice_size
 
 if TYPE_CHECKING:
+    from tfxc.data.images.augmentation import Augmentation
     from tfxc.data.sources.base import Source
 
 
@@ -46,7 +46,7 @@ def training_dataset(
     start_step: int = 0,
     micro_batches: int = 1,
     share: "Share" = ALL,
-    augmentation: Augmentation | None = None,
+    augmentation: "Augmentation | None" = None,
 ) -> tf.data.Dataset:
     """Training batches of the steps ``start_step`` to ``start_step + num_steps - 1``.
 
@@ -126,6 +126,8 @@ def training_dataset(
         return {**batch, "features": tf.ensure_shape(images, [size, *source.image_shape])}
 
     if augmentation is None and source.kind is ENCODED:
+        from tfxc.data.images.augmentation import Augmentation
+
         assert source.image_shape is not None, "encoded images need a shape"
         augmentation = Augmentation([], seed, source.image_shape)
     signature = batch_signature(source, size)

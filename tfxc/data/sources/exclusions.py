@@ -10,8 +10,9 @@ from tfxc.core.errors import DataError
 from tfxc.core.messages import NOTES
 from tfxc.core.settings import SPLIT
 from tfxc.data.examples.lists import gather_lists, pad_labels
+from tfxc.data.label_texts import has_label_texts
 from tfxc.data.label_texts.keys import keys_of_examples, labels_of_texts, text_keys
-from tfxc.data.label_texts.prepared import example_keys, has_label_texts, own_labels
+from tfxc.data.label_texts.prepared import example_keys, own_labels
 from tfxc.data.reading.parsing.lines import Lines
 from tfxc.data.reading.source_files import expand
 from tfxc.data.store.manifest import LABELS_FILE

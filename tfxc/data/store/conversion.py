@@ -11,7 +11,7 @@ from tfxc.core.messages import NOTES
 from tfxc.data.examples.kinds import TEXT, kind_of_features
 from tfxc.data.examples.lists import gather_lists
 from tfxc.data.examples.rows import Rows
-from tfxc.data.text.joined import JoinedFeatures, given_terms
+from tfxc.data.text.registry import given_terms
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -93,7 +93,6 @@ class Converter:
 
     def _features(self, chunk: "Chunk", where: str | Path, first: int) -> Any:
         if given_terms(self._text_features) is not None:
-            assert isinstance(self._text_features, JoinedFeatures)
             if (given := chunk.features) is not None:
                 check_finite(given, kind_of_features(given, where), where, first)
             assert chunk.texts is not None, "the kind is checked"

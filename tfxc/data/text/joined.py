@@ -175,12 +175,3 @@ class JoinedFeatures:
     def parts(self) -> dict[str, Any]:
         """The two parts by name."""
         return {"tokens": self.tokens, "terms": self.terms}
-
-
-def given_terms(features: Any) -> GivenTerms | None:
-    """The ``GivenTerms`` of text features; None if these are made of the texts alone.
-
-    Args:
-        features: any text features, or None.
-    """
-    return features.given if isinstance(features, JoinedFeatures) else None

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tfxc.data.examples.kinds import JOINED
 from tfxc.data.text.base import build_of, load_of
 from tfxc.data.text.names import TEXT_FEATURES
+
+if TYPE_CHECKING:
+    from tfxc.data.text.given import GivenTerms
 
 
 def build_text_features(config: Mapping[str, Any]) -> Any:
@@ -28,3 +32,12 @@ def load_text_features(folder: str | Path) -> Any:
         DataError: a file is missing or does not fit the others.
     """
     return load_of(TEXT_FEATURES, Path(folder))
+
+
+def given_terms(features: Any) -> "GivenTerms | None":
+    """The ``GivenTerms`` of text features; None if these are made of the texts alone.
+
+    Args:
+        features: any text features, or None.
+    """
+    return features.given if features is not None and features.kind is JOINED else None

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfxc.core import registry
-from tfxc.data.images.augmentation import build_augmentation
 from tfxc.data.sources.dataset import training_dataset
 from tfxc.data.sources.shards import open_source
 from tfxc.data.sources.windowed import WINDOWS_IN_MEMORY
@@ -118,9 +117,13 @@ class TracedModel:
         if settings.group_by_length:
             self.source.group_by_length(size)
         steps = min(_LOOKED_AT, -(-self.source.num_examples // size))
-        augmentation = build_augmentation(
-            settings.augmentation, config.seed, self.source.image_shape
-        )
+        augmentation = None
+        if self.source.image_shape is not None:
+            from tfxc.data.images.augmentation import build_augmentation
+
+            augmentation = build_augmentation(
+                settings.augmentation, config.seed, self.source.image_shape
+            )
         batches = training_dataset(
             self.source,
             batch_size=size,

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfxc.data.examples.chunk import Chunk
 from tfxc.data.examples.columns import Arrays, Column, Sizes
+from tfxc.ops.csr import unit_rows
 
 
 class Tensor(NamedTuple):
@@ -285,9 +286,7 @@ class Given(FeatureKind):
             features: float32.
             norm: ``data.normalise`` of the config.
         """
-        from sklearn.preprocessing import normalize
-
-        return normalize(features, norm=norm)
+        return unit_rows(features.copy(), norm)
 
     def first_not_finite(self, features: Any) -> int | None:
         """Number of the first row that has NaN or infinity; None if there is none."""

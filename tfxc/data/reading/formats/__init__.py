@@ -5,7 +5,7 @@ recognised, is written on its class (``tfxc.data.reading.formats.base.Reader``).
 tfxc is named ``"module:Class"``.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,15 @@ __all__ = [
 _KIND = "reader"
 #: The config's section of a reader's options, for messages.
 OPTIONS = "data.reader_options"
+#: The formats that a file of an ending can have; to recognise it, no other reader is imported.
+FORMATS_OF_ENDINGS = {
+    ".csv": ("delimited",),
+    ".tsv": ("delimited",),
+    ".jsonl": ("jsonl",),
+    ".ndjson": ("jsonl",),
+    ".json": ("jsonl",),
+    ".txt": ("fasttext_lines", "libmultilabel", "lines", "svmlight", "xc_repository"),
+}
 #: The package of the data sets that come with tfxc.
 BUILTIN_PACKAGE = "tfxc.data.reading.builtin"
 
@@ -85,7 +94,7 @@ def open_reader(
             raise ConfigError(
                 f"files of format {name!r} have no labels",
                 where=path,
-                fix=f"choose one of: {', '.join(_readers(None))}",
+                fix=f"choose one of: {', '.join(_readers(None, registry.names(_KIND)))}",
             )
         arguments = [path]
     if "max_line_bytes" in declared.arguments_of(reader_class):
@@ -182,10 +191,12 @@ def detect_format(path: str | Path, input_kind: str | None = None) -> str:
     probe = PathProbe(path, input_kind)
     if not (probe.is_pattern or probe.is_folder):
         existing_file(path)
-    readers = _readers(input_kind)
-    for name, reader in sorted(readers.items(), key=lambda item: -item[1].specificity):
-        if reader.recognises(probe):
-            return name
+    few = FORMATS_OF_ENDINGS.get(probe.suffix(compressed=True), ())
+    for names in (few, registry.names(_KIND)):
+        readers = _readers(input_kind, names)
+        for name, reader in sorted(readers.items(), key=lambda item: -item[1].specificity):
+            if reader.recognises(probe):
+                return name
     if probe.is_file:
         with open(path, "rb") as raw, decompressed(raw, path):
             pass  # what cannot be unpacked here is refused, whatever is in it
@@ -229,9 +240,9 @@ def _local(path: str | Path) -> str | Path:
     return stage(str(path)) if is_remote(path) else path
 
 
-def _readers(input_kind: str | None) -> dict[str, type[Reader]]:
-    """The readers that come into question, by name."""
-    readers = {name: registry.get(_KIND, name) for name in registry.names(_KIND)}
+def _readers(input_kind: str | None, names: Iterable[str]) -> dict[str, type[Reader]]:
+    """Those of the readers that come into question, by name."""
+    readers = {name: registry.get(_KIND, name) for name in names}
     return {name: reader for name, reader in readers.items() if input_kind or reader.has_labels}
 
 

@@ -12,7 +12,6 @@ from tfxc.core.errors import DataError
 from tfxc.core.escaping import json_text
 from tfxc.core.registry import nearest
 from tfxc.data.reading.parsing.label_cells import LIST, are_flags, are_lists, columns_of
-from tfxc.labels.joined_labels import joined_labels
 
 #: Usual names of a column of texts, in lower case, the likeliest first.
 TEXT_NAMES = (
@@ -362,6 +361,8 @@ def _separator(values: Sequence[Any]) -> str | None:
     names = {value.strip() for value in values if isinstance(value, str) and value.strip()}
     if are_lists(name for name in names if len(name) < _CHARACTERS):
         return LIST
+    from tfxc.labels.joined_labels import joined_labels
+
     joined = joined_labels(names)
     return joined.separator if joined is not None and joined.certain else None
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from tfxc.core.errors import DataError
 from tfxc.core.storage.compression import ending_of
 from tfxc.data.reading.parsing.archives import is_shard_pattern, is_tar, tar_members
-from tfxc.data.reading.parsing.arrays import array_names
 from tfxc.data.reading.parsing.lines import Lines
 
 #: Endings of image files, in lower case.
@@ -95,6 +94,8 @@ class PathProbe:
         """Names of the arrays of an ``.npz`` file; none where it is another one, or damaged."""
         if self.suffix() != ".npz":
             return frozenset()
+        from tfxc.data.reading.parsing.arrays import array_names
+
         with contextlib.suppress(DataError):  # whoever reads it says what is wrong with it
             return frozenset(array_names(self.path))
         return frozenset()

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfxc.data.examples.columns import Arrays
-from tfxc.data.examples.kinds import SPARSE, TOKENS
+from tfxc.data.examples.kinds import JOINED, SPARSE, TOKENS
 from tfxc.data.examples.order import permutation
 from tfxc.data.examples.rows import Rows
 from tfxc.data.store.blocks.array_file import ArrayFile, write_arrays
@@ -13,9 +13,7 @@ from tfxc.data.store.blocks.job import LABELS, READ, ROWS, TERMS, SplitJob
 from tfxc.data.store.blocks.reading import LABEL_BOUNDS, LABEL_PLACES, TEXTS
 from tfxc.data.store.blocks.texts import texts_of
 from tfxc.data.text.base import parts_of
-from tfxc.data.text.given import GivenTerms
-from tfxc.data.text.joined import JoinedFeatures, JoinedRows
-from tfxc.data.text.tokens import TokenRows
+from tfxc.data.text.registry import given_terms
 from tfxc.ops.csr import bounds_of
 
 _STREAM = 8  # of random numbers: not that of shards, of folds or of what is held out
@@ -109,7 +107,12 @@ class BlockConverter:
             name: self._part(name, part, arrays, number, texts)
             for name, part in parts_of(text_features).items()
         }
-        rows = JoinedRows(**parts) if isinstance(text_features, JoinedFeatures) else parts[""]
+        if kind is JOINED:
+            from tfxc.data.text.joined import JoinedRows
+
+            rows: Any = JoinedRows(**parts)
+        else:
+            rows = parts[""]
         return kind.arrays_of(rows), getattr(text_features, "num_truncated", 0) - before
 
     def _part(
@@ -125,7 +128,12 @@ class BlockConverter:
             term_ids = np.load(self._job.term_ids_file(name), mmap_mode="r")[np.load(terms)]
             return part.rows_of(bounds, term_ids[ids], *values)
         if part.kind is TOKENS:
+            from tfxc.data.text.tokens import TokenRows
+
             return TokenRows(bounds, ids, part.num_features)
         bags = {"indptr": bounds, "indices": ids, "values": values[0]}
         matrix = SPARSE.matrix_of(bags, part.num_features)
-        return part.rows(matrix, self._job.where) if isinstance(part, GivenTerms) else matrix
+        given = given_terms(self._job.text_features)
+        if given is None or part is not given:
+            return matrix
+        return given.rows(matrix, self._job.where)

@@ -11,13 +11,12 @@ from tfxc.data.examples.columns import Arrays
 from tfxc.data.examples.kinds import SPARSE, kind_of_features
 from tfxc.data.examples.label_ids import OwnLabels, own_labels
 from tfxc.data.examples.lists import LabelLists, gather_lists
-from tfxc.data.label_texts.keys import keys_of_examples
 from tfxc.data.store.blocks.array_file import write_arrays
 from tfxc.data.store.blocks.job import KEYS, READ, SplitJob
 from tfxc.data.store.blocks.texts import text_arrays
 from tfxc.data.store.conversion import Converter, check_finite, check_kind
 from tfxc.data.text.base import parts_of
-from tfxc.data.text.given import GivenTerms
+from tfxc.data.text.registry import given_terms
 from tfxc.data.text.terms import CutTexts
 from tfxc.ops.csr import as_csr
 
@@ -86,6 +85,8 @@ class BlockReader:
             check_kind(chunk, "texts", job.where, fix=None)
             arrays, cuts, truncated = self._cut(chunk, first)
         if job.settings.label_texts is not None:
+            from tfxc.data.label_texts.keys import keys_of_examples
+
             keys = keys_of_examples(chunk.texts or [], job.settings.self_part)
             write_array(job.file(KEYS, number), keys)
         kind = None if features is None else kind_of_features(features, job.where)
@@ -155,8 +156,9 @@ class BlockReader:
         arrays: Arrays = {}
         cuts = {}
         truncated = 0
+        given = given_terms(self._job.text_features)
         for name, part in parts_of(self._job.text_features).items():
-            if isinstance(part, GivenTerms):
+            if part is given:
                 where = self._job.where
                 check_kind(chunk, "features", where, fix=_NO_FEATURES)
                 features = chunk.features

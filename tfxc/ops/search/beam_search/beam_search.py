@@ -18,7 +18,6 @@ from tfxc.core.declared import check_choice
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.resources import thread_count
 from tfxc.ops.csr import Matrix, bounds_of
-from tfxc.ops.search.beam_search import beam_search_numpy
 from tfxc.ops.search.beam_search.chunked_layer import check_layer, index_of
 
 if TYPE_CHECKING:
@@ -120,6 +119,8 @@ class BeamSearch:
             indexes = [index_of(layer, self.num_features) for layer in layers]
             self._kernels: Any = _beam_search.LayerKernels(layers, indexes)
         else:
+            from tfxc.ops.search.beam_search import beam_search_numpy
+
             self._kernels = beam_search_numpy.LayerKernels(layers)
 
     def search(
