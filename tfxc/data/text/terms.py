@@ -1,19 +1,27 @@
 """Cuts texts into terms, counts them and chooses a vocabulary, as scikit-learn would.
 
 scikit-learn itself is not imported: that takes longer than a prediction of some hundred texts.
+Where the extension is built, C cuts and counts what it can (``TermCutter.tree``), the same terms
+and numbers as Python, which does all else.
 """
 
+import abc
 import array
 import collections
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
 from tfxc.ops.csr import bounds_of
-from tfxc.ops.text.token_patterns import TokenPattern
+from tfxc.ops.text.token_patterns import TokenPattern, shortest_run
+
+try:
+    from tfxc.ops.text import _terms
+except ImportError:  # not built: Python cuts texts
+    _terms = None  # type: ignore[assignment]
 
 
 @dataclasses.dataclass
@@ -33,7 +41,48 @@ class TermCounts:
     num_texts: int
 
 
-class WordTerms:
+class TermCutter(abc.ABC):
+    """Base of what cuts texts into terms."""
+
+    @abc.abstractmethod
+    def __call__(self, text: str) -> list[str]:
+        """The terms of a text, as often as they occur."""
+
+    @abc.abstractmethod
+    def tree(self, terms: Sequence[str] | None = None) -> "_terms.TermTree | None":
+        """What finds the same terms in ``prepared`` texts; None where only Python can.
+
+        Args:
+            terms: distinct terms, the only ones to find, or None for all.
+        """
+
+    def prepared(self, texts: Iterable[str]) -> Iterable[str]:
+        """The texts as a ``tree`` reads them."""
+        return texts
+
+    def cut(self, texts: Sequence[str]) -> "CutTexts":
+        """Texts as bags of terms."""
+        tree = self.tree()
+        if tree is None:
+            return cut_bags(map(self, texts))
+        indptr, ids, values = tree.bags(self.prepared(texts))
+        terms = tree.names()
+        documents = np.bincount(ids, minlength=len(terms))
+        totals = np.bincount(ids, values, len(terms)).astype(np.int64)
+        return CutTexts(indptr, ids, values, terms, documents, totals)
+
+
+def term_tree(
+    blocks: Sequence[tuple[str, int, int]],
+    shortest: int = 1,
+    most: int | None = None,
+    terms: Sequence[str] | None = None,
+) -> "_terms.TermTree | None":
+    """What cuts texts in C, see ``tfxc.ops.text._terms``; None where it is not built."""
+    return None if _terms is None else _terms.TermTree(blocks, shortest, most, terms)
+
+
+class WordTerms(TermCutter):
     """Cuts a text into n-grams of words.
 
     Args:
@@ -54,7 +103,6 @@ class WordTerms:
         self._lowercase = lowercase
 
     def __call__(self, text: str) -> list[str]:
-        """The terms of a text, as often as they occur."""
         words = self._words(text.lower() if self._lowercase else text)
         least, most = self._range
         terms = list(words) if least == 1 else []
@@ -62,38 +110,53 @@ class WordTerms:
             terms += [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
         return terms
 
+    def tree(self, terms: Sequence[str] | None = None) -> "_terms.TermTree | None":
+        shortest = shortest_run(self._words.pattern)
+        if shortest is None:
+            return None
+        return term_tree([("runs", *self._range)], shortest, terms=terms)
+
+    def prepared(self, texts: Iterable[str]) -> Iterable[str]:
+        return map(str.lower, texts) if self._lowercase else texts
+
 
 class TermMatrix:
     """Counts the terms of a vocabulary in texts.
 
     Args:
         terms: distinct terms, by column.
-        analyse: cuts a text into terms.
+        cutter: cuts texts into terms.
 
     Example:
-        >>> TermMatrix(["fox", "red"], str.split)(["red red hen"]).toarray().tolist()
+        >>> TermMatrix(["fox", "red"], WordTerms("[a-z]+"))(["red red hen"]).toarray().tolist()
         [[0.0, 2.0]]
     """
 
-    def __init__(self, terms: Sequence[str], analyse: Callable[[str], list[str]]) -> None:
-        self._columns = {term: column for column, term in enumerate(terms)}
-        self._analyse = analyse
+    def __init__(self, terms: Sequence[str], cutter: TermCutter) -> None:
+        self._width = len(terms)
+        self._cutter = cutter
+        self._tree = cutter.tree(terms)
+        self._columns: dict[str, int] = {}
+        if self._tree is None:
+            self._columns = {term: column for column, term in enumerate(terms)}
 
     def __call__(self, texts: Sequence[str]) -> scipy.sparse.csr_matrix:
         """Float32 CSR (texts, terms) with sorted indices."""
+        shape = (len(texts), self._width)
+        if self._tree is not None:
+            indptr, ids, counts = self._tree.bags(self._cutter.prepared(texts))
+            return scipy.sparse.csr_matrix((counts, ids, indptr), shape)
         known = self._columns
         lengths = []
         columns = array.array("i")
         values = array.array("f")
         for text in texts:
-            counts = collections.Counter(
-                known[term] for term in self._analyse(text) if term in known
-            )
-            columns.extend(counts)
-            values.extend(counts.values())
-            lengths.append(len(counts))
+            found = collections.Counter(known[term] for term in self._cutter(text) if term in known)
+            columns.extend(found)
+            values.extend(found.values())
+            lengths.append(len(found))
         arrays = (np.array(values), np.array(columns), bounds_of(lengths))
-        rows = scipy.sparse.csr_matrix(arrays, (len(lengths), len(known)))
+        rows = scipy.sparse.csr_matrix(arrays, shape)
         rows.sort_indices()
         return rows
 
@@ -192,6 +255,26 @@ def _numbered(term_lists: Iterable[Sequence[str]]) -> tuple[np.ndarray, np.ndarr
         ids.extend(map(numbers.__getitem__, terms))
         lengths.append(len(terms))
     return bounds_of(lengths), np.array(ids, np.int32), list(numbers)
+
+
+def known_terms(
+    indptr: np.ndarray, ids: np.ndarray, values: np.ndarray, num_features: int
+) -> scipy.sparse.csr_matrix:
+    """Bags of terms without those whose id is -1, as float32 CSR with sorted indices.
+
+    Args:
+        indptr, ids, values: CSR arrays (n, num_features).
+    """
+    if _terms is not None:
+        indptr, ids, values = _terms.sorted_rows(indptr, ids, values, num_features)
+        return scipy.sparse.csr_matrix((values, ids, indptr), (len(indptr) - 1, num_features))
+    known = ids >= 0
+    rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))[known]
+    bounds = bounds_of(np.bincount(rows, minlength=len(indptr) - 1))
+    arrays = (values[known], ids[known], bounds)
+    bags = scipy.sparse.csr_matrix(arrays, (len(indptr) - 1, num_features), dtype=np.float32)
+    bags.sort_indices()
+    return bags
 
 
 class TermCounter:

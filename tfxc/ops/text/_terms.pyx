@@ -201,7 +201,7 @@ cdef class TermTree:
             or by pecos_tfidf's names "word", "char" and "char_wb"), and the smallest and the
             largest n of the n-grams.
         shortest: characters of the shortest word of "runs".
-        most: tokens of a text, other than "runs", beyond which it is cut off; -1 for none.
+        most: tokens of a text, other than "runs", beyond which it is cut off; None = none.
         terms: strings, words with a space between or characters after a space: their numbers are
             their places, and no others are found. None = every term gets a number when it first
             occurs.
@@ -233,11 +233,11 @@ cdef class TermTree:
     cdef Py_ssize_t _text_room, _length
     cdef int64_t _found
 
-    def __cinit__(self, blocks, Py_ssize_t shortest=1, Py_ssize_t most=-1, terms=None):
+    def __cinit__(self, blocks, Py_ssize_t shortest=1, most=None, terms=None):
         self._blocks = [(MODES[tokens], least, longest) for tokens, least, longest in blocks]
         self._one_line = any(mode != RUNS for mode, _, _ in self._blocks)
         self._shortest = shortest
-        self._most = most
+        self._most = -1 if most is None else most
         open_table(&self._words, 10)
         open_table(&self._children, 10)
         self._starts = <int64_t *>grown(NULL, 1, 8)
