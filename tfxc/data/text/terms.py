@@ -77,9 +77,10 @@ def term_tree(
     shortest: int = 1,
     most: int | None = None,
     terms: Sequence[str] | None = None,
+    left_out: Iterable[str] = (),
 ) -> "_terms.TermTree | None":
     """What cuts texts in C, see ``tfxc.ops.text._terms``; None where it is not built."""
-    return None if _terms is None else _terms.TermTree(blocks, shortest, most, terms)
+    return None if _terms is None else _terms.TermTree(blocks, shortest, most, terms, left_out)
 
 
 class WordTerms(TermCutter):
@@ -209,27 +210,62 @@ def cut_bags(term_lists: Iterable[Sequence[str]]) -> CutTexts:
     return CutTexts(bags.indptr.astype(np.int64), bags.indices, bags.data, terms, documents, totals)
 
 
-def cut_sequences(term_lists: Iterable[Sequence[str]], most: int) -> CutTexts:
-    """Texts as their terms in order.
+class WordSequences:
+    """Cuts texts into their words in order.
 
     Args:
-        term_lists: the terms of each text; those beyond the first ``most`` are only counted.
+        token_pattern: regular expression of a word, see ``ops.text.token_patterns``.
+        left_out: words that are passed over.
 
     Example:
-        >>> cut = cut_sequences([["b", "a", "b"], ["a"]], most=2)
-        >>> cut.ids.tolist(), cut.totals.tolist(), cut.truncated
-        ([0, 1, 1], [2, 2], 1)
+        >>> words = WordSequences("[a-z]+", frozenset(["the"]))
+        >>> words(["the red fox", "fox"])
+        [['red', 'fox'], ['fox']]
+        >>> [part.tolist() for part in words.cut(["the red fox", "fox"])[:2]]
+        [[0, 2, 3], [0, 1, 1]]
     """
-    indptr, ids, terms = _numbered(term_lists)
-    return cut_numbers(indptr, ids, terms, most)
+
+    def __init__(self, token_pattern: str, left_out: frozenset[str] = frozenset()) -> None:
+        self._pattern = TokenPattern(token_pattern)
+        self._left_out = left_out
+
+    def __call__(self, texts: Sequence[str]) -> list[list[str]]:
+        """The words of each text."""
+        word_lists = self._pattern.of(texts)
+        if not self._left_out:
+            return word_lists
+        return [[word for word in words if word not in self._left_out] for words in word_lists]
+
+    def cut(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """The words of texts, numbered as they first occur.
+
+        Returns:
+            int64 (n + 1,) bounds of each text in the next; int32 numbers; the distinct words.
+        """
+        tree = self.tree()
+        if tree is None:
+            return _numbered(self(texts))
+        return *tree.sequences(texts), tree.names()
+
+    def tree(self, words: Sequence[str] | None = None) -> "_terms.TermTree | None":
+        """As ``TermCutter.tree``."""
+        shortest = shortest_run(self._pattern.pattern)
+        if shortest is None:
+            return None
+        return term_tree([("runs", 1, 1)], shortest, terms=words, left_out=self._left_out)
 
 
 def cut_numbers(indptr: np.ndarray, ids: np.ndarray, terms: list[str], most: int) -> CutTexts:
-    """As ``cut_sequences``, of terms that are numbered already.
+    """Texts as their terms in order.
 
     Args:
         indptr, ids, terms: see ``CutTexts``.
-        most: terms of a text that are kept.
+        most: terms of a text that are kept; those beyond are only counted.
+
+    Example:
+        >>> cut = cut_numbers(np.array([0, 3, 4]), np.array([0, 1, 0, 1]), ["b", "a"], most=2)
+        >>> cut.ids.tolist(), cut.totals.tolist(), cut.truncated
+        ([0, 1, 1], [2, 2], 1)
     """
     totals = np.bincount(ids, minlength=len(terms))
     indptr, ids, truncated = first_of_each(indptr, ids, most)

@@ -9,7 +9,7 @@ one look-up after the n-gram before it, and its name is made only once, at the e
 import numpy as np
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from tfxc.ops.text.token_patterns import combining_marks
@@ -31,6 +31,8 @@ cdef enum:
     WORD = 1  # of a character: part of a word
     JOINER = 2  # of a character: part of a word between two that are
     CHARACTER = 0x80000000  # of a token: this character, not a word of one character
+    UNKNOWN = -1  # instead of the number of a term
+    LEFT_OUT = -2
     RUNS = 0
     BLANKS = 1
     CHARACTERS = 2
@@ -77,7 +79,8 @@ cdef inline int64_t more(int64_t needed) noexcept:
 
 cdef struct Slot:
     uint64_t key
-    int64_t node  # 0 says that the slot is free, else it is one more than the node
+    int32_t node  # -1 says that the slot is free
+    uint32_t place  # of a token's characters
 
 
 cdef struct Table:
@@ -91,15 +94,14 @@ cdef inline uint64_t slot_of(const Table *table, uint64_t key) noexcept:
 
 
 cdef int open_table(Table *table, int bits) except -1:
-    table.slots = <Slot *>calloc(<size_t>1 << bits, sizeof(Slot))
-    if table.slots == NULL:
-        raise MemoryError
+    table.slots = <Slot *>grown(NULL, <int64_t>1 << bits, sizeof(Slot))
+    memset(table.slots, 0xFF, sizeof(Slot) << bits)
     table.bits = bits
     table.count = 0
     return 0
 
 
-cdef int enter(Table *table, uint64_t key, int32_t node) except -1:
+cdef int enter(Table *table, Slot entry) except -1:
     """Adds an entry; half of the slots stay free."""
     cdef Table larger
     cdef int64_t i
@@ -107,15 +109,14 @@ cdef int enter(Table *table, uint64_t key, int32_t node) except -1:
     if 2 * (table.count + 1) > <int64_t>1 << table.bits:
         open_table(&larger, table.bits + 1)
         for i in range(<int64_t>1 << table.bits):
-            if table.slots[i].node:
-                enter(&larger, table.slots[i].key, <int32_t>(table.slots[i].node - 1))
+            if table.slots[i].node >= 0:
+                enter(&larger, table.slots[i])
         free(table.slots)
         table[0] = larger
-    place = slot_of(table, key)
-    while table.slots[place].node:
+    place = slot_of(table, entry.key)
+    while table.slots[place].node >= 0:
         place = (place + 1) & ((<uint64_t>1 << table.bits) - 1)
-    table.slots[place].key = key
-    table.slots[place].node = <int64_t>node + 1
+    table.slots[place] = entry
     table.count += 1
     return 0
 
@@ -176,10 +177,11 @@ cdef class Lists:
         free(self.values)
 
     cdef int reserve(self, int64_t added) except -1:
+        cdef int64_t room = more(self.count + added)
         if self.count + added > self.room:
-            self.room = more(self.count + added)
-            self.ids = <int32_t *>grown(self.ids, self.room, 4)
-            self.values = <float *>grown(self.values, self.room, 4)
+            self.ids = <int32_t *>grown(self.ids, room, 4)
+            self.values = <float *>grown(self.values, room, 4)
+            self.room = room
         return 0
 
     cdef arrays(self):
@@ -205,21 +207,21 @@ cdef class TermTree:
         terms: strings, words with a space between or characters after a space: their numbers are
             their places, and no others are found. None = every term gets a number when it first
             occurs.
+        left_out: words that ``sequences`` passes over.
     """
     cdef list _blocks
     cdef bint _learning, _one_line
     cdef Py_ssize_t _shortest, _most
     cdef Table _words, _children
-    # By node: the node before (-1 of a token), the last token (its node, or of a token its place
-    # among tokens), and the term's number or -1.
+    # By node: the node before (-1 of a token), the node of its last token (of a token the place of
+    # its characters), and the term's number.
     cdef int32_t *_before
-    cdef int32_t *_last
+    cdef uint32_t *_last
     cdef int32_t *_numbers
     cdef int64_t _num_nodes, _node_room
-    # By token: where its characters begin, and where those of the last one end.
-    cdef int64_t *_starts
+    # Of all tokens: how many characters, and which.
     cdef uint32_t *_characters
-    cdef int64_t _num_tokens, _token_room, _character_room
+    cdef int64_t _num_characters, _character_room
     # By number of a term.
     cdef int32_t *_term_nodes
     cdef uint32_t *_counts
@@ -233,19 +235,20 @@ cdef class TermTree:
     cdef Py_ssize_t _text_room, _length
     cdef int64_t _found
 
-    def __cinit__(self, blocks, Py_ssize_t shortest=1, most=None, terms=None):
+    def __cinit__(self, blocks, Py_ssize_t shortest=1, most=None, terms=None, left_out=()):
         self._blocks = [(MODES[tokens], least, longest) for tokens, least, longest in blocks]
         self._one_line = any(mode != RUNS for mode, _, _ in self._blocks)
         self._shortest = shortest
         self._most = -1 if most is None else most
         open_table(&self._words, 10)
         open_table(&self._children, 10)
-        self._starts = <int64_t *>grown(NULL, 1, 8)
-        self._starts[0] = 0
         self._learning = True
         if terms is not None:
             self._take_terms(terms)
-            self._learning = False
+        for word in left_out:
+            self._load(word, False)
+            self._numbers[self._word(0, self._length)] = LEFT_OUT
+        self._learning = terms is None
 
     def __dealloc__(self):
         free(self._words.slots)
@@ -253,7 +256,6 @@ cdef class TermTree:
         free(self._before)
         free(self._last)
         free(self._numbers)
-        free(self._starts)
         free(self._characters)
         free(self._term_nodes)
         free(self._counts)
@@ -304,16 +306,19 @@ cdef class TermTree:
         """
         cdef Lists lists = Lists()
         cdef Py_ssize_t i, count
-        cdef int32_t node
+        cdef int32_t number
         bounds = [0]
         for text in texts:
             self._load(text, self._one_line)
             count = self._cut(self._blocks[0][0])
             lists.reserve(count)
             for i in range(count):
-                node = self._sequence[i]
-                lists.ids[lists.count + i] = -1 if node < 0 else self._number_of(node)
-            lists.count += count
+                number = UNKNOWN
+                if self._sequence[i] >= 0:
+                    number = self._number_of(self._sequence[i])
+                if number != LEFT_OUT:
+                    lists.ids[lists.count] = number
+                    lists.count += 1
             bounds.append(lists.count)
         return np.array(bounds, np.int64), lists.arrays()[0]
 
@@ -324,21 +329,19 @@ cdef class TermTree:
     cdef _name(self, int32_t node):
         """Words with a space between, or characters after a space."""
         cdef Py_ssize_t length = 1, begin, end
-        cdef int64_t token, size
+        cdef const uint32_t *token  # its length, then its characters
         cdef int32_t step = node
         while step >= 0:  # how long it gets
-            token = self._last[step if self._before[step] < 0 else self._last[step]]
-            length += self._starts[token + 1] - self._starts[token] + 1
+            length += self._token_of(step)[0] + 1
             step = self._before[step]
         self._make_text_room(length)
         end = begin = length
         step = node
         while step >= 0:  # from its end to its beginning
-            token = self._last[step if self._before[step] < 0 else self._last[step]]
-            size = self._starts[token + 1] - self._starts[token]
-            if size == 1 and self._characters[self._starts[token]] & CHARACTER:
+            token = self._token_of(step)
+            if token[0] == 1 and token[1] & CHARACTER:
                 begin -= 1
-                self._text[begin] = self._characters[self._starts[token]] & ~<uint32_t>CHARACTER
+                self._text[begin] = token[1] & ~<uint32_t>CHARACTER
                 if self._before[step] < 0:
                     begin -= 1
                     self._text[begin] = c" "
@@ -346,10 +349,15 @@ cdef class TermTree:
                 if step != node:
                     begin -= 1
                     self._text[begin] = c" "
-                begin -= size
-                memcpy(&self._text[begin], &self._characters[self._starts[token]], size * 4)
+                begin -= token[0]
+                memcpy(&self._text[begin], &token[1], token[0] * 4)
             step = self._before[step]
         return PyUnicode_FromKindAndData(PyUnicode_4BYTE_KIND, &self._text[begin], end - begin)
+
+    cdef const uint32_t *_token_of(self, int32_t node) noexcept:
+        if self._before[node] >= 0:
+            node = <int32_t>self._last[node]
+        return &self._characters[self._last[node]]
 
     cdef int _take_terms(self, terms) except -1:
         cdef Py_ssize_t i, start
@@ -373,12 +381,13 @@ cdef class TermTree:
         return 0
 
     cdef int _make_text_room(self, Py_ssize_t length) except -1:
+        cdef Py_ssize_t room = more(length + 1)
         if length >= self._text_room:
-            self._text_room = more(length + 1)
-            self._text = <uint32_t *>grown(self._text, self._text_room, 4)
+            self._text = <uint32_t *>grown(self._text, room, 4)
             # A word of "char_wb" has two spaces and an end for each space or more in the text.
-            self._sequence = <int32_t *>grown(self._sequence, 2 * self._text_room + 8, 4)
-            self._grams = <int32_t *>grown(self._grams, 2 * self._text_room + 8, 4)
+            self._sequence = <int32_t *>grown(self._sequence, 2 * room + 8, 4)
+            self._grams = <int32_t *>grown(self._grams, 2 * room + 8, 4)
+            self._text_room = room
         return 0
 
     cdef int _load(self, str text, bint one_line) except -1:
@@ -476,65 +485,61 @@ cdef class TermTree:
     cdef int32_t _token(self, const uint32_t *text, Py_ssize_t size, uint64_t key) except -2:
         cdef uint64_t place = slot_of(&self._words, key)
         cdef uint64_t last_place = (<uint64_t>1 << self._words.bits) - 1
-        cdef int64_t token, start
-        cdef int32_t node
-        while self._words.slots[place].node:
+        cdef int64_t start
+        cdef const uint32_t *token
+        cdef Slot entry
+        while self._words.slots[place].node >= 0:
             if self._words.slots[place].key == key:
-                node = <int32_t>(self._words.slots[place].node - 1)
-                token = self._last[node]
-                start = self._starts[token]
-                if self._starts[token + 1] - start == size:
-                    if memcmp(&self._characters[start], text, size * 4) == 0:
-                        return node
+                token = &self._characters[self._words.slots[place].place]
+                if token[0] == size and memcmp(&token[1], text, size * 4) == 0:
+                    return self._words.slots[place].node
             place = (place + 1) & last_place
         if not self._learning:
             return -1
-        token = self._num_tokens
-        start = self._starts[token]
-        if token + 2 > self._token_room:
-            self._token_room = more(token + 2)
-            self._starts = <int64_t *>grown(self._starts, self._token_room, 8)
-        if start + size > self._character_room:
-            self._character_room = more(start + size)
+        start = self._num_characters
+        self._num_characters += size + 1
+        if self._num_characters > 0xFFFFFFFF:
+            raise OverflowError("more than 4,294,967,295 characters of words in a block of texts")
+        if self._num_characters > self._character_room:
+            self._character_room = more(self._num_characters)
             self._characters = <uint32_t *>grown(self._characters, self._character_room, 4)
-        memcpy(&self._characters[start], text, size * 4)
-        self._starts[token + 1] = start + size
-        self._num_tokens += 1
-        node = self._new_node(-1, <int32_t>token)
-        enter(&self._words, key, node)
-        return node
+        self._characters[start] = <uint32_t>size
+        memcpy(&self._characters[start + 1], text, size * 4)
+        entry = Slot(key, self._new_node(-1, <uint32_t>start), <uint32_t>start)
+        enter(&self._words, entry)
+        return entry.node
 
     cdef int32_t _next(self, int32_t before, int32_t token) except -2:
         """The node of a token after another node (-1 for none); -1 if it is not known."""
         cdef uint64_t key = <uint64_t>before << 32 | <uint64_t>token
         cdef uint64_t place, last_place
-        cdef int32_t node
+        cdef Slot entry
         if before < 0:
             return token
         place = slot_of(&self._children, key)
         last_place = (<uint64_t>1 << self._children.bits) - 1
-        while self._children.slots[place].node:
+        while self._children.slots[place].node >= 0:
             if self._children.slots[place].key == key:
-                return <int32_t>(self._children.slots[place].node - 1)
+                return self._children.slots[place].node
             place = (place + 1) & last_place
         if not self._learning:
             return -1
-        node = self._new_node(before, token)
-        enter(&self._children, key, node)
-        return node
+        entry = Slot(key, self._new_node(before, <uint32_t>token), 0)
+        enter(&self._children, entry)
+        return entry.node
 
-    cdef int32_t _new_node(self, int32_t before, int32_t last) except -2:
+    cdef int32_t _new_node(self, int32_t before, uint32_t last) except -2:
         cdef int64_t node = self._num_nodes
         if node == 0x7FFFFFFF:
             raise OverflowError("more than 2,147,483,647 terms in a block of texts")
         if node == self._node_room:
             self._node_room = more(node)
             self._before = <int32_t *>grown(self._before, self._node_room, 4)
-            self._last = <int32_t *>grown(self._last, self._node_room, 4)
+            self._last = <uint32_t *>grown(self._last, self._node_room, 4)
             self._numbers = <int32_t *>grown(self._numbers, self._node_room, 4)
         self._before[node] = before
         self._last[node] = last
-        self._numbers[node] = -1
+        self._numbers[node] = UNKNOWN
         self._num_nodes += 1
         return <int32_t>node
 
@@ -568,10 +573,10 @@ cdef class TermTree:
             mark(&self._marked, number)
         return 0
 
-    cdef inline int32_t _number_of(self, int32_t node) except -2:
-        """A term's number, the next one if it has none yet; -1 if it is not among those given."""
+    cdef inline int32_t _number_of(self, int32_t node) except -3:
+        """A term's number, the next one if it has none yet; below 0 if it is not to be counted."""
         cdef int32_t number = self._numbers[node]
-        if number < 0 and self._learning:
+        if number == UNKNOWN and self._learning:
             number = <int32_t>self._num_terms
             self._num_terms += 1
             self._make_term_room()
