@@ -105,8 +105,8 @@ class TfidfFeatures(BagFeatures):
         assert self.num_features is not None, "fit comes first"
         return self._weighted(known_terms(indptr, ids, values, self.num_features))
 
-    def _choose(self, counts: TermCounts) -> list[str]:
-        """Chooses the vocabulary, and returns it."""
+    def _choose(self, counts: TermCounts) -> np.ndarray:
+        """Chooses the vocabulary, and returns the places of its terms."""
         places = select_terms(
             counts,
             self._settings["min_df"],
@@ -124,7 +124,7 @@ class TfidfFeatures(BagFeatures):
         self._idf = np.log((counts.num_texts + 1) / (counts.documents[places] + 1)) + 1
         self.num_features = len(places)
         self._cached_vectorizer = None
-        return vocabulary
+        return places
 
     def vocabulary(self) -> list[str] | None:
         return self._vocabulary

@@ -152,8 +152,8 @@ class PecosTfidfFeatures(BagFeatures):
         assert self.num_features is not None, "fit comes first"
         return self._weighted(known_terms(indptr, ids, values, self.num_features))
 
-    def _choose(self, counts: TermCounts) -> list[str]:
-        """Chooses the vocabulary, and returns it."""
+    def _choose(self, counts: TermCounts) -> np.ndarray:
+        """Chooses the vocabulary, and returns the places of its terms."""
         selected = [self._select(counts, *block) for block in self._blocks()]
         columns = np.concatenate(selected).astype(np.int64)
         if not columns.size:
@@ -163,9 +163,8 @@ class PecosTfidfFeatures(BagFeatures):
             )
         documents = counts.documents[columns] + self._settings["smooth_idf"]
         idf = np.maximum(np.log(counts.num_texts / documents), 0) + self._settings["add_one_idf"]
-        vocabulary = [counts.terms[index] for index in columns]
-        self.set_vocabulary(vocabulary, idf)
-        return vocabulary
+        self.set_vocabulary([counts.terms[index] for index in columns], idf)
+        return columns
 
     def set_vocabulary(self, terms: Sequence[str], idf: np.ndarray | None) -> "PecosTfidfFeatures":
         """Takes a vocabulary and weights that were learned elsewhere; the columns keep their order.

@@ -9,6 +9,7 @@ import abc
 import array
 import collections
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -29,7 +30,7 @@ class TermCounts:
     """What was counted.
 
     Attributes:
-        terms: all terms, ascending.
+        terms: all terms, as they first occurred.
         documents: int64, per term the number of texts that hold it.
         totals: int64, per term its number of occurrences.
         num_texts: number of texts.
@@ -283,8 +284,7 @@ def first_of_each(
 
 def _numbered(term_lists: Iterable[Sequence[str]]) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Bounds, numbers (int32) and distinct terms of texts."""
-    numbers: collections.defaultdict[str, int] = collections.defaultdict()
-    numbers.default_factory = numbers.__len__
+    numbers = _numbers()
     ids = array.array("i")
     lengths = []
     for terms in term_lists:
@@ -313,6 +313,11 @@ def known_terms(
     return bags
 
 
+def _numbers() -> collections.defaultdict[str, int]:
+    """Terms to numbers, the next one for each new term."""
+    return collections.defaultdict(itertools.count().__next__)
+
+
 class TermCounter:
     """Counts the terms of texts, and numbers them as they first occur.
 
@@ -326,7 +331,7 @@ class TermCounter:
     """
 
     def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
+        self._numbers = _numbers()
         self._documents = np.zeros(0, np.int64)
         self._totals = np.zeros(0, np.int64)
         self._num_texts = 0
@@ -334,8 +339,7 @@ class TermCounter:
     def add(self, cut: CutTexts) -> np.ndarray:
         """Counts texts; returns int32 (terms,), the number of each of their terms among all."""
         known = self._numbers
-        terms = (known.setdefault(term, len(known)) for term in cut.terms)
-        numbers = np.fromiter(terms, np.int32, len(cut.terms))
+        numbers = np.fromiter(map(known.__getitem__, cut.terms), np.int32, len(cut.terms))
         self._totals = _added(self._totals, numbers, cut.totals, len(known))
         if cut.documents is not None:
             self._documents = _added(self._documents, numbers, cut.documents, len(known))
@@ -344,23 +348,20 @@ class TermCounter:
 
     def counts(self) -> "TermCounts":
         """``TermCounts`` of all texts so far."""
-        terms = sorted(self._numbers)
-        order = np.fromiter((self._numbers[term] for term in terms), np.int64, len(terms))
-        documents = self._documents[order] if len(self._documents) else np.zeros_like(order)
-        return TermCounts(terms, documents, self._totals[order], self._num_texts)
+        size = len(self._numbers)
+        documents = self._documents[:size] if len(self._documents) else np.zeros(size, np.int64)
+        return TermCounts(list(self._numbers), documents, self._totals[:size], self._num_texts)
 
-    def ids(self, terms: Iterable[str], first: int, missing: int) -> np.ndarray:
+    def ids(self, places: Sequence[int] | np.ndarray, first: int, missing: int) -> np.ndarray:
         """The ids of all terms by their numbers, int32.
 
         Args:
-            terms: those that have ids, which are ``first``, ``first + 1``, …
+            places: among the terms of ``counts``, those that have ids: ``first``, ``first + 1``, …
             first: id of the first one.
             missing: id of those that are not among them.
         """
         ids = np.full(len(self._numbers), missing, np.int32)
-        for number, term in enumerate(terms, first):
-            if term in self._numbers:
-                ids[self._numbers[term]] = number
+        ids[places] = np.arange(first, first + len(places))
         return ids
 
 
@@ -375,7 +376,7 @@ def _added(totals: np.ndarray, numbers: np.ndarray, counts: np.ndarray, size: in
 def select_terms(
     counts: TermCounts, min_df: float = 1, max_df: float = 1.0, max_features: int | None = None
 ) -> np.ndarray:
-    """Indices of the terms to keep, ascending.
+    """Indices of the terms to keep, those in alphabetical order.
 
     Args:
         counts: ``TermCounts``.
@@ -399,10 +400,11 @@ def select_terms(
             fix="lower min_df or raise max_df",
         )
     kept = np.flatnonzero((counts.documents >= lowest) & (counts.documents <= highest))
+    kept = np.array(sorted(kept.tolist(), key=counts.terms.__getitem__), np.int64)
     if max_features is not None and kept.size > max_features:
         # The same unstable sort of the same array as scikit-learn's, so that ties fall alike.
         order = (-counts.totals[kept].astype(np.float64)).argsort()
-        kept = np.sort(kept[order[:max_features]])
+        kept = kept[np.sort(order[:max_features])]
     if not kept.size:
         raise DataError(
             f"none of {len(counts.terms):,} terms in {counts.num_texts:,} texts is left",

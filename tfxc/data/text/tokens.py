@@ -108,21 +108,22 @@ class TokenFeatures(TextFeatures):
 
         def finish() -> np.ndarray:
             counts = counter.counts()
+            terms = counts.terms
+            totals = counts.totals.tolist()
             places = [
-                index
-                for index in np.argsort(-counts.totals, kind="stable")
-                if counts.totals[index] >= self._settings["min_count"]
-                and not _LINE_BREAKS & set(counts.terms[index])
+                place
+                for place in np.flatnonzero(counts.totals >= self._settings["min_count"]).tolist()
+                if _LINE_BREAKS.isdisjoint(terms[place])
             ]
+            places.sort(key=lambda place: (-totals[place], terms[place]))
             if not places:
                 raise DataError(
-                    f"none of {len(counts.terms):,} tokens is left",
+                    f"none of {len(terms):,} tokens is left",
                     fix="lower min_count or check the texts",
                 )
-            tokens = [counts.terms[index] for index in places]
-            self.use_vocabulary(tokens)
+            self.use_vocabulary([terms[place] for place in places])
             assert self.num_features is not None, "that of the vocabulary"
-            return counter.ids(tokens, first=1, missing=self.num_features - 1)
+            return counter.ids(places, first=1, missing=self.num_features - 1)
 
         return Learner(counter.add, finish)
 
