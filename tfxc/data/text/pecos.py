@@ -310,8 +310,8 @@ class PecosTerms(TermCutter):
 
     def tree(self, terms: Sequence[str] | None = None) -> "TermTree | None":
         blocks = [
-            ("char" if analyzer == "char_wb" and not self._learning else analyzer, *lengths)
-            for lengths, analyzer in self._blocks
+            ("char" if name == "char_wb" and not self._learning else name, shortest, longest)
+            for (shortest, longest), name in self._blocks
         ]
         return term_tree(blocks, most=self._most, terms=terms)
 

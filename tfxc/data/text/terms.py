@@ -116,7 +116,8 @@ class WordTerms(TermCutter):
         shortest = shortest_run(self._words.pattern)
         if shortest is None:
             return None
-        return term_tree([("runs", *self._range)], shortest, terms=terms)
+        least, most = self._range
+        return term_tree([("runs", least, most)], shortest, terms=terms)
 
     def prepared(self, texts: Iterable[str]) -> Iterable[str]:
         return map(str.lower, texts) if self._lowercase else texts

@@ -337,9 +337,9 @@ class WordTokens(TokenFeatures):
                 where="dictionary",
                 fix="add segmenter 'jieba', or remove the dictionary",
             )
-        stop_words = frozenset(self._listed("stop_words", str.split))
-        self._words = WordSequences(token_pattern, stop_words)
-        self._settings["stop_words"] = sorted(stop_words)
+        left_out = frozenset(self._listed("stop_words", str.split))
+        self._words = WordSequences(token_pattern, left_out)
+        self._settings["stop_words"] = sorted(left_out)
         self._settings["dictionary"] = self._listed("dictionary", str.splitlines)
 
     def _listed(self, name: str, words_in: Callable[[str], list[str]]) -> list[str]:

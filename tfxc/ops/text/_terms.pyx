@@ -39,7 +39,7 @@ cdef enum:
     CHARACTERS_OF_WORDS = 3
 
 cdef uint64_t FACTOR = 0x9E3779B97F4A7C15
-# Another one in each process, as that of Python's strings: nobody can write words that collide.
+# Another one in each process, as for strings of Python, against texts made of words that collide.
 cdef uint64_t SEED = <uint64_t>(<int64_t>hash("terms"))
 cdef uint8_t[CODE_POINTS] CLASSES
 cdef bint all_classified = False
