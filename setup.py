@@ -1,7 +1,7 @@
 """Builds the native extensions and names the packages; the metadata are in setup.cfg.
 
 TFXC_NO_OPENMP=1 builds without OpenMP (one thread); TFXC_NO_EXTENSION=1 leaves the extensions out:
-NumPy searches then, and scikit-learn solves linear rankers.
+Python cuts texts then, NumPy searches, and scikit-learn solves linear rankers.
 """
 
 import os

@@ -17,7 +17,6 @@ from tfxc.core.storage.ownership import atomic_folder
 from tfxc.core.storage.reading import read_array, read_json, read_text
 from tfxc.data.examples.kinds import SPARSE, FeatureKind
 from tfxc.data.text.terms import CutTexts
-from tfxc.ops.csr import bounds_of
 from tfxc.ops.text.token_patterns import TokenPattern
 
 if TYPE_CHECKING:
@@ -332,23 +331,6 @@ class BagFeatures(TextFeatures):
     def __getstate__(self) -> dict[str, Any]:
         # The vectoriser repeats the vocabulary as a dict: half of what a process would be sent.
         return self.__dict__ | {"_cached_vectorizer": None}
-
-
-def known_terms(
-    indptr: np.ndarray, ids: np.ndarray, values: np.ndarray, num_features: int
-) -> scipy.sparse.csr_matrix:
-    """Bags of terms without those whose id is -1, as float32 CSR with sorted indices.
-
-    Args:
-        indptr, ids, values: CSR arrays (n, num_features).
-    """
-    known = ids >= 0
-    rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))[known]
-    bounds = bounds_of(np.bincount(rows, minlength=len(indptr) - 1))
-    arrays = (values[known], ids[known], bounds)
-    bags = scipy.sparse.csr_matrix(arrays, (len(indptr) - 1, num_features), dtype=np.float32)
-    bags.sort_indices()
-    return bags
 
 
 def write_lines(path: Path, terms: Iterable[str]) -> None:
