@@ -76,6 +76,7 @@ def train(folder, run="run", fault=None, **changes):
     """
     from tfxc.core.config import parse_config
     from tfxc.data.store.preparation import ensure_prepared
+    from tfxc.runs import resuming
     from tfxc.runs.folder import RunFolder
     from tfxc.training.job import TrainingJob
     from tfxc.training.strategies import is_chief, make_strategy
@@ -83,7 +84,7 @@ def train(folder, run="run", fault=None, **changes):
     config = parse_config(tiny_tree(folder, **changes))
     data = ensure_prepared(config.data, folder / "prepared", jobs=1)
     run_folder = RunFolder(folder / run, is_chief())
-    run_folder.start(config.model_copy(update={"run": str(folder / run)}), data)
+    resuming.start(run_folder, config.model_copy(update={"run": str(folder / run)}), data)
     strategy = make_strategy(config.training)
     trainer = TrainingJob(config, data, run_folder.path).trainer(strategy)
     if fault:

@@ -7,9 +7,9 @@
 
 # %% [markdown]
 # # Compare methods
-# Published methods for many classes, side by side: the same data, encoder, epochs and seed; only
-# the head and the objective differ. The data is synthetic, so that the notebook runs in a minute:
-# 400 classes, each with its own mean in 32 dimensions.
+# This notebook compares published methods for many classes. Data, encoder, epochs and seed are the
+# same; only the head and the objective differ. The data are synthetic, so that the notebook runs in
+# a minute: 400 classes, each with its own mean in 32 dimensions.
 
 # %%
 import time
@@ -34,10 +34,10 @@ train, dev = draw(12_000), draw(2_000)
 # %% [markdown]
 # * `dense`: one column of weights per class.
 # * `mach`: 4 times 64 hashed buckets (Medini et al. 2019).
-# * `mhp`: a class is two digits, each with a softmax of its own (multi-head encoding, product).
+# * `mhp`: a class is two digits, each with its own softmax (multi-head encoding, product).
 # * `mhc`: the second digit is predicted given the first (cascade).
 # * `margin`: ArcFace, an angular margin between the classes.
-# * `scent`: a dual variable for each example in place of the softmax's sum over the classes.
+# * `scent`: a dual variable for each example instead of the softmax's sum over the classes.
 
 # %%
 METHODS = {
@@ -63,5 +63,5 @@ for name, accuracy, seconds in rows:
     print(f"{name:20} {accuracy:8.1f} {seconds:8.1f}")
 
 # %% [markdown]
-# With 400 classes a dense head is small and the others save nothing; docs/results.md has
-# measurements on published sets, and the cost of a step with up to a million classes.
+# With 400 classes a dense head is small, so the others save nothing. docs/results.md has
+# measurements on published data sets, and the cost of a step with up to a million classes.

@@ -6,11 +6,11 @@
 # ---
 
 # %% [markdown]
-# # Recognise characters never seen
-# Face recognition in small: a network learns an embedding from some classes with an angular
-# margin, and then says of two images of *other* classes whether they show the same one. The images
-# are characters of the installed fonts (`pip install 'tfxc[vision]'`); they are drawn once, in two
-# minutes, and kept.
+# # Recognise unseen characters
+# This is face recognition on a small scale: a network learns an embedding of some classes with an
+# angular margin. It then decides whether two images of *other* classes show the same character.
+# The images are characters of the installed fonts (`pip install 'tfxc[vision]'`). They are drawn
+# once, which takes two minutes.
 
 # %%
 import numpy as np
@@ -40,7 +40,7 @@ model.save("runs/notebook_characters")
 
 # %% [markdown]
 # ## Verify on the others
-# The cosine of two embeddings is the score of a pair.
+# The score of a pair is the cosine of the two embeddings.
 
 # %%
 vectors = tfxc.Run("runs/notebook_characters").encode(images[~known])

@@ -7,8 +7,8 @@
 
 # %% [markdown]
 # # Small and fast
-# A text classifier for a cheap CPU: trained, stored in 8 bits, and called without TensorFlow
-# (`pip install 'tfxc[onnx]'`).
+# This notebook trains a text classifier for a cheap CPU, stores it in 8 bits, and calls it without
+# TensorFlow (`pip install 'tfxc[onnx]'`).
 
 # %%
 import json
@@ -30,8 +30,8 @@ model.save("runs/notebook_small")
 
 # %% [markdown]
 # ## Export
-# The exported model is compared with the run before it is written; one whose best labels change
-# too often in 8 bits is refused.
+# The export compares the model with the run before it writes anything. It refuses an 8-bit model
+# whose best labels change too often.
 
 # %%
 run = tfxc.Run("runs/notebook_small")
@@ -45,8 +45,8 @@ for name, folder in folders.items():
     print(f"{name:14} {size / 1e6:6.1f} MB")
 
 # %% [markdown]
-# ## Call it alone
-# The folder brings `predict.py`, which needs NumPy and ONNX Runtime.
+# ## Call it without tfxc
+# The exported folder contains `predict.py`, which needs only NumPy and ONNX Runtime.
 
 # %%
 folder = folders["onnx, 8 bits"]

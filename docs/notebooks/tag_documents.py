@@ -7,10 +7,9 @@
 
 # %% [markdown]
 # # Tag documents
-# Several labels for each text, thousands of labels in all. The data comes with Python itself: the
-# docstrings of the installed packages are the documents, the names of the functions' parameters
-# are their labels. Replace `builtin:apidocs` by the path of your own CSV, JSON lines or Parquet
-# file.
+# Each text has several labels, out of thousands. The data come with Python itself: the documents
+# are the docstrings of the installed packages, and the labels are the names of the functions'
+# parameters. Replace `builtin:apidocs` by the path of your own CSV, JSON lines or Parquet file.
 
 # %%
 import time
@@ -26,7 +25,7 @@ print(dev_texts[0][:80], "->", dev_labels[0])
 
 
 # %% [markdown]
-# The metric of tagging is precision at k: the share of the k best labels that are true.
+# The usual metric of tagging is precision at k: the share of the k best labels that are true.
 
 
 # %%
@@ -38,7 +37,8 @@ def precision(model, k):
 
 # %% [markdown]
 # ## A linear ranker
-# A tree over the labels, and a linear classifier at each of its nodes: no network, seconds.
+# This is a tree over the labels with a linear classifier at each of its nodes. It needs no network
+# and trains in seconds.
 
 # %%
 start = time.perf_counter()
@@ -48,8 +48,8 @@ print(f"P@1 {precision(linear, 1):.1f}, P@3 {precision(linear, 3):.1f}")
 
 # %% [markdown]
 # ## Hashed classes
-# MACH trains a few small classifiers over hashed buckets of labels in place of one over all of
-# them. With hundreds of thousands of labels that is what fits into memory.
+# MACH trains a few small classifiers over hashed buckets of labels instead of one over all labels.
+# With hundreds of thousands of labels, that is what fits into memory.
 
 # %%
 start = time.perf_counter()
@@ -60,9 +60,9 @@ print(f"trained in {time.perf_counter() - start:.0f} s")
 print(f"P@1 {precision(mach, 1):.1f}, P@3 {precision(mach, 3):.1f}")
 
 # %% [markdown]
-# ## Use it
-# A saved model is a run, for every command (`tfxc serve`, `evaluate`, `report`, `export`) and for
-# `tfxc.Run`.
+# ## Use the model
+# A saved model is a run, which every command (`tfxc serve`, `evaluate`, `report`, `export`) and
+# `tfxc.Run` can open.
 
 # %%
 linear.save("runs/notebook_tags")

@@ -7,10 +7,11 @@ from tests.encoders.hub_folders import write_folder
 from tests.small_runs import make_run
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError
-from tfxc.exports import FORMATS
 from tfxc.exports.convert import export_model
 from tfxc.runs.loaded import load_run
 
+# What networks are converted to.
+FORMATS = ("onnx", "litert")
 SOFTMAX = {"objective": {"name": "softmax"}}
 DENSE = {"kind": "dense", "num_features": 7, "encoder": {"name": "precomputed"}}
 TOKENS = {"kind": "tokens", "text_features": {"name": "words", "max_length": 16}, **SOFTMAX}

@@ -145,7 +145,7 @@ def test_too_large_and_too_many(tmp_path, form, monkeypatch):
     run = small_run(tmp_path)
     with pytest.raises(ConfigError, match="k: must be from 1 to 12, the number of labels, not 13"):
         export_model(run, tmp_path / "out", form, 13)
-    monkeypatch.setattr(convert, "_MAX_BYTES", 100)
+    monkeypatch.setattr(FORMATS[form], "most_bytes", 100)
     with pytest.raises(ConfigError, match="less than 2 GiB"):
         export_model(run, tmp_path / "out", form)
 

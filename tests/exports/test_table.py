@@ -4,10 +4,9 @@ import re
 
 import pytest
 
-from tests.exports.methods import measured
+from tests.exports.methods import FORMATS, measured
 from tests.source_tree import ROOT
 from tfxc.core import registry
-from tfxc.exports import FORMATS
 
 ROW = re.compile(r"^\| (encoder|head) \| `(\w+)` \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
 TEXT = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")

@@ -19,6 +19,7 @@ from tfxc.data.store.preparation import ensure_prepared
 from tfxc.data.store.preparation import prepare as prepare_data
 from tfxc.recipes.base import Context
 from tfxc.runs import folder as run_folder
+from tfxc.runs import resuming
 from tfxc.runs.folder import RunFolder
 from tfxc.training.checkpoints import Checkpoints
 
@@ -137,7 +138,7 @@ def test_every_recipe(tmp_path, recipe, more):
     config = parse_config({"run": str(tmp_path / "run"), "data": data, "recipe": recipe, **parts})
     folder = ensure_prepared(config.data, tmp_path / "prepared")
     run = RunFolder(tmp_path / "run")
-    run.start(config, folder)
+    resuming.start(run, config, folder)
     (run / "checkpoints").mkdir()
     (run / "checkpoints" / "ckpt-1.index").touch()  # there is something to lose
     before = (run / "checksums.json").read_bytes()
@@ -147,7 +148,7 @@ def test_every_recipe(tmp_path, recipe, more):
     with pytest.raises(CheckpointError, match=r"run: contains a run of other .* records of train"):
         registry.create("recipe", recipe).run(context)
     assert (run / "checksums.json").read_bytes() == before
-    run.start(config, folder, fresh=True)
+    resuming.start(run, config, folder, fresh=True)
     run.check_data(folder)
 
 
@@ -157,7 +158,7 @@ def test_a_run_without_a_step_takes_other_data(tmp_path, capsys):
     assert call(capsys, prepare, *command).code == 0
     (folder,) = (tmp_path / "prepared").glob("words-*")
     run = RunFolder(tmp_path / "run")
-    run.start(load_config(command[1]), folder)
+    resuming.start(run, load_config(command[1]), folder)
     rename_a_label(tmp_path / "train.jsonl")
     assert call(capsys, prepare, *command, "--force").code == 0
     assert call(capsys, train, *command).code == 0

@@ -11,6 +11,7 @@ from tests.commands.calls import call
 from tfxc.commands import train
 from tfxc.core.errors import CheckpointError
 from tfxc.core.storage.reading import read_json
+from tfxc.runs import resuming
 from tfxc.runs.checkpoint_files import CheckpointFiles
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import load_run
@@ -42,12 +43,12 @@ def killed_before(monkeypatch, run, name):
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
         patch.setattr(Path, "unlink", dying)
-        run.drop_later(14)
+        resuming.drop_later(run, 14)
 
 
 def test_killed_before_the_weights_are_removed(folder, tmp_path, monkeypatch):
     run = RunFolder(shutil.copytree(folder / "last", tmp_path / "run"))
-    assert run.check_go_back(14, may_drop=True)
+    assert resuming.check_go_back(run, 14, may_drop=True)
     killed_before(monkeypatch, run, "model.weights.h5")
     run.check_files()
     assert run.summary() is None and (run / "model.weights.h5").exists()
@@ -79,8 +80,8 @@ def test_a_damaged_newest_checkpoint_says_nothing_of_the_best_weights(folder, tm
         (run / "checkpoints/ckpt-26.json").write_text("{}")
         best = run.summary()["best_step"]
         if not known:
-            run.reopen()
-        run.drop_later(21)
+            resuming.reopen(run)
+        resuming.drop_later(run, 21)
         assert (run / "model.weights.h5").exists() == (known and best <= 21)
 
 
@@ -90,11 +91,11 @@ def test_shards_are_checked_before_anything_is_dropped(folder, tmp_path, fault):
     for number in (0, 1):
         shard = CheckpointFiles(run / "checkpoints", f"shard-{number}-of-2", [tf.Variable([1.0])])
         shard.save(14)
-    assert run.check_go_back(14, may_drop=True)
+    assert resuming.check_go_back(run, 14, may_drop=True)
     if fault == "missing":
         (run / "checkpoints/shard-1-of-2-14.json").unlink()
     else:
         (data,) = run.path.glob("checkpoints/shard-1-of-2-14.data*")
         data.write_bytes(data.read_bytes()[:-1] + b"x")
     with pytest.raises(CheckpointError, match=rf"shard-1-of-2-14.* {fault}.*another step"):
-        run.check_go_back(14, may_drop=True)
+        resuming.check_go_back(run, 14, may_drop=True)

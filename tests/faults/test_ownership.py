@@ -24,6 +24,8 @@ from tfxc.data.store.preparation import ensure_prepared
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.recipes.base import Context
 from tfxc.recipes.fit import Fit
+from tfxc.runs import lock as run_lock
+from tfxc.runs import resuming
 from tfxc.runs.folder import RunFolder
 
 HOLDER = """
@@ -184,7 +186,7 @@ def test_a_foreign_folder_is_not_tidied_up(tmp_path):
     for name in ("checkpoints/best_temp", ".removed-photos"):
         (tmp_path / "project" / name).mkdir(parents=True)
     before = listing(tmp_path / "project")
-    with RunFolder(tmp_path / "project").locked():
+    with run_lock.locked(RunFolder(tmp_path / "project")):
         pass
     assert listing(tmp_path / "project") == before
 
@@ -195,7 +197,7 @@ def test_a_link_to_a_run_has_the_same_lock(tmp_path, holding):
     process = holding(lock_of(tmp_path / "run"))
     with (
         pytest.raises(CheckpointError, match=f"process {process.pid} on"),
-        RunFolder(tmp_path / "link").locked(),
+        run_lock.locked(RunFolder(tmp_path / "link")),
     ):
         pass
 
@@ -215,13 +217,13 @@ def test_a_run_without_a_step_takes_a_corrected_config(trained, finished):
     shutil.rmtree(run)
     data = next((finished / "prepared").glob("tiny-*"))
     wrong = parse_config(tiny.tiny_tree(finished, run=str(run), training={"batch_size": 8}))
-    RunFolder(run).start(wrong, data)
+    resuming.start(RunFolder(run), wrong, data)
     (run / "log.txt").write_text("failed")
     right = parse_config(tiny.tiny_tree(finished, run=str(run), training={"epochs": 0.1}))
     assert Fit().run(Context(right, data, run))["steps"] == 2
     assert RunFolder(run).config().training.epochs == 0.1
     with pytest.raises(CheckpointError, match=r"with other settings: training.batch_size"):
-        RunFolder(run).start(wrong, data)
+        resuming.start(RunFolder(run), wrong, data)
 
 
 # one writer
@@ -250,7 +252,7 @@ def test_fresh_waits_for_no_part_of_a_run(trained, finished, holding):
     config = RunFolder(run).config()
     before = listing(run)
     with pytest.raises(CheckpointError, match=f"fold-01: process {process.pid}"):
-        RunFolder(run).start(config, data, fresh=True)
+        resuming.start(RunFolder(run), config, data, fresh=True)
     assert listing(run) == before
 
 
@@ -268,8 +270,8 @@ def test_locks_of_killed_processes_are_free(tmp_path, holding):
 
 def test_a_process_locks_a_run_twice_and_frees_it_once(tmp_path):
     run = RunFolder(tmp_path / "deep" / "run")
-    with run.locked():
-        with RunFolder(tmp_path / "deep" / "run").locked():
+    with run_lock.locked(run):
+        with run_lock.locked(RunFolder(tmp_path / "deep" / "run")):
             pass
         assert lock_of(run.path).exists()
     assert list(tmp_path.iterdir()) == []
@@ -332,14 +334,14 @@ def test_a_run_begins_in_a_folder_whose_marker_was_half_written(tmp_path):
     half.parent.mkdir()
     half.touch()
     check_own(half.parent, "run")
-    with RunFolder(half.parent).locked():
+    with run_lock.locked(RunFolder(half.parent)):
         assert not half.exists()
 
 
 def test_runs_sweep_what_a_kill_left_half_written(tmp_path):
     run = make_run(tmp_path / "run")
     (run / ".new-model.weights.h5").write_text("half")
-    with RunFolder(run).locked():
+    with run_lock.locked(RunFolder(run)):
         pass
     assert (run / ".new-model.weights.h5").exists(), "not known to be a run of tfxc"
     RunFolder(run).mark()
@@ -349,7 +351,7 @@ def test_runs_sweep_what_a_kill_left_half_written(tmp_path):
     (run / ".config.json.new-0123abcd").touch()
     (run / "assets" / "text_features").mkdir(exist_ok=True)
     (run / "assets" / "text_features" / ".idf.npy.new-0123abcd").touch()
-    with locked(run / ".level-01.lock", print), RunFolder(run).locked():
+    with locked(run / ".level-01.lock", print), run_lock.locked(RunFolder(run)):
         assert [path.name for path in run.glob(".*.lock")] == [".level-01.lock"], "it is held"
     assert not list(run.rglob(".*-*")) and not list((run / "checkpoints").iterdir())
     assert LabelVocabulary.load(run / "assets" / "labels.txt").names == list(NAMES)

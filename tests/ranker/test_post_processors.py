@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tfxc.core.errors import ConfigError
-from tfxc.ranker.post_processors import POST_PROCESSORS, post_processor
+from tfxc.ops.search.beam_search.post_processors import POST_PROCESSORS
+from tfxc.ranker.post_processors import post_processor
 
 MARGINS = np.linspace(-30, 30, 241)
 

@@ -34,6 +34,7 @@ from tfxc.inference.searcher import Searcher
 from tfxc.model import build_model
 from tfxc.recipes.base import Context
 from tfxc.recipes.repetitions.recipe import Repetitions, repetition_count
+from tfxc.runs import resuming
 from tfxc.runs.checkpoint_files import CheckpointFiles
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import load_run
@@ -300,7 +301,7 @@ def test_a_repetition_of_fewer_epochs_does_not_count(alone, tmp_path):
     training = config.training.model_copy(update={"epochs": config.training.epochs + 1})
     longer = config.model_copy(update={"training": training})
     part = RunFolder(run / "repetition-01")
-    part.reopen()
+    resuming.reopen(part)
     part.write_config(longer)
     with pytest.raises(CheckpointError, match=r"have no weights after 3 epochs: 1\."):
         load_run(run.path).model  # noqa: B018
@@ -308,7 +309,7 @@ def test_a_repetition_of_fewer_epochs_does_not_count(alone, tmp_path):
     assert load_run(run.path, options=trained).count_of_repetitions() == (
         "2 of 3 repetitions count: 0, 2; not trained: 1"
     )
-    run.reopen()
+    resuming.reopen(run)
     run.write_config(longer)
     checksums.add(run.path, "config.json")
     with pytest.raises(CheckpointError, match=r"repetitions have no weights after 4 epochs: 0-2\."):

@@ -16,6 +16,7 @@ from tests.training.test_sharding import changes as sharded
 from tests.training.test_strategies import arrays, assert_close, training
 from tfxc.core.config import parse_config
 from tfxc.data.store.preparation import ensure_prepared
+from tfxc.runs import resuming
 from tfxc.runs.folder import RunFolder
 from tfxc.training.job import TrainingJob
 from tfxc.training.strategies import is_chief, make_strategy
@@ -72,7 +73,7 @@ def train_on_texts(index, folder, run, **training):
     config = parse_config(texts.tree_of(folder, run=run, head=TEXTS, training=training))
     data = ensure_prepared(config.data, folder / "prepared", jobs=1)
     run_folder = RunFolder(folder / run, is_chief())
-    run_folder.start(config, data)
+    resuming.start(run_folder, config, data)
     strategy = make_strategy(config.training)
     trainer = TrainingJob(config, data, run_folder.path).trainer(strategy)
     trainer.fit()

@@ -14,15 +14,11 @@ from tfxc.core.storage import checksums
 from tfxc.core.storage.ownership import atomic_folder
 from tfxc.exports import MIN_AGREEMENT
 from tfxc.exports.bundle import NAMES, write_bundle
-from tfxc.exports.graph import Graph
 from tfxc.exports.parity import Agreement, Expected, agreement_of, outputs_of_function
-from tfxc.exports.savedmodel import check_target, folder_size, size_of
+from tfxc.exports.target import check_target, folder_size
 
 if TYPE_CHECKING:
     from tfxc.runs.loaded import LoadedRun
-
-
-_MAX_BYTES = 2**31 - 2**24  # a protocol buffer and a flat buffer hold less than 2 GiB
 
 
 class Converted(NamedTuple):
@@ -109,30 +105,22 @@ def export_model(
     check_target(loaded_run, folder, k, kind)
     if probabilities:
         loaded_run.model.check_probabilities()
-    graph = Graph(
-        _in_float32(loaded_run),
-        k,
-        probabilities,
-        bags=form.bags,
-        takes_empty_batches=form.takes_empty_batches,
-    )
-    weight_bytes = size_of(graph.function().get_concrete_function().graph.variables)
-    if weight_bytes > _MAX_BYTES:
+    source = form.source(loaded_run, k, probabilities)
+    if form.most_bytes is not None and source.weight_bytes > form.most_bytes:
         raise ConfigError(
-            f"the weights take {weight_bytes / 2**30:.1f} GiB, and the format {name!r} holds less "
-            "than 2 GiB",
+            f"the weights take {source.weight_bytes / 2**30:.1f} GiB, and the format {name!r} "
+            "holds less than 2 GiB",
             where="--format",
             fix="choose savedmodel",
         )
-    input_kind = loaded_run.model.encoder.input_kind
     with atomic_folder(folder, kind, (form.file, *NAMES)) as scratch:
         path = scratch / form.file
         agreement = None
-        batch = form.write(graph, path)
+        batch = form.write(source, path)
         answers = outputs_of_function(form.open(path), batch)
         difference = Expected(loaded_run, k, probabilities).largest_difference(answers)
         if int8:
-            form.quantise(graph, path, batch)
+            form.quantise(source, path, batch)
             agreement = agreement_of(loaded_run, form.open(path), k, batch, probabilities)
             if agreement.share < min_agreement:
                 raise ConfigError(
@@ -150,31 +138,20 @@ def export_model(
             "k": k,
             "probabilities": probabilities,
         }
-        missing = write_bundle(loaded_run, scratch, input_kind, about)
+        missing = write_bundle(loaded_run, scratch, source.input_kind, about)
         checksums.record(scratch)
         return Converted(
             folder=folder,
             format=name,
             file=form.file,
-            input_kind=input_kind,
+            input_kind=source.input_kind,
             k=k,
             batch=batch,
-            size_bytes=path.stat().st_size,
+            size_bytes=folder_size(path),
             folder_bytes=folder_size(scratch),
-            weight_bytes=weight_bytes,
+            weight_bytes=source.weight_bytes,
             score_difference=difference,
             agreement=agreement,
             probabilities=probabilities,
             missing=missing,
         )
-
-
-def _in_float32(loaded_run: "LoadedRun") -> "LoadedRun":
-    """The run with a model that computes in float32, which every runtime has kernels for."""
-    training = loaded_run.config.training
-    if training.precision == "float32":
-        return loaded_run
-    wide = type(loaded_run)(loaded_run.folder.path, loaded_run.trust)
-    training = training.model_copy(update={"precision": "float32"})
-    wide.config = wide.config.model_copy(update={"training": training})
-    return wide

@@ -45,7 +45,7 @@ def check_quantize(quantize: str | None, format: str) -> None:
         raise ConfigError(
             f"a SavedModel cannot be quantised to {quantize}",
             where="--quantize",
-            fix="choose --format onnx or litert",
+            fix="choose --format onnx, litert or runtime",
         )
 
 
@@ -75,11 +75,11 @@ def export(
         from tfxc.exports.savedmodel import export_savedmodel
 
         return report(export_savedmodel(loaded, folder, k, probabilities), loaded.manifest)
-    if isinstance(loaded.model, RankerModel):
+    if format != "runtime" and isinstance(loaded.model, RankerModel):
         raise ConfigError(
             f"a linear ranker cannot be exported as {format}",
             where="--format",
-            fix="choose savedmodel",
+            fix="choose savedmodel or runtime",
         )
     from tfxc.exports.convert import export_model
     from tfxc.exports.usage import report_of_model

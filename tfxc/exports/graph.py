@@ -1,17 +1,24 @@
 """The part of a run's model that ONNX and LiteRT models are converted from."""
 
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from tfxc.data.examples.kinds import KINDS, Tensor
-from tfxc.exports.savedmodel import feature_signature, from_features
+from tfxc.exports.savedmodel import feature_signature, from_features, size_of
 from tfxc.ops.empty_batch import handle_empty_batches
 from tfxc.ops.sparse import bags_as
 
 if TYPE_CHECKING:
     from tfxc.runs.loaded import LoadedRun
+
+#: A protocol buffer and a flat buffer hold less than 2 GiB.
+MOST_BYTES = 2**31 - 2**24
+
+#: A protocol buffer and a flat buffer hold less than 2 GiB.
+MOST_BYTES = 2**31 - 2**24
 
 
 class Graph:
@@ -23,6 +30,9 @@ class Graph:
         probabilities: whether ``scores`` are probabilities.
         bags: how sparse bags are summed up, see ``ops.sparse.bags_as``.
         takes_empty_batches: whether the format's models answer batches of no examples.
+
+    Attributes:
+        input_kind: name of the kind of the features that it takes.
     """
 
     def __init__(
@@ -34,9 +44,10 @@ class Graph:
         bags: str,
         takes_empty_batches: bool,
     ) -> None:
-        self._model = loaded_run.model
+        self._model = _in_float32(loaded_run).model
         self._manifest = loaded_run.manifest
-        self._kind = KINDS[self._model.encoder.input_kind]  # of joined features, it takes a part
+        self.input_kind = self._model.encoder.input_kind
+        self._kind = KINDS[self.input_kind]  # of joined features, it takes a part
         self._k = k
         self._bags = bags
         self._takes_empty_batches = takes_empty_batches
@@ -59,6 +70,11 @@ class Graph:
             function.get_concrete_function()
         return function
 
+    @functools.cached_property
+    def weight_bytes(self) -> int:
+        """Bytes of the variables that it reads."""
+        return size_of(self.function().get_concrete_function().graph.variables)
+
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """The ``tfxc.data.examples.kinds.Tensor``s it takes."""
@@ -67,3 +83,14 @@ class Graph:
     def signature(self, batch: int | None = None) -> list[Any]:
         """The ``tf.TensorSpec``s of ``function``."""
         return feature_signature(self._kind, self._manifest, batch)
+
+
+def _in_float32(loaded_run: "LoadedRun") -> "LoadedRun":
+    """The run with a model that computes in float32, which every runtime has kernels for."""
+    training = loaded_run.config.training
+    if training.precision == "float32":
+        return loaded_run
+    wide = type(loaded_run)(loaded_run.folder.path, loaded_run.trust)
+    training = training.model_copy(update={"precision": "float32"})
+    wide.config = wide.config.model_copy(update={"training": training})
+    return wide

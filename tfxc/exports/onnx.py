@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core.errors import ConfigError, missing_package
-from tfxc.exports.graph import Graph
+from tfxc.exports.graph import MOST_BYTES, Graph
 
 if TYPE_CHECKING:
     import onnx
     import tf2onnx
+
+    from tfxc.runs.loaded import LoadedRun
 
 
 _OPSET = 18  # the newest that tf2onnx 1.17 writes
@@ -27,12 +29,14 @@ class Onnx:
     Attributes:
         file: name of the model's file.
         bags: how sparse bags are summed up: in ONNX, sums over segments fail for empty ones.
+        most_bytes: the weights may not take more.
         takes_empty_batches: whether models answer batches of no examples.
     """
 
     file = "model.onnx"
     bags = "products"
     takes_empty_batches = True
+    most_bytes = MOST_BYTES
 
     def require(self) -> None:
         """Imports the packages.
@@ -43,6 +47,16 @@ class Onnx:
         with missing_package("onnx", where="--format"):
             for name in ("tf2onnx", "onnx", "onnxruntime"):
                 importlib.import_module(name)
+
+    def source(self, loaded_run: "LoadedRun", k: int, probabilities: bool) -> Graph:
+        """Returns what is converted."""
+        return Graph(
+            loaded_run,
+            k,
+            probabilities,
+            bags=self.bags,
+            takes_empty_batches=self.takes_empty_batches,
+        )
 
     def write(self, graph: Graph, path: Path) -> None:
         """Writes a model for any batch size.

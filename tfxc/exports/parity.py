@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
-import tensorflow as tf
-from sklearn.preprocessing import normalize
 
 from tfxc.core.errors import UserError
-from tfxc.data.examples.kinds import ENCODED, IMAGE, KINDS, SPARSE, TEXT
+from tfxc.data.examples.kinds import DENSE, ENCODED, IMAGE, KINDS, SPARSE, TEXT
 from tfxc.data.examples.rows import Rows
 from tfxc.data.reading.held_out import open_split
 from tfxc.data.text.joined import given_terms
+from tfxc.inference.protocol import RankerModel
 from tfxc.inference.searcher import Searcher
 
 if TYPE_CHECKING:
-    from tfxc.encoders.base import Encoder
+    from tfxc.model import XCModel
     from tfxc.ranker.calibration import Calibration
     from tfxc.runs.loaded import LoadedRun
 
@@ -56,7 +55,7 @@ class Expected:
         self._relative = probabilities and self._calibration is None
         features = scaled(self._rows, loaded_run.manifest).batch()["features"]
         search = Searcher(model, k, probabilities=self._relative)
-        self._values = search(_batch(features))
+        self._values = search({"features": features})
 
     def largest_difference(self, answers: Callable[..., Iterator[Any]]) -> float:
         """Largest difference of a score of an exported model to the run's model.
@@ -89,8 +88,10 @@ def outputs_of_savedmodel(folder: str | Path) -> Callable[..., Iterator[Any]]:
     def answers(
         loaded_run: "LoadedRun", rows: Rows, texts: list[str] | None
     ) -> Iterator[tuple[str, slice, tuple[np.ndarray, np.ndarray]]]:
+        import tensorflow as tf
+
         signatures = tf.saved_model.load(str(folder)).signatures
-        features = _tensors(rows.kind.tensors_of(rows.arrays))
+        features = tf.nest.map_structure(tf.constant, rows.kind.tensors_of(rows.arrays))
         inputs = {"serving_default": features}
         if rows.kind is IMAGE:  # PNG files lose nothing: the same pixels reach both signatures
             files = [tf.io.encode_png(image).numpy() for image in rows.images]
@@ -126,7 +127,7 @@ def outputs_of_function(
         single = [(place, place + 1) for place in range(count)]
         for first, last in single if batch else [(0, count), (1, 4), *single]:
             features = rows.slice(first, last).batch()["features"]
-            answer = model(_arguments(features, loaded_run.model.encoder))
+            answer = model(_arguments(features, loaded_run.model))
             question = f"the converted model, asked for {last - first} examples,"
             yield question, slice(first, last), answer
 
@@ -225,6 +226,8 @@ def scaled(rows: Rows, manifest: Mapping[str, Any]) -> Rows:
     """``Rows`` as the run's model takes them: an independent path through scikit-learn."""
     if manifest["row_normalise"] is None:
         return rows
+    from sklearn.preprocessing import normalize
+
     matrix = rows.kind.matrix(rows.batch()["features"], rows.num_features)
     arrays = rows.kind.arrays_of(normalize(matrix, manifest["row_normalise"]))
     return Rows(rows.kind, arrays, **rows.labels, num_features=rows.num_features)
@@ -264,7 +267,7 @@ def agreement_of(
     count = 0
     worst = 0.0
     for arguments, features in batches(batch or _BATCH):
-        right_ids, right = search(_batch(features))
+        right_ids, right = search({"features": features})
         ids, scores = model(arguments)
         same += int((ids[:, 0] == right_ids[:, 0]).sum())
         count += len(ids)
@@ -292,26 +295,21 @@ def examples_of(loaded_run: "LoadedRun") -> tuple[Callable[[int], Iterator[Any]]
     except (UserError, StopIteration):  # the file has gone, or is another one
         rows = scaled(sample_rows(loaded_run)[0], loaded_run.manifest)
         source = "random features: the run's data is not there"
-    encoder = loaded_run.model.encoder
 
     def batches(size: int) -> Iterator[Any]:
         for first in range(0, len(rows), size):
             features = rows.slice(first, first + size).batch()["features"]
-            yield _arguments(features, encoder), features
+            yield _arguments(features, loaded_run.model), features
 
     return batches, source
 
 
-def _batch(features: Mapping[str, Any] | np.ndarray) -> dict[str, Any]:
-    return {"features": _tensors(features)}
-
-
-def _tensors(features: Mapping[str, Any] | np.ndarray) -> Any:
-    return tf.nest.map_structure(tf.constant, features)
-
-
 def _arguments(
-    features: Mapping[str, Any] | np.ndarray, encoder: "Encoder"
+    features: Mapping[str, Any] | np.ndarray, model: "XCModel | RankerModel"
 ) -> dict[str, np.ndarray]:
-    """The arguments of a converted model: the part of the features that the encoder reads."""
+    """The arguments of a converted model: the part of the features that it reads."""
+    if isinstance(model, RankerModel):
+        kind = DENSE if isinstance(features, np.ndarray) else SPARSE
+        return kind.unpack(kind.select_features(features))
+    encoder = model.encoder
     return KINDS[encoder.input_kind].unpack(encoder.select_features(features))

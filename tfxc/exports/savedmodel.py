@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from tfxc.core.declared import check_k
 from tfxc.core.storage import checksums
-from tfxc.core.storage.ownership import atomic_folder, check_own
+from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.examples.kinds import ENCODED, IMAGE, INPUTS, TOKENS
 from tfxc.data.images.decoding import decode_batch
 from tfxc.exports.parity import Expected, outputs_of_savedmodel
+from tfxc.exports.target import check_target, folder_size
 from tfxc.ops.file_errors import os_errors
 from tfxc.ops.gradients import without_gradients
 
@@ -259,31 +259,6 @@ def _label_names(loaded_run: "LoadedRun") -> tf.lookup.StaticHashTable:
         tf.lookup.TextFileIndex.WHOLE_LINE,
     )
     return tf.lookup.StaticHashTable(lines, default_value="")
-
-
-def check_target(loaded_run: "LoadedRun", folder: str | Path, k: int, kind: str) -> None:
-    """Refuses a k that the labels do not allow, a folder that holds something else, a damaged run.
-
-    Args:
-        loaded_run: a ``LoadedRun``.
-        folder: ``Path`` that will be written or replaced.
-        k: labels per example.
-        kind: what an older export in ``folder`` must be.
-
-    Raises:
-        ConfigError: see above.
-        UserError: the folder holds something else.
-        DataError: a file of the run is missing, changed or damaged; all are compared.
-    """
-    loaded_run.folder.verify()
-    num_labels = loaded_run.manifest["num_labels"]
-    check_k(k, num_labels)
-    check_own(folder, kind)
-
-
-def folder_size(folder: Path) -> int:
-    """Bytes of the files in a folder and below."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def size_of(weights: Iterable[Any]) -> int:

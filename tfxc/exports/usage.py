@@ -25,6 +25,9 @@ _CALLS = {
 import onnxruntime
 model = onnxruntime.InferenceSession("{folder}/{file}")
 ids, scores = model.run(["label_ids", "scores"], inputs)""",
+    "runtime": """\
+from predict import open_ranker
+ids, scores = open_ranker("{folder}/{file}")(inputs)""",
     "litert": """\
 import tensorflow as tf  # or: from ai_edge_litert.interpreter import Interpreter
 model = tf.lite.Interpreter("{folder}/{file}").get_signature_runner("serving_default")

@@ -16,6 +16,7 @@ from tfxc.data.store.manifest import Manifest
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import build_model
 from tfxc.pretrained.torch_files import TorchTensor, load_state_dict, load_torch
+from tfxc.runs import resuming
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.writer import manifest_of, new_run, split_of
 from tfxc.training.job import TrainingJob
@@ -172,7 +173,7 @@ def import_scent(
         with new_run(output) as run:
             start = _Start(checkpoint, manifest)
             trainer = TrainingJob(config, data_folder, run.path, start=start).trainer(strategy)
-            RunFolder(run.path).start(config, data_folder)
+            resuming.start(RunFolder(run.path), config, data_folder)
             examples = manifest.split("train").examples
             batches = -(-checkpoint.epoch * examples // config.training.batch_size)
             step = min(batches, trainer.total_steps)

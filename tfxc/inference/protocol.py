@@ -190,6 +190,14 @@ class RankerModel:
         """Raises a ``TypeError``: there is no softmax over all labels."""
         raise TypeError(f"{type(self).__name__} has no softmax over all labels")
 
+    def search_settings(self) -> list[tuple[str, int]] | None:
+        """Returns the post-processor of each layer and the nodes kept in it.
+
+        None where the ranker reads more than the features of the examples, so that its files do not
+        answer alone.
+        """
+        return None
+
     def searching_with(
         self, beam: int | None = None, post_processor: str | None = None
     ) -> "RankerModel":

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -112,14 +113,16 @@ class Calibration:
             probabilities = np.where(margins < 0, small, 1) / (1 + small)
         return np.where(np.isneginf(scores), -np.inf, probabilities).astype(np.float32)
 
+    def content(self) -> dict[str, Any]:
+        """Returns what a JSON file holds of it: the arguments."""
+        if self.method == "isotonic":
+            curve = {"scores": self.scores.tolist(), "values": self.values.tolist()}
+            return {"method": self.method, **curve}
+        return {"method": self.method, "slope": self.slope, "intercept": self.intercept}
+
     def save(self, path: str | Path) -> None:
         """Writes a JSON file."""
-        content = {"format": 1, "method": self.method}
-        if self.method == "isotonic":
-            content |= {"scores": self.scores.tolist(), "values": self.values.tolist()}
-        else:
-            content |= {"slope": self.slope, "intercept": self.intercept}
-        write_json(path, content, indent=None)
+        write_json(path, {"format": 1, **self.content()}, indent=None)
 
     @classmethod
     def load(cls, path: str | Path) -> "Calibration":

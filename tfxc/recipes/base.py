@@ -16,8 +16,10 @@ from tfxc.core.errors import CheckpointError, ConfigError, number_spans
 from tfxc.core.interrupts import StopAtOnce
 from tfxc.data.store.manifest import Manifest
 from tfxc.inference.protocol import RunModel
+from tfxc.runs import resuming
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import LoadedRun
+from tfxc.runs.lock import locked
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -78,11 +80,12 @@ class Context:
         }
 
     def start(self) -> None:
-        """Writes config and assets of the run, by the chief, see ``RunFolder.begin``."""
+        """Writes config and assets of the run, by the chief, see ``tfxc.runs.resuming.start``."""
         from tfxc.training.strategies import by_chief
 
         by_chief(
-            self.strategy, lambda: self.folder.start(self.config, self.data_folder, self.fresh)
+            self.strategy,
+            lambda: resuming.start(self.folder, self.config, self.data_folder, self.fresh),
         )
 
 
@@ -209,7 +212,7 @@ class Recipe(Declared):
         """
         config, _ = self.one_model(context.config, context.repetition)
         context = dataclasses.replace(context, config=config)
-        with context.folder.locked():
+        with locked(context.folder):
             context.strategy  # noqa: B018 (made before anything else of TensorFlow)
             self._check_extension(context)
             self._check_start(context)
@@ -218,7 +221,7 @@ class Recipe(Declared):
                 self.check_checkpoints(config.recipe.name, "--from-step")
                 context.folder.check_step(context.from_step, "--from-step")
                 return self.train(context)
-            finished = context.folder.finished(config, context.data_folder, context.fresh)
+            finished = resuming.finished(context.folder, config, context.data_folder, context.fresh)
             return finished or self.train(context)
 
     def run_start(self, repetition: int | None = None) -> "RunStart | None":
@@ -273,7 +276,7 @@ class Recipe(Declared):
     def _check_extension(self, context: Context) -> None:
         """Refuses more epochs for a run that cannot be extended."""
         folder = context.folder
-        epochs = None if context.fresh else folder.extended_from(context.config)
+        epochs = None if context.fresh else resuming.extended_from(folder, context.config)
         if epochs is None or not folder.chief or not folder.has_progress():
             return
         if not self.keeps_checkpoints:
@@ -284,7 +287,7 @@ class Recipe(Declared):
                 where=folder.path,
                 fix="choose another folder with --set run=..., or start over with --fresh",
             )
-        folder.check_extendable()
+        resuming.check_extendable(folder)
 
     def check(self, context: Context) -> None:
         """Refuses what cannot be trained, before anything is written.
@@ -370,7 +373,7 @@ class RecipeOfRuns(Recipe):
         config, _ = self.one_model(context.config, context.repetition)
         context = dataclasses.replace(context, config=config)
         alone = context.repetition is not None
-        with contextlib.nullcontext() if alone else context.folder.locked():
+        with contextlib.nullcontext() if alone else locked(context.folder):
             self._check_extension(context)
             self._check_start(context)
             self.check(context)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from tfxc.core.storage import checksums
 from tfxc.inference.ranker_calibration import CALIBRATION, learn_calibration
+from tfxc.runs.lock import locked
 
 if TYPE_CHECKING:
     from tfxc.inference.searcher import Examples, Excluded
@@ -33,7 +34,7 @@ def calibrate_ranker(
     method = loaded.config.recipe.section().get("calibrate")
     calibration, line = learn_calibration(loaded.model, examples, batch_size, method, excluded)
     path = loaded.folder / CALIBRATION
-    with loaded.folder.locked():
+    with locked(loaded.folder):
         calibration.save(path)
         checksums.add(loaded.folder.path, CALIBRATION)
     loaded.release()

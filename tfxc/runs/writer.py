@@ -232,7 +232,7 @@ class RunWriter:
         paths = [path for name in _FINISHED_RUN_FILES for path in self.path.glob(name)]
         names = [path.relative_to(self.path).as_posix() for path in paths]
         known = {SUMMARY: (len(content), hashlib.sha256(content).hexdigest())}
-        self._record(names, known)
+        self.record(names, known)
         with atomic_file(self / SUMMARY) as stream:
             stream.write(text)
 
@@ -240,9 +240,7 @@ class RunWriter:
         """Adds the checksum of a finished stage's file, from which a later start resumes."""
         checksums.add(self.path, name)
 
-    def _record(
-        self, names: Iterable[str], known: dict[str, tuple[int, str]] | None = None
-    ) -> None:
+    def record(self, names: Iterable[str], known: dict[str, tuple[int, str]] | None = None) -> None:
         assets = [path for path in (self / "assets").rglob("[!.]*") if path.is_file()]
         names = [*names, *(path.relative_to(self.path).as_posix() for path in assets)]
         checksums.record(self.path, names, known)

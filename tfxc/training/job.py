@@ -16,7 +16,9 @@ from tfxc.data.sources.shards import open_source
 from tfxc.data.store.manifest import Manifest
 from tfxc.data.text.registry import load_text_features
 from tfxc.model import XCModel, build_model
+from tfxc.runs import resuming
 from tfxc.runs.folder import RunFolder
+from tfxc.runs.lock import locked
 from tfxc.training.data_dependent import data_dependent_arguments
 from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 from tfxc.training.loop import Trainer
@@ -114,24 +116,25 @@ class TrainingJob:
         """
         config = self.config
         data_folder = self.data_folder
-        with self.folder.locked():
+        with locked(self.folder):
             strategy = make_strategy(config.training, config)  # before anything else of TensorFlow
             if self.parent:
-                self.parent.check(config, fresh_parent)
-                self.parent.check_data(data_folder, fresh=fresh_parent)
+                resuming.check(self.parent, config, fresh_parent)
+                if not fresh_parent:
+                    self.parent.check_data(data_folder)
             anew = fresh or fresh_parent
             drops = False  # whether something after ``from_step`` has to be removed
             if from_step is not None:
-                self.folder.check(config)
+                resuming.check(self.folder, config)
                 self.folder.check_data(data_folder)
-                drops = self.folder.check_go_back(from_step, drop_later)
-            finished = None if drops else self.folder.finished(config, data_folder, anew)
+                drops = resuming.check_go_back(self.folder, from_step, drop_later)
+            finished = None if drops else resuming.finished(self.folder, config, data_folder, anew)
             if finished:
                 return finished
             self.resumes = not anew and self.folder.has_checkpoint()
             if isinstance(self.start, RunStart) and not self.resumes:
                 self.start.check(config, data_folder)
-            epochs = None if anew else self.folder.extended_from(config)
+            epochs = None if anew else resuming.extended_from(self.folder, config)
             trainer = self.trainer(strategy)
             if from_step is not None or epochs:
                 trainer.check_resume(from_step)
@@ -141,11 +144,11 @@ class TrainingJob:
                 if drops:
                     assert from_step is not None
                     if self.parent:
-                        self.parent.reopen()
-                    self.folder.drop_later(from_step)
+                        resuming.reopen(self.parent)
+                    resuming.drop_later(self.folder, from_step)
                 if self.parent:
-                    self.parent.start(config, data_folder, fresh_parent)
-                self.folder.start(config, data_folder, fresh)
+                    resuming.start(self.parent, config, data_folder, fresh_parent)
+                resuming.start(self.folder, config, data_folder, fresh)
 
             by_chief(strategy, begin)
             self.on_begin()

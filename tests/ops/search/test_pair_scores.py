@@ -13,8 +13,8 @@ from tests.ops.search.beam_search.test_beam_search import (
 from tfxc.core.errors import DataError
 from tfxc.ops.search import pair_scores
 from tfxc.ops.search.beam_search.beam_search import search
+from tfxc.ops.search.beam_search.post_processors import POST_PROCESSORS
 from tfxc.ops.search.pair_scores import PairScores
-from tfxc.ranker.post_processors import POST_PROCESSORS
 
 BIAS = 0.5
 both = pytest.mark.parametrize("native", NATIVE)

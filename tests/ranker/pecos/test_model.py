@@ -11,8 +11,8 @@ import scipy.sparse
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ops.search.beam_search.beam_search import has_native
+from tfxc.ops.search.beam_search.post_processors import POST_PROCESSORS
 from tfxc.ranker.pecos.model import import_pecos
-from tfxc.ranker.post_processors import POST_PROCESSORS
 from tfxc.ranker.search import Ranker
 
 

@@ -5,20 +5,21 @@
     python predict.py photo.png other.jpg        a model on images
     python predict.py features.npy               a model on vectors; .npz for sparse features
 
-Each example is answered with one line of JSON: labels and scores, best first. Needs NumPy and
-onnxruntime (model.onnx) or ai-edge-litert (model.tflite); no tfxc and no TensorFlow. Images other
-than plain PNG files also need Pillow.
+Each example is answered with one line of JSON: labels and scores, best first. Needs NumPy, and
+onnxruntime for model.onnx or ai-edge-litert for model.tflite; no tfxc and no TensorFlow. Images
+other than plain PNG files also need Pillow.
 """
 
 import argparse
 import contextlib
 import hashlib
-import importlib
+import importlib.util
 import io
 import json
 import re
 import struct
 import sys
+import types
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -471,7 +472,89 @@ def _open_litert(path: Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray]
     return run
 
 
-_OPEN = {"onnx": _open_onnx, "litert": _open_litert}
+def open_ranker(folder: Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray]]:
+    """Opens a linear ranker: a function of features -> ids and scores, best first.
+
+    Args:
+        folder: ``ranker`` of an export.
+    """
+    about = json.loads((folder / "ranker.json").read_text(encoding="utf-8"))
+    search = _module(folder / "beam_search_numpy.py")
+    rules = _module(folder / "post_processors.py").POST_PROCESSORS
+    layers = []
+    for number in range(len(about["beams"])):
+        files = (folder / f"layer-{number}").glob("*.npy")
+        arrays = {path.stem: np.load(path, mmap_mode="r") for path in files}
+        layers.append(types.SimpleNamespace(**arrays))
+    scales = [getattr(layer, "scales", None) for layer in layers]
+    kernels = search.LayerKernels(layers, scales)
+    settings = [
+        (rules[name], min(beam, len(layer.children)))
+        for name, beam, layer in zip(about["post_processors"], about["beams"], layers, strict=True)
+    ]
+
+    def run(inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
+        if "features" in inputs:
+            features: Any = inputs["features"]
+            count = len(features)
+        else:
+            bounds = inputs["row_splits"]
+            features = bounds, inputs["ids"], inputs["weights"], about["num_features"]
+            count = len(bounds) - 1
+        if about["row_normalise"] == "l2":
+            features = _normalised(features)
+        zeros = np.zeros(count, np.int64)
+        root = (np.zeros(1, np.int32), np.ones(1, np.float32))
+        ids, scores, counts = kernels.search_together(
+            features, about["bias"], settings, False, zeros, zeros + 1, *root, 1
+        )
+        short = np.arange(ids.shape[1]) >= counts[:, None]
+        ids[short] = -1
+        if about["calibration"] is not None:
+            scores = _calibrated(scores, about["calibration"])
+        scores[short] = -np.inf
+        return ids, scores
+
+    return run
+
+
+def _module(path: Path) -> Any:
+    """Imports a file under a name of its own."""
+    spec = importlib.util.spec_from_file_location(f"exported_{path.stem}", path)
+    assert spec is not None and spec.loader is not None, "it ends in .py"
+    module = importlib.util.module_from_spec(spec)
+    # A dataclass looks its module up.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _normalised(features: Any) -> Any:
+    """Rows, dense or sparse, of length 1; rows of zeros stay."""
+    if isinstance(features, tuple):
+        bounds, ids, weights, width = features
+        rows = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+        squares = np.bincount(rows, np.square(weights), minlength=len(bounds) - 1)
+        return bounds, ids, (weights / _lengths(squares)[rows]).astype(np.float32), width
+    return features / _lengths(np.square(features).sum(axis=1))[:, None]
+
+
+def _lengths(squares: np.ndarray) -> np.ndarray:
+    return np.where(squares > 0, np.sqrt(squares), 1)
+
+
+def _calibrated(scores: np.ndarray, calibration: dict[str, Any]) -> np.ndarray:
+    """Probabilities of scores, as the run has learned them."""
+    if calibration["method"] == "isotonic":
+        values = np.interp(scores, calibration["scores"], calibration["values"])
+    else:
+        margins = calibration["slope"] * scores.astype(np.float64) + calibration["intercept"]
+        small = np.exp(-np.abs(margins))
+        values = np.where(margins < 0, small, 1) / (1 + small)
+    return values.astype(np.float32)
+
+
+_OPEN = {"runtime": open_ranker, "onnx": _open_onnx, "litert": _open_litert}
 
 
 def _missing(package: str) -> Problem:

@@ -13,6 +13,7 @@ from tfxc.core.messages import OUTPUT
 from tfxc.core.progress import duration
 from tfxc.core.resources import available_bytes
 from tfxc.parallel import Programs, programs, workers
+from tfxc.runs import resuming
 from tfxc.training.memory.estimate import estimate
 from tfxc.training.strategies import num_gpus, share_gpus
 
@@ -62,7 +63,7 @@ def train_in_processes(
     share_gpus()
     unit = recipe.unit
     fit = parallel_jobs(recipe, context.config, context.data_folder, count)
-    epochs = None if context.fresh else context.folder.extended_from(context.config)
+    epochs = None if context.fresh else resuming.extended_from(context.folder, context.config)
     config = begin_runs(context)
     if epochs:
         training = context.config.training
@@ -125,7 +126,7 @@ def begin_runs(context: "Context") -> Path:
     Raises:
         CheckpointError: the folder holds a run with another config.
     """
-    context.folder.start(context.config, context.data_folder, context.fresh)
+    resuming.start(context.folder, context.config, context.data_folder, context.fresh)
     return context.run / "config.json"
 
 

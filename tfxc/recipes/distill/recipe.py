@@ -34,6 +34,7 @@ from tfxc.recipes.distill.teacher_logits import (
     teacher_columns,
     write_teacher_logits,
 )
+from tfxc.runs import resuming
 from tfxc.runs.loaded import load_run
 from tfxc.training.job import TrainingJob
 from tfxc.training.strategies import by_chief, make_strategy
@@ -164,7 +165,7 @@ class Distill(Recipe):
                     fix="train the teacher first",
                 )
             teacher_columns(load_run(teacher, self.trust), teacher, names)
-        if context.folder.extended_from(context.config) is not None:
+        if resuming.extended_from(context.folder, context.config) is not None:
             self._refuse_other_logits(context.folder, context.manifest, names)
 
     def train(self, context: Context) -> dict[str, Any]:

@@ -79,6 +79,15 @@ class LinearModel(RankerModel):
         model._graphs = {}
         return model
 
+    def search_settings(self) -> list[tuple[str, int]]:
+        """See ``RankerModel.search_settings``."""
+        ranker = self.ranker
+        beams = ranker.only_topk if self._beam is None else [self._beam] * len(ranker.sizes)
+        rules = ranker.post_processors
+        if self._post_processor is not None:
+            rules = [rule_of(self._post_processor)] * len(rules)
+        return [(rule.name, beam) for rule, beam in zip(rules, beams, strict=True)]
+
     def find_top_k(
         self,
         features: Mapping[str, Any] | np.ndarray,

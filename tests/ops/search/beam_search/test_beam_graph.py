@@ -14,7 +14,7 @@ from tfxc.core.errors import DataError
 from tfxc.ops.search.beam_search import beam_graph
 from tfxc.ops.search.beam_search.beam_graph import BeamGraph
 from tfxc.ops.search.beam_search.beam_search import BeamSearch
-from tfxc.ranker.post_processors import POST_PROCESSORS
+from tfxc.ops.search.beam_search.post_processors import POST_PROCESSORS
 
 
 @pytest.fixture

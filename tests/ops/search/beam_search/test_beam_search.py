@@ -9,7 +9,7 @@ import scipy.sparse
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.ops.search.beam_search.beam_search import BeamSearch, has_native, search
 from tfxc.ops.search.beam_search.chunked_layer import check_layer, chunks_of
-from tfxc.ranker.post_processors import POST_PROCESSORS
+from tfxc.ops.search.beam_search.post_processors import POST_PROCESSORS
 
 NATIVE = [False, pytest.param(True, marks=pytest.mark.skipif(not has_native(), reason="not built"))]
 NUM_FEATURES = 90

@@ -93,6 +93,22 @@ def test_minus_infinity_and_more_tiles_than_one(native, method):
     assert found[0][0].tolist() == list(range(9))
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+@pytest.mark.parametrize("num_labels", [4_097, 12_345])
+@pytest.mark.parametrize("native", BACKENDS)
+def test_one_example_is_scored_as_many_are(native, num_labels, dtype):
+    scores, lookups = draw(4, 3, 5, num_labels, 60, dtype, 6)
+    scores[2, 1:3, ::2] = -np.inf
+    for aggregate in ("sum", "min", "median"):
+        for k in (1, 70):
+            ids, best = top_k(scores, lookups, k, aggregate=aggregate, native=native)
+            for place in range(3):
+                single = scores[place : place + 1]
+                found = top_k(single, lookups, k, aggregate=aggregate, native=native, threads=2)
+                np.testing.assert_array_equal(found[0][0], ids[place])
+                np.testing.assert_array_equal(found[1][0], best[place])
+
+
 def adversarial(random, batch, repetitions, num_buckets):
     """Random, flat, nearly flat, tied, peaked and huge-range scores in turn."""
     shape = (batch, repetitions, num_buckets)

@@ -22,3 +22,11 @@ def scan(
     staged: NDArray[Any],
     work: NDArray[Any],
 ) -> Any: ...
+def scan_row(
+    bucket_scores: NDArray[Any],
+    lookups: NDArray[Any],
+    bucket_bytes: int,
+    minimum: bool,
+    ids: NDArray[Any],
+    scores: NDArray[Any],
+) -> Any: ...

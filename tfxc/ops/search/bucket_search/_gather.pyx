@@ -8,7 +8,8 @@ reading R far-apart rows a few bytes at a time would defeat the processor's pref
 """
 
 from cython.parallel cimport prange
-from libc.stdint cimport int32_t, uint16_t
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport int32_t, int64_t, uint16_t
 from libc.string cimport memset
 
 from tfxc.ops.search._heap cimport offer
@@ -95,6 +96,47 @@ cdef extern from *:
     TFXC_SCORER(4, tfxc_floats_4, tfxc_masks_4)
     TFXC_SCORER(16, tfxc_floats_16, tfxc_masks_16)
 
+    /* Scores of a block of classes for a single example, one repetition after the other: all of a
+       repetition's scores stay near the processor, and lookups are read in one stream each. */
+    #define TFXC_ROW_SCORER(NAME, T) \\
+    TFXC_CLONES \\
+    static void NAME( \\
+        const float *scores, const T *lookups, ptrdiff_t num_labels, ptrdiff_t num_buckets, \\
+        int repetitions, int count, int minimum, float *out) { \\
+        for (int i = 0; i < count; i++) out[i] = scores[lookups[i]]; \\
+        for (int r = 1; r < repetitions; r++) { \\
+            scores += num_buckets; \\
+            lookups += num_labels; \\
+            if (minimum) for (int i = 0; i < count; i++) { \\
+                float value = scores[lookups[i]]; \\
+                out[i] = value < out[i] ? value : out[i]; \\
+            } else for (int i = 0; i < count; i++) out[i] += scores[lookups[i]]; \\
+        } \\
+    }
+    TFXC_ROW_SCORER(tfxc_score_row_2, uint16_t)
+    TFXC_ROW_SCORER(tfxc_score_row_4, int32_t)
+
+    /* The highest bucket; a negative one counts as a very high one. */
+    #define TFXC_HIGHEST(NAME, T, U) \\
+    TFXC_CLONES \\
+    static int64_t NAME(const T *lookups, ptrdiff_t count) { \\
+        U highest = 0; \\
+        for (ptrdiff_t i = 0; i < count; i++) { \\
+            U bucket = (U)lookups[i]; \\
+            highest = bucket > highest ? bucket : highest; \\
+        } \\
+        return highest; \\
+    }
+    TFXC_HIGHEST(tfxc_highest_2, uint16_t, uint16_t)
+    TFXC_HIGHEST(tfxc_highest_4, int32_t, uint32_t)
+
+    TFXC_CLONES
+    static int tfxc_any_above(const float *scores, int count, float least) {
+        int any = 0;
+        for (int i = 0; i < count; i++) any |= scores[i] > least;
+        return any;
+    }
+
     typedef void (*tfxc_scorer)(const float *, const int32_t *, ptrdiff_t, ptrdiff_t, int, int,
                                 int, float *, float *, float *);
     static tfxc_scorer tfxc_pick_scorer(int width) {
@@ -106,6 +148,17 @@ cdef extern from *:
         int repetitions, int count, int aggregate, float *work, float *out, float *maxima
     ) noexcept nogil
     tfxc_scorer tfxc_pick_scorer(int width) noexcept nogil
+    void tfxc_score_row_2(
+        const float *scores, const uint16_t *lookups, ptrdiff_t num_labels, ptrdiff_t num_buckets,
+        int repetitions, int count, int minimum, float *out
+    ) noexcept nogil
+    void tfxc_score_row_4(
+        const float *scores, const int32_t *lookups, ptrdiff_t num_labels, ptrdiff_t num_buckets,
+        int repetitions, int count, int minimum, float *out
+    ) noexcept nogil
+    int64_t tfxc_highest_2(const uint16_t *lookups, ptrdiff_t count) noexcept nogil
+    int64_t tfxc_highest_4(const int32_t *lookups, ptrdiff_t count) noexcept nogil
+    int tfxc_any_above(const float *scores, int count, float least) noexcept nogil
 
 cdef enum:
     BLOCK = 64  # classes scored before the comparison with the k-th best
@@ -136,10 +189,11 @@ def interleave(const float[:, :, ::1] bucket_scores, float[::1] table, int width
             bucket = end
 
 
-cdef void stage(
-    const unsigned char *lookups, int bucket_bytes, Py_ssize_t num_labels, int repetitions,
-    Py_ssize_t start, Py_ssize_t count, int32_t *staged
+cdef bint stage(
+    const unsigned char *lookups, int bucket_bytes, Py_ssize_t num_labels, Py_ssize_t num_buckets,
+    int repetitions, Py_ssize_t start, Py_ssize_t count, int32_t *staged
 ) noexcept nogil:
+    # Whether all buckets are in range.
     cdef Py_ssize_t i, first
     cdef int r
     cdef int32_t *row
@@ -152,8 +206,11 @@ cdef void stage(
         else:
             for i in range(count):
                 row[i] = (<const int32_t *>lookups)[first + i]
+        if tfxc_highest_4(row, count) >= num_buckets:
+            return False
         # The scorer continues to a multiple of four; bucket 0 is as good as any there.
         memset(row + count, 0, 4 * sizeof(int32_t))
+    return True
 
 
 cdef void keep_best(
@@ -172,7 +229,74 @@ cdef void keep_best(
             )
 
 
-cdef void scan_part(
+cdef bint scan_row_part(
+    const float *bucket_scores, const unsigned char *lookups, int bucket_bytes,
+    Py_ssize_t num_labels, Py_ssize_t num_buckets, int repetitions, int minimum, Py_ssize_t first,
+    Py_ssize_t last, Py_ssize_t k, int *ids, float *scores
+) noexcept nogil:
+    # Whether all buckets are in range.
+    cdef float[STAGE] block
+    cdef Py_ssize_t start = first, size = 0
+    cdef int64_t highest
+    cdef int i, offset, count, end
+    while start < last:
+        count = <int>min(<Py_ssize_t>STAGE, last - start)
+        for i in range(repetitions):
+            if bucket_bytes == 2:
+                highest = tfxc_highest_2(
+                    (<const uint16_t *>lookups) + i * num_labels + start, count
+                )
+            else:
+                highest = tfxc_highest_4(
+                    (<const int32_t *>lookups) + i * num_labels + start, count
+                )
+            if highest >= num_buckets:
+                return False
+        if bucket_bytes == 2:
+            tfxc_score_row_2(
+                bucket_scores, (<const uint16_t *>lookups) + start, num_labels, num_buckets,
+                repetitions, count, minimum, block,
+            )
+        else:
+            tfxc_score_row_4(
+                bucket_scores, (<const int32_t *>lookups) + start, num_labels, num_buckets,
+                repetitions, count, minimum, block,
+            )
+        offset = 0
+        while offset < count:
+            end = min(offset + <int>BLOCK, count)
+            # Ids ascend, so a class that only equals the k-th best loses the tie.
+            if size < k or tfxc_any_above(block + offset, end - offset, scores[0]):
+                for i in range(offset, end):
+                    size = offer(scores, ids, size, k, block[i], <int>(start + i))
+            offset = end
+        start += count
+    return True
+
+
+def scan_row(
+    const float[:, ::1] bucket_scores, const unsigned char[:, ::1] lookups, int bucket_bytes,
+    int minimum, int[:, ::1] ids, float[:, ::1] scores
+) -> bool:
+    """Fills ``ids``, ``scores`` (parts, k) with each part's best classes for one example, unsorted.
+
+    ``bucket_scores`` are (R, B); sums of them count, or the least if ``minimum``. ``lookups`` are
+    those of ``scan``. One thread runs for each part. False: a bucket is out of range.
+    """
+    cdef Py_ssize_t parts = ids.shape[0], part
+    cdef int out_of_range = 0
+    cdef Py_ssize_t num_labels = lookups.shape[1] // bucket_bytes
+    for part in prange(parts, num_threads=<int>parts, schedule="static", nogil=True):
+        out_of_range += not scan_row_part(
+            &bucket_scores[0, 0], &lookups[0, 0], bucket_bytes, num_labels,
+            bucket_scores.shape[1], <int>bucket_scores.shape[0], minimum,
+            num_labels * part // parts, num_labels * (part + 1) // parts, ids.shape[1],
+            &ids[part, 0], &scores[part, 0],
+        )
+    return out_of_range == 0
+
+
+cdef bint scan_part(
     const float *table, const unsigned char *lookups, int bucket_bytes, Py_ssize_t num_labels,
     Py_ssize_t num_buckets, int repetitions, int width, int aggregate, Py_ssize_t first,
     Py_ssize_t last, int examples, Py_ssize_t k, int *ids, float *scores, int32_t *staged,
@@ -188,7 +312,10 @@ cdef void scan_part(
     start = first
     while start < last:
         count = min(<Py_ssize_t>STAGE, last - start)
-        stage(lookups, bucket_bytes, num_labels, repetitions, start, count, staged)
+        if not stage(
+            lookups, bucket_bytes, num_labels, num_buckets, repetitions, start, count, staged
+        ):
+            return False
         offset = 0
         while offset < count:
             size = <int>min(<Py_ssize_t>BLOCK, count - offset)
@@ -201,25 +328,27 @@ cdef void scan_part(
             )
             offset += size
         start += count
+    return True
 
 
 def scan(
     const float[::1] table, const unsigned char[:, ::1] lookups, int bucket_bytes,
     Py_ssize_t num_buckets, int width, int aggregate, int[:, :, ::1] ids,
     float[:, :, ::1] scores, int32_t[:, ::1] staged, float[:, ::1] work
-):
+) -> bool:
     """Fills ``ids``, ``scores`` (parts, examples, k) with each part's best classes, unsorted.
 
-    ``lookups`` are the bytes of the (R, N) array, every bucket known to be below ``num_buckets``;
-    ``table`` comes from ``interleave`` with the same ``width``, 4 or 16; ``aggregate`` is 0 sum,
+    False: a bucket is out of range. ``lookups`` are the bytes of the (R, N) array; ``table`` comes from ``interleave`` with the same ``width``, 4 or 16; ``aggregate`` is 0 sum,
     1 min, 2 median. ``staged`` and ``work`` have one row per part, and so many threads run.
     """
     cdef Py_ssize_t parts = ids.shape[0], part
     cdef int examples = <int>ids.shape[1], repetitions = <int>lookups.shape[0]
     cdef Py_ssize_t num_labels = lookups.shape[1] // bucket_bytes, k = ids.shape[2]
+    cdef int out_of_range = 0
     for part in prange(parts, num_threads=<int>parts, schedule="static", nogil=True):
-        scan_part(
+        out_of_range += not scan_part(
             &table[0], &lookups[0, 0], bucket_bytes, num_labels, num_buckets, repetitions, width,
             aggregate, num_labels * part // parts, num_labels * (part + 1) // parts, examples, k,
             &ids[part, 0, 0], &scores[part, 0, 0], &staged[part, 0], &work[part, 0],
         )
+    return out_of_range == 0

@@ -25,6 +25,7 @@ cdef extern from *:
 
 cdef enum:
     AHEAD = 8  # classes fetched before their turn
+    PROBED = 2  # buckets of each repetition after which a walk asks whether it will end in time
     FETCHED = 4  # of so many repetitions: most classes are given up by then
     SUM = 0, MIN = 1, MEDIAN = 2
     UNFINISHED = 0, DONE = 1, BROKEN = 2
@@ -43,6 +44,7 @@ cdef struct Walk:
     float *maxima  # (R, num_groups): greatest remaining score of the buckets g, g + groups, ...
     float *reached  # (R,): score of the bucket being walked
     float *values  # (R,): scratch of the median
+    float *future  # (R + num_groups,): scratch of ``is_hopeless``
     double *rest  # (R + 1,): the most that repetitions r.. can add to an unseen class
     uint8_t *marks  # (N,): equal to stamp where the class was seen
     uint8_t stamp
@@ -209,9 +211,31 @@ cdef Py_ssize_t walk_bucket(
     return size
 
 
+cdef bint is_hopeless(Walk *walk, float worst) noexcept nogil:
+    # Whether a class that is not seen within the budget could still be among the best. A walk of
+    # so many buckets ends at a score no higher than that of as many groups' best buckets.
+    cdef Py_ssize_t depth = 2 * PROBED * walk.budget // walk.looked_up - PROBED, i, best = 0
+    cdef float *reached = walk.reached
+    cdef float *maxima = walk.future + walk.repetitions
+    cdef float least
+    cdef int r
+    if depth >= walk.num_groups:
+        return False
+    for r in range(walk.repetitions):
+        memcpy(maxima, walk.maxima + r * walk.num_groups, walk.num_groups * sizeof(float))
+        for i in range(depth + 1):
+            best = greatest(maxima, walk.num_groups)
+            walk.future[r] = maxima[best]
+            maxima[best] = -INFINITY
+    walk.reached = walk.future
+    least = bound(walk)
+    walk.reached = reached
+    return worst < least
+
+
 cdef int walk_example(Walk *walk, int *ids, float *scores) noexcept nogil:
     cdef Py_ssize_t size = 0, bucket
-    cdef int r
+    cdef int r, rounds = 0
     begin(walk)
     while walk.looked_up <= walk.budget:
         for r in range(walk.repetitions):
@@ -226,6 +250,9 @@ cdef int walk_example(Walk *walk, int *ids, float *scores) noexcept nogil:
             size = walk_bucket(walk, r, bucket, ids, scores, size)
             if size < 0:
                 return BROKEN
+        rounds += 1
+        if rounds == PROBED and size == walk.k and is_hopeless(walk, scores[0]):
+            return UNFINISHED
     return UNFINISHED
 
 
@@ -248,6 +275,7 @@ cdef int walk_on_thread(
     own.maxima = own.remaining + own.repetitions * own.num_buckets
     own.reached = own.maxima + own.repetitions * own.num_groups
     own.values = own.reached + own.repetitions
+    own.future = own.values + own.repetitions
     own.rest = rest
     own.marks = marks
     own.looked_up = 0
@@ -263,7 +291,8 @@ def walk(
 ):
     """Top k of every example into ``ids``, ``scores`` (examples, k), unsorted.
 
-    ``state`` becomes 0 where the budget (bucket scores looked up) ran out, 1 where the result is exact, 2
+    ``state`` becomes 0 where the budget (bucket scores looked up) ran out or will
+    not do, 1 where the result is exact, 2
     where the inverse and the lookups do not belong together. ``work``, ``rest`` and ``marks``
     (all zero) have one row per thread.
     """

@@ -18,7 +18,6 @@ from tfxc.ops.search.bucket_search import gather_native, gather_numpy
 from tfxc.ops.search.bucket_search.inverse_lookups import (
     InverseLookups,
     check_inverse,
-    check_range,
     checked_lookups,
     invert_lookups,
 )
@@ -114,7 +113,6 @@ def top_k(
         inverse = invert_lookups(lookups, num_buckets)
     kernels = _kernels(native, threads)
     if method == "brute" or inverse is None:
-        check_range(lookups, num_buckets)
         return kernels.brute(bucket_scores, lookups, k, aggregate)
     batch = len(bucket_scores)
     budget = max(int(lookups.size * _WALK_SHARE[method]), _SMALLEST_BUDGET)
@@ -131,7 +129,6 @@ def top_k(
     if probe.stop < batch and 2 * done[probe].sum() >= probe.stop:
         walk(slice(probe.stop, batch))
     if not done.all():
-        check_range(lookups, num_buckets)
         left = kernels.brute(bucket_scores[~done], lookups, k, aggregate)
         ids[~done], scores[~done] = left
     return ids, scores

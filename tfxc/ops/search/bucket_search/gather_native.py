@@ -4,7 +4,7 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.ops.search.bucket_search.gather_numpy import AGGREGATES, sorted_best
-from tfxc.ops.search.bucket_search.inverse_lookups import InverseLookups
+from tfxc.ops.search.bucket_search.inverse_lookups import InverseLookups, check_range
 
 try:
     from tfxc.ops.search.bucket_search import _gather, _walk
@@ -29,8 +29,14 @@ class Kernels:
     def brute(
         self, bucket_scores: np.ndarray, lookups: np.ndarray, k: int, aggregate: str
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See ``gather_numpy.brute``; needs R · B · 64 bytes of scratch for 16 examples."""
+        """See ``gather_numpy.brute``; needs R · B · 64 bytes of scratch for 16 examples.
+
+        Raises:
+            ConfigError: a bucket is out of range.
+        """
         batch, repetitions, num_buckets = bucket_scores.shape
+        if batch == 1 and aggregate != "median":
+            return self._brute_of_one(bucket_scores[0], lookups, k, aggregate)
         width = 4 if batch <= 8 else 16
         parts = min(self.threads, -(-lookups.shape[1] // _SMALLEST_PART))
         # Every thread scans its part of the classes for the same few examples: one table.
@@ -47,7 +53,7 @@ class Kernels:
             _gather.interleave(group, table, width, self.threads)
             part_ids = np.full((parts, len(group), k), _NO_CLASS, np.int32)
             part_scores = np.full(part_ids.shape, -np.inf, np.float32)
-            _gather.scan(
+            in_range = _gather.scan(
                 table,
                 lookups.view(np.uint8),
                 lookups.itemsize,
@@ -59,11 +65,27 @@ class Kernels:
                 staged,
                 work,
             )
+            if not in_range:
+                check_range(lookups, num_buckets)
             rows = slice(first, first + len(group))
             ids[rows], scores[rows] = sorted_best(
                 np.concatenate(part_ids, axis=1), np.concatenate(part_scores, axis=1), k
             )
         return ids, scores
+
+    def _brute_of_one(
+        self, bucket_scores: np.ndarray, lookups: np.ndarray, k: int, aggregate: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As ``brute``, for one example of (R, B) scores, which need no scratch."""
+        parts = min(self.threads, -(-lookups.shape[1] // _SMALLEST_PART))
+        ids = np.full((parts, k), _NO_CLASS, np.int32)
+        scores = np.full((parts, k), -np.inf, np.float32)
+        minimum = aggregate == "min"
+        if not _gather.scan_row(
+            bucket_scores, lookups.view(np.uint8), lookups.itemsize, minimum, ids, scores
+        ):
+            check_range(lookups, bucket_scores.shape[1])
+        return sorted_best(ids.reshape(1, -1), scores.reshape(1, -1), k)
 
     def walk(
         self,
@@ -82,7 +104,7 @@ class Kernels:
         batch, repetitions, num_buckets = bucket_scores.shape
         threads = max(1, min(self.threads, batch))
         groups = min(num_buckets, int(num_buckets**0.5) // 16 * 16 + 16)
-        row = repetitions * (num_buckets + groups + 2)
+        row = repetitions * (num_buckets + groups + 3) + groups
         ids = np.full((batch, k), _NO_CLASS, np.int32)
         scores = np.full((batch, k), -np.inf, np.float32)
         state = np.zeros(batch, np.uint8)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tfxc.core.errors import ConfigError
-from tfxc.ops.search.bucket_search.inverse_lookups import InverseLookups
+from tfxc.ops.search.bucket_search.inverse_lookups import InverseLookups, check_range
 
 AGGREGATES = ("sum", "min", "median")
 
@@ -44,8 +44,12 @@ def brute(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the top k of every example from the scores of all classes, a tile at a time.
 
-    Arguments and result as in ``gather.top_k``; every bucket is known to be in range.
+    Arguments and result as in ``gather.top_k``.
+
+    Raises:
+        ConfigError: a bucket is out of range.
     """
+    check_range(lookups, bucket_scores.shape[2])
     all_ids = np.empty((len(bucket_scores), k), np.int32)
     all_scores = np.empty((len(bucket_scores), k), np.float32)
     for begin in range(0, len(bucket_scores), _ROWS):

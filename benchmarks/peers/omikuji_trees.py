@@ -1,0 +1,28 @@
+"""Three Parabel trees of omikuji over scikit-learn's TF-IDF; ``pip install omikuji==0.5.2``."""
+
+
+def answer(train, labels, test, threads, folder):
+    """The five best labels of each text of ``test``, best first."""
+    import omikuji
+    from _texts import numbered, tfidf
+
+    features, queries = tfidf(train, test)
+    names, ids = numbered(labels)
+    path = folder / "train.txt"
+    with open(path, "w") as stream:  # the only way in: the format of the XC repository
+        stream.write(f"{len(ids)} {features.shape[1]} {len(names)}\n")
+        for row, numbers in enumerate(ids):
+            pairs = " ".join(f"{place}:{value:.6g}" for place, value in _pairs(features, row))
+            stream.write(f"{','.join(map(str, numbers))} {pairs}\n")
+    model = omikuji.Model.train_on_data(str(path), n_threads=threads)
+    model.init_prediction_thread_pool(threads)
+    return [
+        [names[label] for label, _ in model.predict(_pairs(queries, row), top_k=5)]
+        for row in range(queries.shape[0])
+    ]
+
+
+def _pairs(matrix, row):
+    start, stop = matrix.indptr[row : row + 2]
+    places = matrix.indices[start:stop].tolist()
+    return list(zip(places, matrix.data[start:stop].tolist(), strict=True))

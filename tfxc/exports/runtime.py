@@ -1,0 +1,140 @@
+"""The format of linear rankers: their arrays as files, searched by NumPy alone."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tfxc.core.errors import ConfigError
+from tfxc.core.storage.files import write_array, write_json
+from tfxc.core.storage.reading import read_array
+from tfxc.data.examples.kinds import DENSE, SPARSE
+from tfxc.exports.standalone import predict
+from tfxc.inference.protocol import RankerModel
+from tfxc.ops.search.beam_search import beam_search_numpy, post_processors
+
+if TYPE_CHECKING:
+    from tfxc.runs.loaded import LoadedRun
+
+_PROGRAMS = (beam_search_numpy, post_processors)
+_LEVELS = 127  # of an 8-bit weight, on either side of 0
+_COPY = "copy the whole model folder"
+
+
+class RankerFiles:
+    """What is exported of a run: its ranker, the settings of its search, and its calibration.
+
+    Args:
+        loaded_run: a ``LoadedRun`` of a linear ranker.
+        search: see ``RankerModel.search_settings``.
+        k: labels per example.
+        probabilities: whether scores are calibrated.
+
+    Attributes:
+        input_kind: name of the kind of the features that it takes.
+        folder: of the ranker in the run.
+        settings: dict of what the search has to know.
+        weight_bytes: bytes of the weights' arrays.
+    """
+
+    def __init__(
+        self,
+        loaded_run: "LoadedRun",
+        search: Sequence[tuple[str, int]],
+        k: int,
+        probabilities: bool,
+    ) -> None:
+        model: Any = loaded_run.model
+        self.input_kind = DENSE.name if loaded_run.kind is DENSE else SPARSE.name
+        self.folder = loaded_run.folder / "ranker"
+        self.settings: dict[str, Any] = {
+            "num_features": model.ranker.num_features,
+            "bias": model.ranker.bias or 0.0,
+            "post_processors": [rule for rule, _ in search],
+            "beams": [*(beam for _, beam in search[:-1]), k],
+            "row_normalise": loaded_run.manifest["row_normalise"],
+            "calibration": None,
+        }
+        if probabilities:
+            assert model.calibration is not None, "it has probabilities"
+            self.settings["calibration"] = model.calibration.content()
+        self.weight_bytes = sum(path.stat().st_size for path in self.folder.glob("layer-*/*.npy"))
+
+
+class Runtime:
+    """Writes, opens and quantises the files of a ranker.
+
+    Attributes:
+        file: name of the model's folder.
+        most_bytes: None, the weights may take any space.
+    """
+
+    file = "ranker"
+    most_bytes = None
+
+    def require(self) -> None:
+        """Needs nothing but NumPy."""
+
+    def source(self, loaded_run: "LoadedRun", k: int, probabilities: bool) -> RankerFiles:
+        """Returns what is exported.
+
+        Raises:
+            ConfigError: the run is not a linear ranker.
+        """
+        model = loaded_run.model
+        search = model.search_settings() if isinstance(model, RankerModel) else None
+        if search is None:
+            raise ConfigError(
+                f"a run of recipe {loaded_run.config.recipe.name!r} is not a linear ranker",
+                where="--format",
+                fix="choose onnx, litert or savedmodel",
+            )
+        return RankerFiles(loaded_run, search, k, probabilities)
+
+    def write(self, source: RankerFiles, path: Path) -> None:
+        """Writes the folder: settings, arrays of every layer, and the programs that search them."""
+        path.mkdir()
+        for layer in sorted(source.folder.glob("layer-*")):
+            target = path / layer.name
+            target.mkdir()
+            for file in layer.glob("*.npy"):
+                write_array(target / file.name, _narrow(read_array(file, fix=_COPY, mapped=True)))
+        write_json(path / "ranker.json", source.settings, indent=1)
+        for program in _PROGRAMS:
+            original = Path(str(program.__file__))
+            shutil.copyfile(original, path / original.name)
+
+    def open(self, path: Path) -> Callable[..., Any]:
+        """Returns a function of a dict of arrays -> (ids, scores)."""
+        return predict.open_ranker(path)
+
+    def quantise(self, source: RankerFiles, path: Path, batch: int | None) -> None:
+        """Writes the weights of each node as 8-bit integers with a scale of its own."""
+        for layer in path.glob("layer-*"):
+            values = read_array(layer / "values.npy", fix=_COPY, mapped=True)
+            columns = read_array(layer / "columns.npy", fix=_COPY, mapped=True)
+            entry_splits = read_array(layer / "entry_splits.npy", fix=_COPY)
+            row_splits = read_array(layer / "row_splits.npy", fix=_COPY)
+            child_splits = read_array(layer / "child_splits.npy", fix=_COPY)
+            firsts = np.repeat(
+                child_splits[:-1].astype(np.int64), np.diff(entry_splits[row_splits])
+            )
+            nodes = firsts + columns
+            scales = np.zeros(int(child_splits[-1]), np.float32)
+            np.maximum.at(scales, nodes, np.abs(values))
+            scales /= _LEVELS
+            steps = np.where(scales > 0, scales, 1)[nodes]
+            write_array(layer / "values.npy", np.rint(values / steps).astype(np.int8))
+            write_array(layer / "scales.npy", scales)
+
+
+def _narrow(array: np.ndarray) -> np.ndarray:
+    """Returns integers in the smallest unsigned type that has room for them."""
+    if array.dtype.kind not in "iu" or not len(array):
+        return array
+    return array.astype(np.min_scalar_type(int(array.max())))
+
+
+FORMAT = Runtime()
