@@ -212,7 +212,7 @@ class HashingFeatures(BagFeatures):
         ).transform
 
     def _hashed(self, terms: WordTerms, texts: Sequence[str]) -> scipy.sparse.csr_matrix:
-        """Rows of texts that are cut in C."""
+        """Makes rows of texts that are cut in C."""
         from tfxc.ops.text._terms import murmur_hashes
 
         cut = terms.cut(texts)

@@ -47,22 +47,22 @@ class TermCutter(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, text: str) -> list[str]:
-        """The terms of a text, as often as they occur."""
+        """Returns the terms of a text, as often as they occur."""
 
     @abc.abstractmethod
     def tree(self, terms: Sequence[str] | None = None) -> "_terms.TermTree | None":
-        """What finds the same terms in ``prepared`` texts; None where only Python can.
+        """Makes what finds the same terms in ``prepared`` texts; None where only Python can.
 
         Args:
             terms: distinct terms, the only ones to find, or None for all.
         """
 
     def prepared(self, texts: Iterable[str]) -> Iterable[str]:
-        """The texts as a ``tree`` reads them."""
+        """Yields the texts as a ``tree`` reads them."""
         return texts
 
     def cut(self, texts: Sequence[str]) -> "CutTexts":
-        """Texts as bags of terms."""
+        """Cuts texts into bags of terms."""
         tree = self.tree()
         if tree is None:
             return cut_bags(map(self, texts))
@@ -80,7 +80,7 @@ def term_tree(
     terms: Sequence[str] | None = None,
     left_out: Iterable[str] = (),
 ) -> "_terms.TermTree | None":
-    """What cuts texts in C, see ``tfxc.ops.text._terms``; None where it is not built."""
+    """Makes what cuts texts in C, see ``tfxc.ops.text._terms``; None where it is not built."""
     return None if _terms is None else _terms.TermTree(blocks, shortest, most, terms, left_out)
 
 
@@ -232,14 +232,14 @@ class WordSequences:
         self._left_out = left_out
 
     def __call__(self, texts: Sequence[str]) -> list[list[str]]:
-        """The words of each text."""
+        """Returns the words of each text."""
         word_lists = self._pattern.of(texts)
         if not self._left_out:
             return word_lists
         return [[word for word in words if word not in self._left_out] for words in word_lists]
 
     def cut(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, list[str]]:
-        """The words of texts, numbered as they first occur.
+        """Cuts texts into words, which are numbered as they first occur.
 
         Returns:
             int64 (n + 1,) bounds of each text in the next; int32 numbers; the distinct words.
@@ -250,7 +250,7 @@ class WordSequences:
         return *tree.sequences(texts), tree.names()
 
     def tree(self, words: Sequence[str] | None = None) -> "_terms.TermTree | None":
-        """As ``TermCutter.tree``."""
+        """Does what ``TermCutter.tree`` does."""
         shortest = shortest_run(self._pattern.pattern)
         if shortest is None:
             return None
@@ -258,7 +258,7 @@ class WordSequences:
 
 
 def cut_numbers(indptr: np.ndarray, ids: np.ndarray, terms: list[str], most: int) -> CutTexts:
-    """Texts as their terms in order.
+    """Returns texts as their terms in order.
 
     Args:
         indptr, ids, terms: see ``CutTexts``.
@@ -297,7 +297,7 @@ def _numbered(term_lists: Iterable[Sequence[str]]) -> tuple[np.ndarray, np.ndarr
 def known_terms(
     indptr: np.ndarray, ids: np.ndarray, values: np.ndarray, num_features: int
 ) -> scipy.sparse.csr_matrix:
-    """Bags of terms without those whose id is -1, as float32 CSR with sorted indices.
+    """Returns bags of terms without those whose id is -1, as float32 CSR with sorted indices.
 
     Args:
         indptr, ids, values: CSR arrays (n, num_features).
@@ -315,7 +315,7 @@ def known_terms(
 
 
 def _numbers() -> collections.defaultdict[str, int]:
-    """Terms to numbers, the next one for each new term."""
+    """Makes a dict that gives each new term the next number."""
     return collections.defaultdict(itertools.count().__next__)
 
 

@@ -73,7 +73,7 @@ cdef void *grown(void *items, int64_t count, size_t size) except NULL:
 
 
 cdef inline int64_t more(int64_t needed) noexcept:
-    """Room for so many items and some that will follow."""
+    """Returns room for so many items and some that will follow."""
     return needed + needed // 2 + 64
 
 
@@ -327,7 +327,7 @@ cdef class TermTree:
         return [self._name(self._term_nodes[number]) for number in range(self._num_terms)]
 
     cdef _name(self, int32_t node):
-        """Words with a space between, or characters after a space."""
+        """Joins words by spaces, or characters after a space."""
         cdef Py_ssize_t length = 1, begin, end
         cdef const uint32_t *token  # its length, then its characters
         cdef int32_t step = node
@@ -470,7 +470,7 @@ cdef class TermTree:
         return count
 
     cdef int32_t _word(self, Py_ssize_t start, Py_ssize_t end) except -2:
-        """The node of some characters of the text; -1 if it is not known."""
+        """Finds the node of some characters of the text; -1 if it is not known."""
         cdef uint64_t state = SEED
         cdef Py_ssize_t i
         for i in range(start, end):
@@ -478,7 +478,7 @@ cdef class TermTree:
         return self._token(&self._text[start], end - start, state ^ state >> 32)
 
     cdef int32_t _character(self, uint32_t point) except -2:
-        """The node of a character that is a token; -1 if it is not known."""
+        """Finds the node of a character that is a token; -1 if it is not known."""
         cdef uint32_t token = point | CHARACTER
         return self._token(&token, 1, token)
 
@@ -510,7 +510,7 @@ cdef class TermTree:
         return entry.node
 
     cdef int32_t _next(self, int32_t before, int32_t token) except -2:
-        """The node of a token after another node (-1 for none); -1 if it is not known."""
+        """Finds the node of a token after another node (-1 for none); -1 if it is not known."""
         cdef uint64_t key = <uint64_t>before << 32 | <uint64_t>token
         cdef uint64_t place, last_place
         cdef Slot entry
@@ -574,7 +574,7 @@ cdef class TermTree:
         return 0
 
     cdef inline int32_t _number_of(self, int32_t node) except -3:
-        """A term's number, the next one if it has none yet; below 0 if it is not to be counted."""
+        """Finds a term's number, the next one if it has none yet; below 0: not to be counted."""
         cdef int32_t number = self._numbers[node]
         if number == UNKNOWN and self._learning:
             number = <int32_t>self._num_terms
@@ -599,7 +599,7 @@ cdef class TermTree:
 def sorted_rows(
     const int64_t[::1] indptr, const int32_t[::1] ids, const float[::1] values, int64_t width
 ):
-    """Rows of a bag in order of their ids, each of which is there once; those of -1 are left out.
+    """Orders rows of bags by their ids, each of which is there once; those of -1 are left out.
 
     Args:
         indptr, ids, values: CSR arrays (n, width).
