@@ -434,7 +434,7 @@ def make_components(
     if not kind.holds(KINDS[input_kind]):
         raise ConfigError(
             f"encoder {config.encoder.name!r} reads {KINDS[input_kind].description}, but the data "
-            f"holds {kind.description}",
+            f"have {kind.description}",
             where="encoder.name",
             fix=f"use encoder {kind.encoder!r}",
         )

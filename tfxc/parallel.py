@@ -163,7 +163,7 @@ class _Connection:
                 elif type(error).__name__ == "KilledWorker":  # Dask's, which may not be installed
                     future.set_exception(
                         MachineError(
-                            "several workers were lost one after the other with the same task",
+                            "several workers were lost in turn while running the same task",
                             where="--cluster",
                             fix="see their logs; they may need more memory, or fewer threads",
                         )
@@ -247,7 +247,7 @@ def _check_workers(client: "distributed.Client", address: str) -> None:
     for worker, version in versions.items():
         if version != __version__:
             raise ConfigError(
-                f"worker {worker} has tfxc {version}, this command tfxc {__version__}",
+                f"worker {worker} has tfxc {version}, but this command has tfxc {__version__}",
                 where="--cluster",
                 fix="install the same version everywhere",
             )
@@ -294,7 +294,7 @@ def not_on_storage(what: str, where: str | Path, moved: str = "the run") -> Mach
         moved: what has to be on other storage.
     """
     return MachineError(
-        f"this worker does not see {what}",
+        f"this worker cannot see {what}",
         where=where,
         fix=f"put {moved} on storage that all workers see under the same path",
     )

@@ -160,6 +160,9 @@ BAD_CONFIGS = {
     "texts expected": ({"data": TEXTS}, "the examples have no texts, but features"),
     "an unknown reader option": (
         {"data": {"reader_options": {"colour": 1}}}, "data.reader_options.colour: reader "),
+    "an unknown reader option of a split": (
+        {"data": {"split_options": {"dev": {"colour": 1}}}},
+        "data.split_options.dev.colour: reader "),
 }  # fmt: skip
 
 

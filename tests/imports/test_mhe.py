@@ -138,8 +138,8 @@ def test_files_that_do_not_fit(tmp_path, bert, capsys):
     problem = call(*command, "--pretrained", bert, "--max-length", 12, *names).problem()
     assert "the file has 2 names, but there are 11 labels" in problem
     for changes, message in (
-        ({"hidden_size": 20}, "the layer l0 of shape (4, 32) does not read vectors of 20 values"),
-        ({"model_type": "xlnet"}, "a model of XLNet reads the first token there"),
+        ({"hidden_size": 20}, "the layer l0, of shape (4, 32), does not fit vectors of 20 values"),
+        ({"model_type": "xlnet"}, "models with XLNet cannot be imported"),
     ):
         (tmp_path / "other").mkdir(exist_ok=True)
         (tmp_path / "other" / "config.json").write_text(json.dumps(CONFIG | changes))

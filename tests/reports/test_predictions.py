@@ -133,12 +133,12 @@ def test_the_command_prints_and_writes_them(files, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--predictions", "P.npz"], "--truth: --predictions are measured against true labels"),
+        (["--predictions", "P.npz"], "--truth: --predictions needs a file of true labels"),
         (["--run", "r", "--truth", "Y.npz"], "--truth: this option is for --predictions"),
         (["--predictions", "P", "--truth", "Y", "--beam", "3"], "--beam: this option is for --run"),
         (
             ["--predictions", "P", "--truth", "Y", "--propensity", "amazon"],
-            "--train-labels: propensities are computed",
+            "--train-labels: --propensity needs a file",
         ),
     ],
 )

@@ -318,7 +318,7 @@ def _ranker_and_pairs(options: Options, matrix: str) -> "tuple[LoadedRun, scipy.
             f"--pairs needs a linear ranker, but this run searches with the "
             f"{loaded.model.searched_part}",
             where="--run",
-            fix="set --k to the number of labels",
+            fix="leave --pairs out, and set --k to the number of labels",
         )
     if options.probabilities:
         loaded.model.check_probabilities()
@@ -338,7 +338,7 @@ def _check_rows(options: Options, examples: int | None, pairs: "scipy.sparse.csr
         raise DataError(
             f"the matrix has {pairs.shape[0]:,} rows, but {options.file} has {examples:,} examples",
             where=options.pairs,
-            fix="give the examples and the matrix of the same file",
+            fix="give a matrix with one row for each example of FILE",
         )
 
 
@@ -348,7 +348,7 @@ def _check_model_options(options: Options) -> None:
         for name in given(options):
             if name in ("probabilities", "scores") or name in given(options.search):
                 raise ConfigError(
-                    "a SavedModel can only output the scores of its export",
+                    "a SavedModel outputs only the scores that it was exported with",
                     where=option_of(name),
                     fix="give --run instead of --model"
                     + (", or export with --probabilities" if name == "probabilities" else ""),
@@ -372,7 +372,7 @@ def _check_model_options(options: Options) -> None:
         )
     if several and options.probabilities and options.ensemble != "average":
         raise ConfigError(
-            f"{options.ensemble or _ENSEMBLE} of several runs gives no probabilities",
+            f"several runs combined by {options.ensemble or _ENSEMBLE} have no probabilities",
             where="--probabilities",
             fix="add --ensemble average, or leave it out",
         )
@@ -385,9 +385,10 @@ def _check_output(options: Options) -> None:
     layout = _layout_of_lines(options.output, options.format)
     if options.format not in (None, layout):
         raise ConfigError(
-            f"{Path(options.output).name} is not written in the format {options.format}",
+            f"the ending of {Path(options.output).name} asks for another format than "
+            f"{options.format}",
             where="--format",
-            fix="leave it out: the ending of --output says what is written",
+            fix="leave --format out, or give --output another ending",
         )
     if layout is None:
         refuse(

@@ -187,7 +187,9 @@ def _read(path, seen):
             fix += ", or give a data file without --config"
         raise ConfigError(f"not valid JSON: {reason}", where=f"{path}:{line}", fix=fix) from None
     if not isinstance(tree, dict):
-        raise ConfigError("it does not hold a JSON object", where=path, fix="begin the file with {")
+        raise ConfigError(
+            "the file does not contain a JSON object", where=path, fix="begin the file with {"
+        )
     base = tree.pop("extends", None)
     if base is None:
         return tree

@@ -225,7 +225,8 @@ def describe(annotation: object) -> str:
         return _bounded(parts[0], parts[1:])
     if origin in (typing.Union, types.UnionType):
         said = [describe(part) for part in parts if part is not types.NoneType]
-        return " or ".join(dict.fromkeys(said))
+        # Of "a list, each item a text or a path" the path would be an item.
+        return " or ".join(sorted(dict.fromkeys(said), key=lambda words: "each " in words))
     if origin is Literal:
         values = [value for value in parts if value is not None]
         return f"one of {', '.join(map(str, values))}" if len(values) > 1 else shown(values[0])
@@ -239,6 +240,8 @@ def describe(annotation: object) -> str:
         return _NAMES[annotation]
     if annotation is Any:
         return "anything"
+    if hasattr(annotation, "model_fields"):
+        return "a section"
     name = getattr(annotation, "__name__", str(annotation))
     return "an array" if name == "ndarray" else f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"
 

@@ -188,7 +188,7 @@ class DataSettings(_Section):
             raise ConfigError(
                 "label_texts needs text_features",
                 where="data.label_texts",
-                fix="add data.text_features, which labels' texts share with the examples'",
+                fix="add data.text_features; the texts of labels use those of the examples",
             )
         return self
 

@@ -119,8 +119,8 @@ def export_model(
     weight_bytes = size_of(graph.function().get_concrete_function().graph.variables)
     if weight_bytes > _MAX_BYTES:
         raise ConfigError(
-            f"the weights take {weight_bytes / 2**30:.1f} GiB, and the format {name!r} holds less "
-            "than 2 GiB",
+            f"the weights take {weight_bytes / 2**30:.1f} GiB, but the format {name!r} is "
+            "limited to less than 2 GiB",
             where="--format",
             fix="choose savedmodel",
         )

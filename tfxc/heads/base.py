@@ -191,7 +191,7 @@ class Head(Declared, LargeWeights):
 
     def inner_products(self) -> "InnerProducts":
         """The scores as inner products, where ``has_inner_products``."""
-        raise NotImplementedError(f"{type(self).__name__} has no such scores")
+        raise NotImplementedError(f"{type(self).__name__} has no inner products")
 
     def label_similarities(self, label: int) -> np.ndarray | None:
         """How alike the weights of a label and those of every label are.

@@ -151,7 +151,7 @@ def _read_weights(path: Path) -> dict[str, np.ndarray]:
         floats = arrays[name].dtype.kind == "f"
         if not floats or not np.isfinite(arrays[name]).all():
             raise DataError(
-                f"{name} holds {'NaN or infinity' if floats else arrays[name].dtype} instead of "
+                f"{name} contains {'NaN or infinity' if floats else arrays[name].dtype} instead of "
                 "finite floating-point numbers",
                 where=path,
                 fix=_RIGHT_FILE,

@@ -128,8 +128,8 @@ def _width(tensors: Mapping[str, TorchTensor], folder: str | Path, path: str | P
     hub = read_hub_config(open_folder(folder, "--pretrained"))
     if hub["model_type"] == "xlnet":
         raise ConfigError(
-            "a model of XLNet reads the first token there, which is an ordinary one: it cannot be "
-            "imported, as those of BERT and RoBERTa can",
+            "models with XLNet cannot be imported: they read the first token, which XLNet, unlike "
+            "BERT and RoBERTa, does not add to the text",
             where="--pretrained",
             fix="train such a model here, with encoder.pooling last_layers",
         )
@@ -137,7 +137,7 @@ def _width(tensors: Mapping[str, TorchTensor], folder: str | Path, path: str | P
     hidden = hub.get("hidden_size") or 0
     if len(shape) != 2 or not all(shape) or not hidden or shape[1] % hidden:
         raise DataError(
-            f"the layer l0 of shape {shape} does not read vectors of {hidden} values",
+            f"the layer l0, of shape {shape}, does not fit vectors of {hidden} values",
             where=path,
             fix="give the language model that it was fine-tuned from with --pretrained",
         )
@@ -165,12 +165,12 @@ def _labels(
     if names is None:
         if without != size:
             raise DataError(
-                f"the labels have no names, which would tell {count:,} labels in groups of "
-                f"{size:,} from {count - 1:,} in groups of {without:,}: the last row of embed may "
-                "be of no label, as MHE's code for several devices has it",
+                f"the file may have {count:,} labels in groups of {size:,}, or {count - 1:,} in "
+                f"groups of {without:,}: MHE's code for several devices ends embed with a row "
+                "that belongs to no label",
                 where="--labels",
-                fix="name a file with one name a line, for every label of the training and test "
-                "files",
+                fix="name a file that has the name of every label of the training and test files, "
+                "one per line",
             )
         return [outputs, size], LabelVocabulary.of(None, count)
     vocabulary = LabelVocabulary.load(names)
@@ -178,7 +178,7 @@ def _labels(
         raise DataError(
             f"the file has {len(vocabulary):,} names, but there are {count:,} labels",
             where=names,
-            fix="give one name a line, for every label of the training and test files",
+            fix="give one name per line, for every label of the training and test files",
         )
     return [outputs, -(-len(vocabulary) // outputs)], vocabulary
 

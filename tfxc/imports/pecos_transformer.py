@@ -176,7 +176,8 @@ class _Model:
         if not num_terms:
             if vectorizer is not None:
                 raise ConfigError(
-                    "the model's ranker reads an encoder alone, no features of a vectoriser",
+                    "the model's ranker reads the encoder's vectors only, not the features of a "
+                    "vectoriser",
                     where="--vectorizer",
                     fix="leave it out",
                 )

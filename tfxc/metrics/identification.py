@@ -192,7 +192,7 @@ class _Set:
                 fix="give at least one vector, and a subject for each",
             )
         if not np.isfinite(vectors).all():
-            raise DataError(f"an embedding in {name} holds NaN or infinity")
+            raise DataError(f"an embedding in {name} contains NaN or infinity")
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         self.vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
 

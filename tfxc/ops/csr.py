@@ -166,7 +166,7 @@ def _check_archive(path: str | Path) -> None:
 
 def _no_matrix(path: str | Path, error: BaseException) -> DataError:
     return DataError(
-        f"the file does not hold a sparse matrix ({error})",
+        f"the file does not contain a sparse matrix ({error})",
         where=path,
         fix="write it with scipy.sparse.save_npz",
     )

@@ -185,7 +185,7 @@ class _Unpickler(RestrictedUnpickler):
     def persistent_load(self, saved: Sequence[Any]) -> _Storage:
         word, kind, key, _, count, *view = saved
         if word != "storage" or not isinstance(kind, _Storages) or self._storage is None:
-            raise ValueError("it refers to something else than a storage")
+            raise ValueError("it refers to something other than a storage")
         if type(key) is not str or type(count) is not int or count < 0:
             raise ValueError("a storage has an impossible key or size")
         return self._storage(kind.kind, key, count, view[0] if view else None)
@@ -259,14 +259,14 @@ def load_state_dict(path: str | Path) -> dict[str, TorchTensor]:
             break
     if not isinstance(content, dict):
         raise DataError(
-            f"the file holds a {type(content).__name__} instead of a dict of tensors",
+            f"the file contains a {type(content).__name__} instead of a dict of tensors",
             where=path,
             fix=_SAVE,
         )
     tensors = {name: value for name, value in content.items() if isinstance(value, TorchTensor)}
     if not tensors or not all(isinstance(name, str) for name in tensors):
         raise DataError(
-            f"the file does not hold tensors by name, but "
+            f"the file does not contain tensors by name, but "
             f"{', '.join(map(str, list(content)[:5])) or 'nothing'}",
             where=path,
             fix=_SAVE,

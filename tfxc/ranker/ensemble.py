@@ -195,7 +195,7 @@ def check_weights(
     weights = np.asarray(weights, np.float64)
     if method == "round_robin":
         raise ConfigError(
-            "the method round_robin takes no mean, so it has no use for weights",
+            "the method round_robin does not average scores, so weights do not apply",
             where="weights",
             fix="leave the weights out, or choose another method",
         )

@@ -256,7 +256,7 @@ class RunFolder(RunWriter):
             part.check_extendable()
         if not parts and self.summary() and not self.has_checkpoint():
             raise CheckpointError(
-                "this finished run has kept no checkpoint from which more epochs could go on",
+                "this finished run has no checkpoint from which training could continue",
                 where=self.path,
                 fix="begin another run from its weights with recipe.start, or train it again with "
                 "--fresh and training.keep_checkpoints=1",
@@ -324,7 +324,7 @@ class RunFolder(RunWriter):
             lost = ["the weights of the end"] if end and self.summary() else []
             lost = [*(f"the checkpoint of step {number}" for number in later), *lost]
             raise ConfigError(
-                f"to go back to step {step} removes what comes after it: {', '.join(lost)}",
+                f"going back to step {step} removes {', '.join(lost)}",
                 where="--from-step",
                 fix="add --drop-later, or copy the run first",
             )

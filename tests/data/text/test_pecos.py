@@ -125,7 +125,7 @@ def test_vocabularies_from_elsewhere():
     features = PecosTfidfFeatures(ngram_range=[[2, 2], [1, 1]], use_idf=False)
     assert features.set_vocabulary(["a b", "b", "a"], None).blocks == [1]
     for given in (["a", "a b"], ["a b c"], ["a b", "a", "a"]):
-        with pytest.raises(DataError, match=r"in the order of the ranges|holds a term twice"):
+        with pytest.raises(DataError, match=r"in the order of the ranges|contains a term twice"):
             features.set_vocabulary(given, None)
 
 

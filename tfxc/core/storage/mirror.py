@@ -224,9 +224,9 @@ class Mirror:
             changed_here = _changed(self._here, here)
             if self._there and not there and self.path.exists():
                 raise DataError(
-                    f"the {len(self._there):,} files that were there are gone",
+                    f"all files that were at this address are gone ({len(self._there):,})",
                     where=self.address,
-                    fix=f"copy them there from {self._folder}, or delete that to start over",
+                    fix=f"copy them back from {self._folder}, or delete that folder to start over",
                 )
             if not changed_there and not changed_here:
                 return
@@ -346,10 +346,10 @@ class Mirror:
                     self._here[name] = here[name]
                 return not same
         raise DataError(
-            f"{name or 'it'} was changed there and in {self._folder}",
+            f"{name or 'the folder'} has changed both there and in its copy {self._folder}",
             where=self.address,
-            fix=f"delete {self._folder} to use what is there, or what is there to use that; write "
-            "from one machine at a time",
+            fix=f"delete {self._folder} to use the remote one, or the remote one to use the copy; "
+            "write from one machine at a time",
         )
 
     def _fetch(self, name: str, original: dict[str, Any] | None) -> None:
@@ -360,7 +360,9 @@ class Mirror:
             _forget(name, self._there, self._here)
             return
         if not file.resolve().is_relative_to(self.path.resolve()):
-            raise DataError("its name leads out of the folder", where=f"{self.address}/{name}")
+            raise DataError(
+                "the name of this file leads out of the folder", where=f"{self.address}/{name}"
+            )
         self._copy(name, file)
         self._there[name] = original
         self._here[name] = _stat(file)

@@ -204,7 +204,9 @@ def lock_of(folder: str | Path) -> Path:
     """The lock file of a folder, next to it: there only while a process writes to the folder."""
     path = Path(os.path.realpath(folder))
     if not path.name:
-        raise UserError("the root has no lock", where=folder, fix="name a folder in it")
+        raise UserError(
+            "the root folder cannot be locked", where=folder, fix="name a folder inside it"
+        )
     return path.with_name(f".{path.name}.lock")
 
 

@@ -106,7 +106,7 @@ def load_plain(stream: IO[bytes], where: str | Path) -> Any:
         return _PlainUnpickler(io.BytesIO(stream.read()), encoding="bytes").load()
     except PICKLE_FAILURES as error:
         raise DataError(
-            "the pickle is truncated or damaged, or holds something else than plain values and "
+            "the pickle is truncated or damaged, or contains something other than plain values and "
             f"arrays ({error})",
             where=where,
             fix="copy or download it again",

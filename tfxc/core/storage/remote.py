@@ -209,7 +209,9 @@ def _copy(
         for name, info in files.items():
             target = scratch / name if name else scratch
             if not target.resolve().is_relative_to(scratch.parent.resolve()):
-                raise DataError("its name leads out of the folder", where=f"{address}/{name}")
+                raise DataError(
+                    "the name of this file leads out of the folder", where=f"{address}/{name}"
+                )
             with write_errors(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
             copied = 0

@@ -51,9 +51,9 @@ def read_label_texts(path: str | Path, longest_line: int = MAX_LINE_BYTES) -> di
             )
         if name in texts:
             raise DataError(
-                f"label {name!r} has a text already",
+                f"label {name!r} already has a text",
                 where=where,
-                fix="remove one of them",
+                fix="remove one of the two lines",
             )
         texts[name] = text
     return texts

@@ -14,7 +14,7 @@ from tfxc.core.errors import DataError
 from tfxc.data.examples.chunk import Chunk
 from tfxc.data.examples.lists import LabelLists
 from tfxc.data.examples.order import permutation, rarest_labels
-from tfxc.data.reading.formats import open_reader
+from tfxc.data.reading.formats import named_by_split, open_reader
 from tfxc.data.reading.source_files import local_copy, source_path
 
 if TYPE_CHECKING:
@@ -64,13 +64,14 @@ def _split_of(settings: "DataSettings", split: str) -> Any:
     share = None if split == "test" else settings.dev_share
     name = split if share is None else "train"
     split_options: dict[Any, dict[str, Any]] = {**settings.split_options}
-    options = {**settings.reader_options, **split_options.get(name, {})}
-    reader = open_reader(
-        local_copy(settings.sources()[name]),
-        settings.reader,
-        settings.max_line_bytes,
-        **options,
-    )
+    options = split_options.get(name, {})
+    with named_by_split(name, options):
+        reader = open_reader(
+            local_copy(settings.sources()[name]),
+            settings.reader,
+            settings.max_line_bytes,
+            **{**settings.reader_options, **options},
+        )
     if share is None:
         return reader
     label_lists = itertools.chain.from_iterable(reader.label_lists())

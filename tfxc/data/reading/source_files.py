@@ -176,7 +176,7 @@ def describe_sources(
                 raise DataError(
                     f"{path} has changed while it was being prepared",
                     where=f"data.{key}",
-                    fix="run prepare again when nothing writes to it any more",
+                    fix="run prepare again once nothing writes to it",
                 )
         described[key] = known[written]
     return described

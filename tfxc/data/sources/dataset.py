@@ -107,8 +107,8 @@ def training_dataset(
             wrong = index[(index < 0) | (index >= source.num_examples)]
             if len(wrong):
                 raise DataError(
-                    f"a batch holds the example_index {wrong[0]}, but the {source.num_examples:,} "
-                    f"training examples have the numbers from 0 to {source.num_examples - 1:,}",
+                    f"a batch contains the example_index {wrong[0]}, but the training examples "
+                    f"have the numbers from 0 to {source.num_examples - 1:,}",
                     where="data.train",
                     fix="number the examples from 0 in their order",
                 )

@@ -181,8 +181,8 @@ def read_excluded_pairs(path: str | Path, names: LabelVocabulary, num_examples: 
         is_number = len(parts) > 1 and parts[0].isdecimal() and len(parts[0]) < _MOST_DIGITS
         if not is_number or int(parts[0]) >= num_examples:
             raise DataError(
-                f"{text[:80]!r} is not an example's number below {num_examples:,} and a label "
-                "behind a blank",
+                f"{text[:80]!r} is not the number of an example, below {num_examples:,}, a blank "
+                "and a label",
                 where=f"{path}:{line}",
                 fix="number the examples of the split from 0 in their order",
             )
@@ -196,7 +196,9 @@ def read_excluded_pairs(path: str | Path, names: LabelVocabulary, num_examples: 
             fix="write the labels as the data does, e.g. as numbers where it numbers them",
         )
     if unknown:
-        NOTES.info(f"{path}: labels that are not there are left out, in {unknown:,} of the lines")
+        NOTES.info(
+            f"{path}: {unknown:,} lines name labels that the run does not have; they are ignored"
+        )
     return np.array(pairs, np.int64).reshape(-1, 2)
 
 

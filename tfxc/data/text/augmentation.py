@@ -65,7 +65,7 @@ class TextCopies:
         units = (part for text in texts for part in self._units(text))
         counts = Counter(part.strip() if unit == "word" else part for part in units)
         if not counts:
-            raise ValueError("the texts hold no word")
+            raise ValueError("the texts contain no words")
         self._known = list(counts)
         self._below = np.cumsum(list(counts.values()))
 

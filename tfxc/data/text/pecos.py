@@ -172,7 +172,7 @@ class PecosTfidfFeatures(BagFeatures):
             DataError: a term is there twice, or its n-gram is of no range or of an earlier one.
         """
         if len(set(terms)) < len(terms):
-            raise DataError("the vocabulary holds a term twice")
+            raise DataError("the vocabulary contains a term twice")
         lengths = np.fromiter(map(_length, terms), np.int64, len(terms))
         of_characters = np.fromiter((term[:1] == " " for term in terms), bool, len(terms))
         blocks = np.full(len(terms), -1)

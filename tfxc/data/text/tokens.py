@@ -188,7 +188,8 @@ class TokenFeatures(TextFeatures):
         last = len(self._after)
         if len(tokens) < 1 + last or tokens[0] != PADDING or tokens[-last:] != self._after:
             raise DataError(
-                f"the vocabulary does not go from {PADDING} to {' and '.join(self._after)}",
+                f"the vocabulary does not begin with {PADDING} and end with "
+                f"{' and '.join(self._after)}",
                 where=path,
                 fix=COPY_AGAIN,
             )

@@ -155,6 +155,6 @@ def _draw_different(
 
 def _too_few(kind: str, wanted: int, possible: int) -> DataError:
     return DataError(
-        f"{wanted:,} pairs of {kind} are wanted, but there are only {possible:,}",
+        f"{wanted:,} pairs of {kind} were requested, but there are only {possible:,}",
         fix="draw fewer pairs, or give more examples",
     )

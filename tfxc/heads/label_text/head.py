@@ -198,7 +198,7 @@ class LabelText(Head):
             missing = ~texts.given & (np.asarray(self._label_counts) > 0)
         if missing.any() and not self.free_vectors:
             raise ConfigError(
-                f"{np.count_nonzero(missing):,} labels have no text, and no vectors of their own",
+                f"{np.count_nonzero(missing):,} labels have neither a text nor a vector",
                 where="free_vectors",
                 fix="set it to true, or set data.missing_texts to 'error' and give all texts",
             )

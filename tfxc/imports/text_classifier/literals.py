@@ -45,7 +45,7 @@ def read_literals(path: str | Path) -> dict[str, Any]:
         assigned = _assigned(statement)
         if assigned is None:
             raise ConfigError(
-                f"the line gives no value to a name: {_shown(statement)}",
+                f"the line does not assign a value to a name: {_shown(statement)}",
                 where=f"{path}:{statement.lineno}",
                 fix=_LITERALS,
             )

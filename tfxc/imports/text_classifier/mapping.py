@@ -230,7 +230,7 @@ def _techniques(reading: Reading) -> list[dict[str, Any]]:
         method = reading.get("gan_method", "")
         rounds = reading.get("attack_round", 3)
         if method not in _ATTACKS:
-            reading.note("gan_method", f"tfxc has the attacks {', '.join(_ATTACKS)}")
+            reading.note("gan_method", f"the attacks of tfxc are {', '.join(_ATTACKS)}")
         elif method == "fgsm":
             techniques.append({"name": method, "epsilon": 0.2})
         else:

@@ -73,7 +73,7 @@ class Bisection:
         else:
             self._vectors = values = np.ascontiguousarray(vectors, np.float32)
         if not np.isfinite(values).all():
-            raise DataError("the label vectors hold NaN or infinity")
+            raise DataError("the label vectors contain NaN or infinity")
         if self._native:
             self._arrays = _flat(self._vectors)
 

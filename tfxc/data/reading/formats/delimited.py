@@ -248,7 +248,7 @@ class Delimited(TextReader):
         where = f"{self.path}:{number}"
         if "new-line character" in error:
             return DataError(
-                "a carriage return without a line feed is in the line",
+                "the line contains a carriage return without a line feed",
                 where=where,
                 fix="end lines with a line feed, e.g. with tr '\\r' '\\n'",
             )

@@ -87,7 +87,7 @@ def _split_folder(path: Path, split: str | None) -> Path:
     if not (path / _SPLITS).is_file():
         if split is not None:
             raise DataError(
-                f"the folder holds one Dataset, without the split {split!r}",
+                f"the folder contains a single Dataset, without the split {split!r}",
                 where=path,
                 fix="leave the option split out",
             )

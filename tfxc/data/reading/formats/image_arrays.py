@@ -71,7 +71,7 @@ class ImageArrays(PixelReader):
         super().__init__(path)
         if classes is not None and classes[0] >= classes[1]:
             raise ConfigError(
-                f"{classes!r} is not [first, last) of label ids",
+                f"must be a range [first, last) of label ids, not {classes!r}",
                 where="classes",
                 fix="give two ids that ascend",
             )

@@ -146,7 +146,8 @@ class InsightFaceRecords(EncodedImageReader):
             self._offsets = self._offsets[inside]
             if len(self._offsets) != len(images):
                 raise DataError(
-                    f"the index has {len(self._offsets):,} of the records 1 to {images.stop - 1:,}",
+                    f"the index lists only {len(self._offsets):,} of the records 1 to "
+                    f"{images.stop - 1:,}",
                     where=self._index_path,
                     fix="copy or download it again, or delete it to read without it",
                 )

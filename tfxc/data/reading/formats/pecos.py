@@ -227,7 +227,7 @@ class PecosFolder(Reader):
             raise DataError(
                 f"the file has {rows:,} examples, {self._counted.name} {self.num_examples:,}",
                 where=path,
-                fix="give the files of the same split",
+                fix="give files of the same split",
             )
 
     def _optional(self, name: str) -> Path | None:

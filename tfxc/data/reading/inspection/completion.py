@@ -13,7 +13,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.shared_options import FileChoices
 from tfxc.core.storage.compression import COMPRESSED
 from tfxc.core.storage.files import write_json
-from tfxc.data.reading.formats import detect_format
+from tfxc.data.reading.formats import detect_format, named_by_split
 from tfxc.data.reading.inspection.contents import Contents, inspect, options_of
 from tfxc.data.reading.inspection.presets import model_of, usual_preset
 from tfxc.data.reading.parsing.column_guess import Wanted
@@ -122,6 +122,8 @@ def completed_of(file: str, choices: FileChoices, changes: Iterable[str]) -> Com
         tree["run"] = choices.run
     wanted = Wanted(choices.text_column, choices.label_column)
     choice = Choice(choices.preset, choices.pretrained, wanted)
+    changes = list(changes)
+    check_given(changed({}, changes), "--set")  # what is wrong in them is not the file's fault
     return complete(changed(tree, changes), choice)
 
 
@@ -294,8 +296,10 @@ def _options_of_split(
     if isinstance(labels, list):  # the same in all splits, whatever else is 0 and 1 in this one
         wanted = dataclasses.replace(wanted, labels=labels)
     given = {key: value for key, value in data.get("reader_options", {}).items() if key != "split"}
-    given |= data.get("split_options", {}).get(split, {})
-    reader, options = options_of(source, wanted, data.get("reader"), role=split, given=given)
+    of_split = data.get("split_options", {}).get(split, {})
+    given |= of_split
+    with named_by_split(split, of_split):
+        reader, options = options_of(source, wanted, data.get("reader"), role=split, given=given)
     # What holds for the training file does not for this one where nothing was found in it.
     assert reader is not None, "a file has a format"
     parameters = signature(registry.get("reader", reader)).parameters

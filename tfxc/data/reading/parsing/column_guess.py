@@ -140,7 +140,7 @@ def guess_columns(
     text = wanted.text or _text_column(columns, label_columns, where, kind)
     if text in label_columns:
         raise DataError(
-            f"the {kind} {text!r} is to be both text and label",
+            f"the {kind} {text!r} cannot be both text and label",
             where=where,
             fix="correct --text-column or --label-column",
         )
@@ -311,7 +311,7 @@ def _text_column(
     }
     if not rest:
         raise DataError(
-            f"no {kind} of texts stands next to the labels in {_shortened(labels)}",
+            f"no {kind} of texts accompanies the labels in {_shortened(labels)}",
             where=where,
             fix="name it as --text-column; features that are numbers are read from svmlight and "
             ".npz files",

@@ -74,7 +74,7 @@ class Lines:
                 "a".encode(encoding)  # refuses codecs that are none of texts, such as base64
             except (TypeError, LookupError, ValueError):
                 raise ConfigError(
-                    f"Python knows no encoding {encoding!r}",
+                    f"unknown encoding {encoding!r}",
                     where="encoding",
                     fix="name one such as utf-8, utf-16, cp1252, gb18030 or shift_jis",
                 ) from None
@@ -237,5 +237,5 @@ def _no_text(where: str) -> DataError:
     return DataError(
         "the line contains zero bytes: it is not text, or it is UTF-16 without a byte order mark",
         where=where,
-        fix="check the file; of UTF-16 name the encoding utf-16-le or utf-16-be",
+        fix="check the file; if it is UTF-16, set the encoding utf-16-le or utf-16-be",
     )
