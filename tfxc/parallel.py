@@ -136,7 +136,7 @@ class _Connection:
         return self._lost.is_set()
 
     def error(self) -> MachineError:
-        """What is wrong then."""
+        """Returns what is wrong then."""
         return MachineError(
             f"the connection to the scheduler {self._address} was lost",
             where="--cluster",
@@ -144,7 +144,7 @@ class _Connection:
         )
 
     def submit(self, pool: Executor, function: Callable[..., Any], *task: Any) -> "Future[Any]":
-        """The future of a task that a pool of Dask's is given."""
+        """Returns the future of a task that a pool of Dask's is given."""
         future: Future[Any] = Future()
         with self._lock:
             self._waiting.add(future)
@@ -192,11 +192,11 @@ class _ClusterPool(Executor):
         self._pool = connection.client.get_executor(pure=False, retries=_RETRIES)
 
     def submit(self, function: Callable[..., Any], /, *task: Any, **_: Any) -> "Future[Any]":
-        """The future of ``function(*task)``."""
+        """Returns the future of ``function(*task)``."""
         return self._connection.submit(self._pool, function, *task)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Without ``wait`` all tasks are cancelled."""
+        """Ends the pool; without ``wait`` all tasks are cancelled."""
         if not self._connection.is_lost:
             self._pool.shutdown(wait=wait and not cancel_futures)
 
@@ -258,7 +258,7 @@ def _version() -> str:
 
 
 def workers() -> Workers | None:
-    """The current cluster's workers; None on this machine alone."""
+    """Returns the current cluster's workers; None on this machine alone."""
     if _client is None:
         return None
     if _client.is_lost:
@@ -286,7 +286,7 @@ def on_every_worker(function: Callable[[], Any]) -> None:
 
 
 def not_on_storage(what: str, where: str | Path, moved: str = "the run") -> MachineError:
-    """The error of a worker that does not see what the command has written for it.
+    """Returns the error of a worker that does not see what the command has written for it.
 
     Args:
         what: it looked for.
@@ -301,7 +301,7 @@ def not_on_storage(what: str, where: str | Path, moved: str = "the run") -> Mach
 
 
 def worker_threads() -> int | None:
-    """Inside a task on a cluster the threads of its worker; None anywhere else."""
+    """Returns the threads of the worker inside a task on a cluster; None anywhere else."""
     distributed = sys.modules.get("distributed")
     try:
         return None if distributed is None else distributed.get_worker().state.nthreads

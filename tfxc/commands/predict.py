@@ -545,7 +545,7 @@ def _interactive(predictor: "Predictor", min_score: float | None) -> int:
 
 
 def ranking(predictions: "Predictions", min_score: float | None = None) -> str:
-    """Scores and labels of one example, one line each."""
+    """Returns scores and labels of one example, one line each."""
     (pairs,) = _pairs(predictions, min_score)
     lines = (f"{score:10.4f}  {one_line(label)}" for label, score in pairs)
     return "\n".join(lines) or f"  {_NO_LABEL}"
@@ -554,7 +554,7 @@ def ranking(predictions: "Predictions", min_score: float | None = None) -> str:
 def _pairs(
     predictions: "Predictions", min_score: float | None
 ) -> Iterator[list[tuple[str, float]]]:
-    """For each example the (label, score) pairs that count."""
+    """Yields for each example the (label, score) pairs that count."""
     for labels, scores in zip(predictions.labels, predictions.scores.tolist(), strict=True):
         pairs = zip(labels, scores, strict=True)
         yield [(n, s) for n, s in pairs if n and (min_score is None or s >= min_score)]

@@ -86,7 +86,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _options_of(parser):
-    """The option strings of a parser and of its sub-commands."""
+    """Returns the option strings of a parser and of its sub-commands."""
     found = [*parser._option_string_actions]
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -151,7 +151,9 @@ def check_shared_output(
 
 
 def ending(*suffixes: str) -> Callable[[str], str]:
-    """``type`` of an option that names a file to write, whose name ends in one of ``suffixes``."""
+    """Returns the ``type`` of an option that names a file to write, whose name ends in one of
+    ``suffixes``.
+    """
 
     def checked(text):
         if not text.endswith(suffixes):
@@ -281,7 +283,7 @@ def _in_main_thread():
 
 
 def _out_of_memory():
-    """The errors that Python, NumPy and TensorFlow raise when memory runs out."""
+    """Returns the errors that Python, NumPy and TensorFlow raise when memory runs out."""
     tensorflow = sys.modules.get("tensorflow")
     found = getattr(getattr(tensorflow, "errors", None), "ResourceExhaustedError", MemoryError)
     return MemoryError, found

@@ -60,7 +60,7 @@ def load_tree(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]
 
 
 def changed(tree: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """A nested dict with texts ``"a.b=value"`` applied.
+    """Returns a nested dict with texts ``"a.b=value"`` applied.
 
     Raises:
         ConfigError: an override cannot be made.
@@ -206,7 +206,7 @@ def _neighbours(path):
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``change`` laid over it, dict by dict.
+    """Returns ``base`` with ``change`` laid over it, dict by dict.
 
     A method section whose ``name`` changes is replaced as a whole: the arguments of another
     method mean nothing to it.
@@ -223,7 +223,7 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def named(key: str, value: object) -> Any:
-    """The value of a key; of a method's section a name becomes a section.
+    """Returns the value of a key; of a method's section a name becomes a section.
 
     Example:
         >>> named("encoder", "textcnn"), named("run", "runs/my")
@@ -240,7 +240,7 @@ def _index(node, part, key):
 
 
 def _readable(first: Mapping[str, Any], where: str) -> ConfigError:
-    """The first of pydantic's errors as one of ours."""
+    """Returns the first of pydantic's errors as one of ours."""
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)
     raised = first.get("ctx", {}).get("error")

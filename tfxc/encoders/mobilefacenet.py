@@ -88,7 +88,7 @@ class MobileFaceNet(ImageEncoder):
         return self.embedding_dim
 
     def make_network(self) -> keras.Model:
-        """Stem, bottlenecks, the weighing of all places, and the embedding."""
+        """Builds stem, bottlenecks, the weighing of all places, and the embedding."""
         layers = self.layer_factory()
         inputs = layers.input(self.image_shape)
         x = _active(layers, layers.convolution(inputs, self._scaled(64), strides=2))

@@ -170,7 +170,9 @@ def export_model(
 
 
 def _in_float32(loaded_run: "LoadedRun") -> "LoadedRun":
-    """The run with a model that computes in float32, which every runtime has kernels for."""
+    """Returns the run with a model that computes in float32, which every runtime has kernels
+    for.
+    """
     training = loaded_run.config.training
     if training.precision == "float32":
         return loaded_run

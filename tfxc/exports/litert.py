@@ -40,7 +40,7 @@ class LiteRT:
     takes_empty_batches = False
 
     def require(self) -> None:
-        """Nothing: TensorFlow has it all."""
+        """Does nothing: TensorFlow has it all."""
 
     def write(self, graph: Graph, path: Path) -> int | None:
         """Writes a model for any batch size, or where that fails for single examples.
@@ -72,7 +72,7 @@ class LiteRT:
         return 1
 
     def open(self, path: str | Path) -> Callable[..., Any]:
-        """Function of a dict of arrays -> (ids, scores)."""
+        """Returns a function of a dict of arrays -> (ids, scores)."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated", UserWarning)
             interpreter = tf.lite.Interpreter(str(path))

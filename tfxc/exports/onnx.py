@@ -87,7 +87,7 @@ class Onnx:
         path.write_bytes(model.SerializeToString())
 
     def open(self, path: str | Path) -> Callable[..., Any]:
-        """Function of a dict of arrays -> (ids, scores).
+        """Returns a function of a dict of arrays -> (ids, scores).
 
         Raises:
             ConfigError: ONNX Runtime cannot run the model.

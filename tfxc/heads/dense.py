@@ -104,7 +104,7 @@ class Dense(Head):
         self.fused_variables = self.chunks.variables
 
     def _own_chunks(self, size, std, start):
-        """The chunks as Keras weights."""
+        """Returns the chunks as Keras weights."""
         pieces = []
         for number, begin in enumerate(range(0, self.num_labels, size)):
             end = min(begin + size, self.num_labels)
@@ -120,7 +120,7 @@ class Dense(Head):
         return LabelChunks(pieces, self.bias)
 
     def _sharded_chunks(self, size, std):
-        """The chunks, of which each replica has a part."""
+        """Returns the chunks, of which each replica has a part."""
         strategy = tf.distribute.get_strategy()
         layout = ShardLayout(self.num_labels, size, strategy.num_replicas_in_sync)
         if layout.size * (layout.count - 1) >= min(size, self.num_labels):
@@ -143,7 +143,7 @@ class Dense(Head):
         return True
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
-        """Logits of all labels."""
+        """Returns the logits of all labels."""
         if self.chunks is not None:
             return self.chunks.logits(features)
         return self.as_logits(keras.ops.matmul(features, self.kernel) + self.bias)
@@ -151,11 +151,11 @@ class Dense(Head):
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
     ) -> tuple[LogitGroup, ...]:
-        """One group over all labels."""
+        """Returns one group over all labels."""
         return (LogitGroup(self(features), seen_labels(labels, self.num_labels)),)
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
-        """Function that returns the logits of a range of labels."""
+        """Returns a function that returns the logits of a range of labels."""
         if self.chunks is not None:
             return self.chunks.scores(features)
         features = tf.cast(features, tf.float32)
@@ -170,7 +170,7 @@ class Dense(Head):
         return score
 
     def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Best k labels, exact; of shards each replica finds its own best."""
+        """Returns the best k labels, exact; of shards each replica finds its own best."""
         if not isinstance(self.chunks, ShardedChunks):
             return super().top_k(features, k)
         self.check_k(k)
@@ -179,7 +179,7 @@ class Dense(Head):
     def top_k_and_loss(
         self, features: tf.Tensor, labels: tf.Tensor, k: int
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """``top_k``, and the loss over all labels."""
+        """Returns ``top_k``, and the loss over all labels."""
         if not isinstance(self.chunks, ShardedChunks):
             return super().top_k_and_loss(features, labels, k)
         self.check_k(k)
@@ -187,7 +187,7 @@ class Dense(Head):
         return self.chunks.search().top_k_and_loss(features, labels, k)
 
     def inner_products(self) -> InnerProducts:
-        """Those with the columns of the kernel."""
+        """Returns those with the columns of the kernel."""
         if isinstance(self.chunks, ShardedChunks):
             bias = tf.constant(self.chunks.bias_of_labels())
             return of_linear_scores(self.chunks.rows, bias, self.dim)
@@ -198,7 +198,7 @@ class Dense(Head):
         return of_linear_scores(lambda b, e: tf.transpose(kernel[:, b:e]), bias, self.dim)
 
     def label_similarities(self, label: int) -> np.ndarray:
-        """Cosines of the columns of the kernel."""
+        """Returns the cosines of the columns of the kernel."""
         if self.chunks is not None:
             return cosines_to_row(self.chunks.rows, label, self.num_labels)
         kernel = read_once(self.kernel.value)
@@ -236,7 +236,9 @@ class Dense(Head):
 
 
 def _start_of_chunk(std, seed, shape, dtype=None):
-    """Truncated normal numbers, drawn in float32 and then rounded, different for each chunk."""
+    """Returns truncated normal numbers, drawn in float32 and then rounded, different for each
+    chunk.
+    """
     drawn = int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)
     normal = keras.initializers.TruncatedNormal(stddev=std, seed=drawn)
     return tf.cast(normal(shape, "float32"), dtype or "float32")

@@ -124,7 +124,7 @@ def import_mhe(
 
 
 def _width(tensors: Mapping[str, TorchTensor], folder: str | Path, path: str | Path) -> int:
-    """How many layers' vectors the features consist of."""
+    """Returns how many layers' vectors the features consist of."""
     hub = read_hub_config(open_folder(folder, "--pretrained"))
     if hub["model_type"] == "xlnet":
         raise ConfigError(
@@ -147,7 +147,7 @@ def _width(tensors: Mapping[str, TorchTensor], folder: str | Path, path: str | P
 def _labels(
     tensors: Mapping[str, TorchTensor], names: str | Path | None, path: str | Path
 ) -> tuple[list[int] | None, LabelVocabulary]:
-    """[groups, labels of a group] or None, and the labels."""
+    """Returns [groups, labels of a group] or None, and the labels."""
     outputs = tensors["l0.weight"].shape[0]
     if "embed.weight" not in tensors:
         return None, LabelVocabulary.of(names, outputs)
@@ -186,7 +186,7 @@ def _labels(
 def _model(
     tree: dict[str, Any], manifest: "Manifest", path: str | Path, folder: str | Path
 ) -> XCModel:
-    """The network, its language model from the state dict."""
+    """Returns the network, its language model from the state dict."""
     with scratch_folder("import") as scratch:
         for file in open_folder(folder, "--pretrained").iterdir():
             if not file.name.endswith(_WEIGHTS):
@@ -197,12 +197,12 @@ def _model(
 
 
 def _sources(model: XCModel, tensors: Mapping[str, TorchTensor], width: int) -> list[Source]:
-    """Where the weights after the language model come from."""
+    """Returns where the weights after the language model come from."""
     head = model.head
     dim = model.encoder.output_dim
 
     def kernel(values: np.ndarray) -> np.ndarray:
-        """The blocks of the layers in the opposite order."""
+        """Returns the blocks of the layers in the opposite order."""
         blocks = values.reshape(len(values), width, dim // width)
         return blocks[:, ::-1].reshape(len(values), dim).T
 

@@ -48,7 +48,7 @@ class Checkpoint(NamedTuple):
 
 
 def read_checkpoint(path: str | Path, epoch: int | None = None) -> Checkpoint:
-    """The checkpoint in a file, or the last one in a folder of them.
+    """Returns the checkpoint in a file, or the last one in a folder of them.
 
     Args:
         path: ``epoch_<e>.pt``, or the folder ``checkpoints`` of an experiment.
@@ -191,7 +191,7 @@ class _Start(NamedTuple):
     manifest: Manifest
 
     def architecture(self) -> None:
-        """None: the encoder has no network."""
+        """Returns None: the encoder has no network."""
 
     def load_weights(self, model: "XCModel") -> None:
         """Gives the model the checkpoint's classifier and dual variables."""

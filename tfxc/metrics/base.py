@@ -198,7 +198,7 @@ class Metric:
         return {}
 
     def per_example_ranked(self, batch: "RankedBatch") -> dict[str, np.ndarray]:
-        """As ``per_example``, of a ``RankedBatch``."""
+        """Works as ``per_example``, of a ``RankedBatch``."""
         return {}
 
     def update(

@@ -38,7 +38,7 @@ _SAVE = "save them with torch.save(model.state_dict(), file)"
 
 
 def _refuse_state(self: object, state: object) -> None:
-    """A pickle may set no attributes: the sizes have been checked."""
+    """Refuses a pickle that sets attributes: the sizes have been checked."""
     raise ValueError(f"attributes of a {type(self).__name__.strip('_')}")
 
 
@@ -62,7 +62,9 @@ class TorchTensor:
         self.dtype = storage.result
 
     def array(self) -> np.ndarray:
-        """The values, read-only; mapped from the file where they are stored there in order."""
+        """Returns the values, read-only; mapped from the file where they are stored there in
+        order.
+        """
         if 0 in self.shape:
             return np.zeros(self.shape, self.dtype)
         memory = self._storage.read()[self._offset :]
@@ -192,7 +194,7 @@ class _Unpickler(RestrictedUnpickler):
 
 
 def load_torch(path: str | Path) -> Any:
-    """What ``torch.save`` wrote: containers and plain values, tensors as ``TorchTensor``.
+    """Returns what ``torch.save`` wrote: containers and plain values, tensors as ``TorchTensor``.
 
     Nothing that the file names is imported or run: a pickle of anything else than tensors in
     dicts, lists and tuples is refused.
@@ -238,7 +240,7 @@ def load_torch(path: str | Path) -> Any:
 
 
 def load_state_dict(path: str | Path) -> dict[str, TorchTensor]:
-    """The tensors of a model by name.
+    """Returns the tensors of a model by name.
 
     A training checkpoint holds them under ``state_dict``, ``model_state`` or a similar key; names
     of models that were trained in parallel begin with ``module.``, which is left out.
@@ -302,14 +304,18 @@ def _load_zip(path: Path, stream: IO[bytes]) -> Any:
 
 
 def _stored(info: zipfile.ZipInfo) -> zipfile.ZipInfo:
-    """A member as PyTorch writes them; a compressed one could be a thousand times as large."""
+    """Returns a member as PyTorch writes them; a compressed one could be a thousand times as
+    large.
+    """
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
         raise ValueError(f"{info.filename} is compressed or encrypted")
     return info
 
 
 def _data_position(stream: IO[bytes], info: zipfile.ZipInfo) -> int:
-    """Where a stored member's bytes begin; its local header may differ from the central one."""
+    """Returns where a stored member's bytes begin; its local header may differ from the central
+    one.
+    """
     stream.seek(info.header_offset)
     header = stream.read(30)
     if len(header) < 30 or header[:4] != b"PK\x03\x04":

@@ -135,7 +135,7 @@ class ExamplesOptions(ReaderOptions):
         return texts_of(lambda: open_split(loaded.config.data, split), wanted)
 
     def excluded(self, loaded: "LoadedRun", rows: "Examples") -> "Exclusions | None":
-        """Labels that do not count for the examples, see ``evaluation.exclude``.
+        """Returns the labels that do not count for the examples, see ``evaluation.exclude``.
 
         They are the same for a split and for its file.
 

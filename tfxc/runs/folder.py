@@ -584,7 +584,8 @@ class RunFolder(RunWriter):
         return values
 
     def environment(self) -> Environment | None:
-        """When, by which versions and on what machine it was finished; None if it does not say.
+        """Returns when, by which versions and on what machine it was finished; None if it does not
+        say.
 
         Raises:
             CheckpointError: ``environment.json`` is damaged.

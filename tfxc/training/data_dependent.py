@@ -18,7 +18,8 @@ _KINDS = ("head", "encoder", "objective")
 def data_dependent_arguments(
     config: "Config", source: "Source", *, feature_kind: str = "sparse", **known: Any
 ) -> dict[str, Any]:
-    """The arguments of ``build_model`` that providers find, see ``tfxc.data.sources.providers``.
+    """Returns the arguments of ``build_model`` that providers find, see
+    ``tfxc.data.sources.providers``.
 
     Args:
         config: ``Config``.
@@ -56,7 +57,7 @@ def data_dependent_arguments(
 
 
 def resolved(config: "Config", num_labels: int) -> "Config":
-    """The config with what its head's rules make of the number of labels.
+    """Returns the config with what its head's rules make of the number of labels.
 
     Args:
         config: ``Config``, whose sections are checked.

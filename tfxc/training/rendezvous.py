@@ -163,7 +163,7 @@ class Rendezvous:
         return _twice(message, self._message) if task == self.leader else None
 
     def _difference(self, present: "Mapping[str, Guest]") -> dict[str, Any] | None:
-        """The verdict where a worker was given something else than the leader."""
+        """Returns the verdict where a worker was given something else than the leader."""
         leaders = self._message["content"]
         for task, (_, message) in sorted(present.items()):
             guests = message["content"]
@@ -241,7 +241,7 @@ def _send_all(guests: "Mapping[str, Guest]", message: Mapping[str, Any]) -> None
 
 
 def _receive(connection: socket.socket) -> dict[str, Any] | None:
-    """The next message; None if the other side is gone or sends something else."""
+    """Returns the next message; None if the other side is gone or sends something else."""
     line = b""
     try:
         while not line.endswith(b"\n"):

@@ -42,7 +42,7 @@ _open: list["Mirror"] | None = None
 
 
 def mirror_path(address: str) -> Path:
-    """Where the copy of what is at an address is, or will be.
+    """Returns where the copy of what is at an address is, or will be.
 
     Args:
         address: e.g. ``"s3://bucket/runs/mine"``; the copy has its last name.
@@ -83,7 +83,7 @@ def _close_all() -> None:
 
 
 def mirrored(address: str, where: str, *, writes: bool = False, watch: bool = False) -> Path:
-    """The copy on this machine of what is at an address, or is to be written there.
+    """Returns the copy on this machine of what is at an address, or is to be written there.
 
     Args:
         address: of a storage that fsspec knows.
@@ -298,7 +298,7 @@ class Mirror:
                 said = str(error)
 
     def _milestones(self) -> dict[str, list[int]]:
-        """The finished files of JSON, and their times."""
+        """Returns the finished files of JSON, and their times."""
         return {name: stat for name, stat in self._files_here().items() if name.endswith(".json")}
 
     def _files_there(self) -> dict[str, dict[str, Any]]:
@@ -310,7 +310,7 @@ class Mirror:
         return {name: marks(info) for name, info in files.items()}
 
     def _files_here(self) -> dict[str, list[int]]:
-        """{name: [size, time]} of the files of the copy; of one file the name is empty."""
+        """Returns {name: [size, time]} of the files of the copy; of one file the name is empty."""
         if self.path.is_file():
             return {"": _stat(self.path)}
         files = {}
@@ -325,7 +325,8 @@ class Mirror:
         return files
 
     def _settle(self, name: str, there: Mapping[str, Any], here: Mapping[str, list[int]]) -> bool:
-        """What has changed on both sides is fine where it is the same now, or was continued here.
+        """Returns what has changed on both sides is fine where it is the same now, or was continued
+        here.
 
         A process that is killed between sending a file and noting that leaves it so.
 
@@ -379,7 +380,9 @@ class Mirror:
                 progress.advance(len(block))
 
     def _put(self, file: Path, place: str) -> bool:
-        """Whether a file was copied; False if it was removed meanwhile, as old checkpoints are."""
+        """Tells whether a file was copied; False if it was removed meanwhile, as old checkpoints
+        are.
+        """
         try:
             self._storage.put_file(str(file), place)
         except FileNotFoundError:
@@ -413,7 +416,7 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]:
 
 
 def _compared(beginning: Path, file: Path) -> tuple[bool, bool]:
-    """Whether a file begins with another one, and whether both are the same."""
+    """Tells whether a file begins with another one, and whether both are the same."""
     with open(beginning, "rb") as first, open(file, "rb") as second:
         while block := first.read(BLOCK):
             if second.read(len(block)) != block:
@@ -422,7 +425,7 @@ def _compared(beginning: Path, file: Path) -> tuple[bool, bool]:
 
 
 def _in_order(names: Iterable[str]) -> list[str]:
-    """What says that other files are complete comes after them."""
+    """Returns what says that other files are complete comes after them."""
     return sorted(names, key=lambda name: (name in _LAST, name.endswith(".json"), name))
 
 

@@ -22,7 +22,8 @@ SIZE = 112
 
 
 def similarities(points: np.ndarray, template: np.ndarray = TEMPLATE) -> np.ndarray:
-    """The similarities that bring points closest to a template, in the sense of least squares.
+    """Returns the similarities that bring points closest to a template, in the sense of least
+    squares.
 
     In the complex plane a similarity is ``z -> c z + d``, so that the best one is a regression of
     two numbers; it is the solution of Umeyama 1991 for the plane, without reflections.

@@ -56,7 +56,7 @@ class WithFeatures:
 
 
 def with_features(reader: Any, features: str | None, input_kind: str) -> Any:
-    """A reader, with the features of the option ``--features`` next to its examples.
+    """Returns a reader, with the features of the option ``--features`` next to its examples.
 
     Args:
         reader: a ``Reader``.

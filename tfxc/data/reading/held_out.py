@@ -32,7 +32,7 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(Chunk))
 
 
 def open_split(settings: "DataSettings", split: str) -> Any:
-    """The reader of one split.
+    """Returns the reader of one split.
 
     With ``dev_share`` the training split is the training file without the examples that make the
     dev split, and the dev split those. With ``held_out_labels`` the training split has neither
@@ -86,7 +86,7 @@ def _split_of(settings: "DataSettings", split: str) -> Any:
 
 
 def held_out_examples(label_lists: Iterable[Sequence[Any]], share: float, seed: int) -> np.ndarray:
-    """Which examples make the dev split: of each label the same share, as far as possible.
+    """Returns which examples make the dev split: of each label the same share, as far as possible.
 
     Examples with several labels are assigned by the rarest of them. The first example of each label
     by that rule stays in the training split, so that no label is left without one.
@@ -127,7 +127,7 @@ def held_out_examples(label_lists: Iterable[Sequence[Any]], share: float, seed: 
 
 
 def held_out_labels(labels: Iterable[Any], share: float, seed: int) -> set[Any]:
-    """A share of labels, drawn at random; at least one, and never all.
+    """Returns a share of labels, drawn at random; at least one, and never all.
 
     Args:
         labels: names or numbers, in any order.
@@ -144,7 +144,7 @@ def held_out_labels(labels: Iterable[Any], share: float, seed: int) -> set[Any]:
 
 
 def without_labels(reader: "Reader", share: float, seed: int) -> "Subset":
-    """A reader without a share of its labels, and without the examples that have no other.
+    """Returns a reader without a share of its labels, and without the examples that have no other.
 
     Args:
         reader: of a training split.
@@ -177,7 +177,9 @@ class Subset:
         return getattr(self._reader, name)
 
     def ranges(self, folder: Path) -> None:
-        """None: which examples belong to the part, every process would have to draw anew."""
+        """Returns None: which examples belong to the part, every process would have to draw
+        anew.
+        """
         return None
 
     def chunks(self, size: int = 4096) -> Iterator[Chunk]:
@@ -215,7 +217,7 @@ class Subset:
 
 
 def selected(chunk: Chunk, places: np.ndarray) -> Chunk:
-    """The given examples of a chunk, in the given order."""
+    """Returns the given examples of a chunk, in the given order."""
     return _chunk(lambda name: _rows(getattr(chunk, name), places))
 
 

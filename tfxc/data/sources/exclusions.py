@@ -48,14 +48,14 @@ class Exclusions:
         self.most = int(np.diff(self._bounds).max(initial=0))
 
     def rows(self, examples: np.ndarray) -> np.ndarray:
-        """int32 (n, at least 1), labels of these examples, ascending, padded with -1."""
+        """Returns int32 (n, at least 1), labels of these examples, ascending, padded with -1."""
         return pad_labels(*gather_lists(self._bounds, examples, self._ids))
 
 
 def exclusions(
     folder: str | Path, split: str, kinds: Iterable[str], source: "Source", train: "Source"
 ) -> Exclusions:
-    """The ``Exclusions`` of a split.
+    """Returns the ``Exclusions`` of a split.
 
     Args:
         folder: the prepared folder.
@@ -87,7 +87,8 @@ def exclusions_of_file(
     folder: str | Path | None = None,
     train: "Source | None" = None,
 ) -> Exclusions:
-    """The ``Exclusions`` of the examples of a file: those of a split that has the same examples.
+    """Returns the ``Exclusions`` of the examples of a file: those of a split that has the same
+    examples.
 
     Args:
         reader: of the file.
@@ -153,7 +154,7 @@ def _excluded(
 
 
 def read_excluded_pairs(path: str | Path, names: LabelVocabulary, num_examples: int) -> np.ndarray:
-    """The pairs of a file of excluded labels.
+    """Returns the pairs of a file of excluded labels.
 
     Args:
         path: lines of an example's number within the split, from 0, and a label's name behind a
@@ -203,7 +204,7 @@ def read_excluded_pairs(path: str | Path, names: LabelVocabulary, num_examples: 
 
 
 def _pairs(source: "Source") -> np.ndarray:
-    """int64 (n, 2): example and label of all examples in their order."""
+    """Returns int64 (n, 2): example and label of all examples in their order."""
     pairs = [np.zeros((0, 2), np.int64)]
     first = 0
     for rows in source.blocks(65_536):
@@ -219,7 +220,7 @@ def _codes(pairs: np.ndarray) -> np.ndarray:
 
 
 def _with_same_text(train_keys: np.ndarray, keys: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """int64 (n, 2): examples, and labels of training examples with the same text."""
+    """Returns int64 (n, 2): examples, and labels of training examples with the same text."""
     # Each label of a text once, however many examples have the text.
     order = np.lexsort((pairs[:, 1], train_keys[pairs[:, 0]]))
     labels = pairs[order, 1]

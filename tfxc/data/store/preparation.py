@@ -137,7 +137,7 @@ def prepare(settings: DataSettings, folder: str | Path, *, jobs: int | None = No
 
 
 def _processes(jobs: int | None) -> int:
-    """How many tasks run at a time; on a cluster never only one, which would stay here."""
+    """Returns how many tasks run at a time; on a cluster never only one, which would stay here."""
     cluster = workers()
     return thread_count(jobs) if cluster is None else max(2, cluster.tasks)
 
@@ -153,7 +153,7 @@ def _record(folder: Path) -> None:
 def ensure_prepared(
     settings: DataSettings, root: str | Path = "prepared", *, jobs: int | None = None
 ) -> Path:
-    """The prepared folder of ``settings``, prepared now if it is not there yet.
+    """Returns the prepared folder of ``settings``, prepared now if it is not there yet.
 
     Several processes may ask at once: one prepares, the others wait for it.
 
@@ -272,7 +272,9 @@ class _Preparation:
         save_stamps(self.folder, stamps)
 
     def open(self, split: str) -> Any:
-        """The reader of a split; that of the training split decides what there is to learn."""
+        """Returns the reader of a split; that of the training split decides what there is to
+        learn.
+        """
         reader = open_split(self.settings, split)
         if is_builtin(self.sources[split]):
             self.fingerprints[split] = reader.source_fingerprint
@@ -467,7 +469,7 @@ class _Split:
                 start += len(chunk)
 
     def _processes(self, num_blocks: int) -> int:
-        """How many processes the tasks of so many blocks are worth."""
+        """Returns how many processes the tasks of so many blocks are worth."""
         least = MIN_BLOCKS if self._all.text_features is None else MIN_TEXTS
         return self._all.jobs if num_blocks >= least else 1
 

@@ -100,7 +100,7 @@ class FastTextTokens(WordTokens):
         return TextNgrams(self.settings(), folder / "vocabulary.txt", len(self._vocabulary))
 
     def _row(self, words: Sequence[str]) -> np.ndarray:
-        """The ids of one text."""
+        """Returns the ids of one text."""
         most = self._settings["max_length"]
         self.num_truncated += len(words) > most
         words = words[:most]
@@ -114,7 +114,7 @@ class FastTextTokens(WordTokens):
         return np.concatenate([ids, *subwords, first + ngrams.astype(np.int32)])
 
     def _hashed(self, word: str) -> tuple[int, np.ndarray]:
-        """A word's hash, and the ids of its n-grams of characters; words come again."""
+        """Returns a word's hash, and the ids of its n-grams of characters; words come again."""
         if word not in self._known:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
@@ -135,7 +135,7 @@ class FastTextTokens(WordTokens):
 
 
 def fnv1a(text: bytes, state: int = FNV_OFFSET) -> int:
-    """fastText's 32-bit FNV-1a hash, in which bytes from 128 on count as negative numbers.
+    """Returns fastText's 32-bit FNV-1a hash, in which bytes from 128 on count as negative numbers.
 
     Args:
         text: bytes, of UTF-8.
@@ -152,7 +152,7 @@ def fnv1a(text: bytes, state: int = FNV_OFFSET) -> int:
 
 
 def subword_hashes(word: str, least: int, most: int) -> list[int]:
-    """Hashes of the n-grams of a word between ``<`` and ``>``, the shorter ones first.
+    """Returns the hashes of the n-grams of a word between ``<`` and ``>``, the shorter ones first.
 
     ``<`` and ``>`` alone are left out.
 
@@ -177,7 +177,7 @@ def subword_hashes(word: str, least: int, most: int) -> list[int]:
 
 
 def word_ngrams(hashes: np.ndarray, longest: int) -> np.ndarray:
-    """fastText's 64-bit hashes of the n-grams of words, the shorter ones first.
+    """Returns fastText's 64-bit hashes of the n-grams of words, the shorter ones first.
 
     Args:
         hashes: uint32 (n,), the hash of each word; they count as signed numbers.

@@ -196,13 +196,13 @@ class PecosTfidfFeatures(BagFeatures):
         return self._idf
 
     def _blocks(self) -> list[Block]:
-        """The blocks of columns."""
+        """Returns the blocks of columns."""
         names = self._settings["analyzer"]
         names = [names] * len(self._ranges) if isinstance(names, str) else names
         return list(zip(self._ranges, names, strict=True))
 
     def _select(self, counts: TermCounts, lengths: Sequence[int], analyzer: Analyzer) -> list[int]:
-        """Indices of the terms of one block in the order of their columns."""
+        """Returns the indices of the terms of one block in the order of their columns."""
         bounds = []
         for key in ("min_df", "max_df"):
             bound = self._settings[key]
@@ -254,7 +254,7 @@ class PecosTfidfFeatures(BagFeatures):
 
 
 def split_at_blanks(text: str, most: int | None = None) -> list[str]:
-    """The words of a text as PECOS cuts it.
+    """Returns the words of a text as PECOS cuts it.
 
     Example:
         >>> split_at_blanks("A hen,  two", most=2)
@@ -265,7 +265,7 @@ def split_at_blanks(text: str, most: int | None = None) -> list[str]:
 
 
 def _terms(text: str, blocks: Sequence[Block], most: int | None, learning: bool) -> list[str]:
-    """The terms of a text, block by block.
+    """Returns the terms of a text, block by block.
 
     Args:
         text: string.
@@ -296,7 +296,7 @@ def _length(term: str) -> int:
 
 
 def load_pecos_vectorizer(folder: str | Path) -> "PecosTfidfFeatures":
-    """Text features ``pecos_tfidf`` that equal those of a saved PECOS vectoriser.
+    """Returns text features ``pecos_tfidf`` that equal those of a saved PECOS vectoriser.
 
     The folder holds ``meta.json`` (number of base vectorisers, norm of the joined rows) and per
     base vectoriser ``N.base/tokenizer/`` (``config.json`` with the kind of tokens, ``vocab.txt``:
@@ -386,7 +386,7 @@ def _read_section(path: Path, key: str | None = None) -> dict[str, Any]:
 
 
 def _columns(base: Path, analyzer: Analyzer) -> list[tuple[str, float]]:
-    """Terms and weights of a base vectoriser, by column."""
+    """Returns terms and weights of a base vectoriser, by column."""
     start, between = ("", " ") if analyzer == "word" else (" ", "")
     path = base / "tokenizer" / "vocab.txt"
     words = {number: word for _, (number, word) in _lines(path, parts=2)}
@@ -415,7 +415,7 @@ def _columns(base: Path, analyzer: Analyzer) -> list[tuple[str, float]]:
 
 
 def _lines(path: Path, parts: int) -> Iterator[tuple[int, list[str]]]:
-    """Number and parts of each line; the first line says how many follow."""
+    """Yields the number and parts of each line; the first line says how many follow."""
     content = read_text(path, fix=_COPY)
     head, *lines = content.split("\n")[:-1] or [""]
     if not head.isdecimal() or int(head) != len(lines):

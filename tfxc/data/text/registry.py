@@ -9,7 +9,7 @@ from tfxc.data.text.names import TEXT_FEATURES
 
 
 def build_text_features(config: Mapping[str, Any]) -> Any:
-    """Text features from a config section: the kind's ``name`` and its arguments.
+    """Returns text features from a config section: the kind's ``name`` and its arguments.
 
     Raises:
         ConfigError: the name or an argument is unknown, or an argument has an impossible value.
@@ -22,7 +22,7 @@ def build_text_features(config: Mapping[str, Any]) -> Any:
 
 
 def load_text_features(folder: str | Path) -> Any:
-    """Text features as their ``save`` wrote them.
+    """Returns text features as their ``save`` wrote them.
 
     Raises:
         DataError: a file is missing or does not fit the others.

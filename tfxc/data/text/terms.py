@@ -54,7 +54,7 @@ class WordTerms:
         self._lowercase = lowercase
 
     def __call__(self, text: str) -> list[str]:
-        """The terms of a text, as often as they occur."""
+        """Returns the terms of a text, as often as they occur."""
         words = self._words(text.lower() if self._lowercase else text)
         least, most = self._range
         terms = list(words) if least == 1 else []
@@ -80,7 +80,7 @@ class TermMatrix:
         self._analyse = analyse
 
     def __call__(self, texts: Sequence[str]) -> scipy.sparse.csr_matrix:
-        """Float32 CSR (texts, terms) with sorted indices."""
+        """Returns float32 CSR (texts, terms) with sorted indices."""
         known = self._columns
         lengths = []
         columns = array.array("i")
@@ -121,12 +121,12 @@ class CutTexts:
     truncated: int = 0
 
     def without_texts(self) -> "CutTexts":
-        """What a ``TermCounter`` needs: everything but the terms of each text."""
+        """Returns what a ``TermCounter`` needs: everything but the terms of each text."""
         return dataclasses.replace(self, ids=self.ids[:0], values=None)
 
 
 def cut_bags(term_lists: Iterable[Sequence[str]]) -> CutTexts:
-    """Texts as bags of terms.
+    """Returns texts as bags of terms.
 
     Args:
         term_lists: the terms of each text, as often as they occur.
@@ -147,7 +147,7 @@ def cut_bags(term_lists: Iterable[Sequence[str]]) -> CutTexts:
 
 
 def cut_sequences(term_lists: Iterable[Sequence[str]], most: int) -> CutTexts:
-    """Texts as their terms in order.
+    """Returns texts as their terms in order.
 
     Args:
         term_lists: the terms of each text; those beyond the first ``most`` are only counted.
@@ -176,14 +176,16 @@ def cut_numbers(indptr: np.ndarray, ids: np.ndarray, terms: list[str], most: int
 def first_of_each(
     indptr: np.ndarray, ids: np.ndarray, most: int
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """The first ``most`` entries of each list: bounds, entries, and how many lists were cut."""
+    """Returns the first ``most`` entries of each list: bounds, entries, and how many lists were
+    cut.
+    """
     lengths = np.diff(indptr)
     within = np.arange(len(ids)) - np.repeat(indptr[:-1], lengths) < most
     return bounds_of(np.minimum(lengths, most)), ids[within], int((lengths > most).sum())
 
 
 def _numbered(term_lists: Iterable[Sequence[str]]) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Bounds, numbers (int32) and distinct terms of texts."""
+    """Returns bounds, numbers (int32) and distinct terms of texts."""
     numbers: collections.defaultdict[str, int] = collections.defaultdict()
     numbers.default_factory = numbers.__len__
     ids = array.array("i")
@@ -224,14 +226,14 @@ class TermCounter:
         return numbers
 
     def counts(self) -> "TermCounts":
-        """``TermCounts`` of all texts so far."""
+        """Returns the ``TermCounts`` of all texts so far."""
         terms = sorted(self._numbers)
         order = np.fromiter((self._numbers[term] for term in terms), np.int64, len(terms))
         documents = self._documents[order] if len(self._documents) else np.zeros_like(order)
         return TermCounts(terms, documents, self._totals[order], self._num_texts)
 
     def ids(self, terms: Iterable[str], first: int, missing: int) -> np.ndarray:
-        """The ids of all terms by their numbers, int32.
+        """Returns the ids of all terms by their numbers, int32.
 
         Args:
             terms: those that have ids, which are ``first``, ``first + 1``, …
@@ -246,7 +248,9 @@ class TermCounter:
 
 
 def _added(totals: np.ndarray, numbers: np.ndarray, counts: np.ndarray, size: int) -> np.ndarray:
-    """``totals`` with counts added at distinct numbers; grown, with room to grow, if needed."""
+    """Returns ``totals`` with counts added at distinct numbers; grown, with room to grow, if
+    needed.
+    """
     if size > len(totals):
         totals = np.concatenate([totals, np.zeros(size + size // 4 - len(totals), np.int64)])
     totals[numbers] += counts
@@ -256,7 +260,7 @@ def _added(totals: np.ndarray, numbers: np.ndarray, counts: np.ndarray, size: in
 def select_terms(
     counts: TermCounts, min_df: float = 1, max_df: float = 1.0, max_features: int | None = None
 ) -> np.ndarray:
-    """Indices of the terms to keep, ascending.
+    """Returns the indices of the terms to keep, ascending.
 
     Args:
         counts: ``TermCounts``.

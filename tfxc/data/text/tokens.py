@@ -102,7 +102,7 @@ class TokenFeatures(TextFeatures):
         return self._vocabulary
 
     def learner(self) -> Learner:
-        """The ``Learner`` of ``fit``."""
+        """Returns the ``Learner`` of ``fit``."""
         counter = TermCounter()
 
         def finish() -> np.ndarray:
@@ -126,7 +126,7 @@ class TokenFeatures(TextFeatures):
         return Learner(counter.add, finish)
 
     def cut(self, texts: Sequence[str]) -> CutTexts:
-        """What a ``Learner`` learns from; it depends on the settings alone."""
+        """Returns what a ``Learner`` learns from; it depends on the settings alone."""
         return self._cut([self._prepared(text) for text in texts])
 
     def rows_of(self, indptr: np.ndarray, ids: np.ndarray) -> "TokenRows":
@@ -161,7 +161,7 @@ class TokenFeatures(TextFeatures):
         return self
 
     def transform(self, texts: Sequence[str]) -> "TokenRows":
-        """``TokenRows`` of a list of texts."""
+        """Returns the ``TokenRows`` of a list of texts."""
         check_fitted(self.num_features)
         lengths, tokens = self._ids([self._prepared(text) for text in texts])
         most = self._settings["max_length"]
@@ -206,20 +206,22 @@ class TokenFeatures(TextFeatures):
         return [FILL, UNKNOWN] if self._settings["fill"] else [UNKNOWN]
 
     def _prepared(self, text: str) -> str:
-        """The text as it is cut into tokens."""
+        """Returns the text as it is cut into tokens."""
         return text.lower() if self._settings["lowercase"] else text
 
     @abc.abstractmethod
     def _cut(self, texts: Sequence[str]) -> CutTexts:
-        """``CutTexts`` of prepared texts."""
+        """Returns the ``CutTexts`` of prepared texts."""
 
     @abc.abstractmethod
     def _make_table(self, tokens: Sequence[str]) -> Any:
-        """What ``_ids`` looks tokens up in, those with the ids 1, 2 and so on."""
+        """Returns what ``_ids`` looks tokens up in, those with the ids 1, 2 and so on."""
 
     @abc.abstractmethod
     def _ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Number of tokens of each prepared text, int64 (n,), and the ids of all, int32."""
+        """Returns the number of tokens of each prepared text, int64 (n,), and the ids of all,
+        int32.
+        """
 
 
 class CharacterTokens(TokenFeatures):
@@ -342,7 +344,9 @@ class WordTokens(TokenFeatures):
         self._settings["dictionary"] = self._listed("dictionary", str.splitlines)
 
     def _listed(self, name: str, words_in: Callable[[str], list[str]]) -> list[str]:
-        """The words of an argument or, by ``words_in`` of its content, of the file it names."""
+        """Returns the words of an argument or, by ``words_in`` of its content, of the file it
+        names.
+        """
         words = self._settings[name]
         if isinstance(words, str):
             try:
@@ -369,7 +373,7 @@ class WordTokens(TokenFeatures):
         return cut_sequences(self._words_of(texts), self._settings["max_length"])
 
     def _words_of(self, texts: Sequence[str]) -> list[list[str]]:
-        """Lists of the words of prepared texts that count."""
+        """Returns the lists of the words of prepared texts that count."""
         word_lists = TokenPattern(self._settings["token_pattern"]).of(texts)
         left_out = self._stop_words
         if not left_out:
@@ -412,7 +416,7 @@ def _code_points(texts: Sequence[str]) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def _jieba(dictionary: tuple[str, ...]) -> "jieba.Tokenizer":
-    """A segmenter of its own, so that no other one learns the words."""
+    """Returns a segmenter of its own, so that no other one learns the words."""
     with missing_package("zh", where="segmenter"):
         import jieba
     jieba.setLogLevel("WARNING")

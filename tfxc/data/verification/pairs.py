@@ -48,7 +48,9 @@ class PairSource:
         raise TypeError(f"{type(self).__name__} must define chunks(size)")
 
     def sparse(self) -> "PairSource":
-        """The same with dense vectors in memory as sparse bags; everything else stays as it is."""
+        """Returns the same with dense vectors in memory as sparse bags; everything else stays as it
+        is.
+        """
         return self
 
 
@@ -95,7 +97,7 @@ class Examples(PairSource):
             self.num_examples = features.shape[0]
 
     def sparse(self) -> "Examples":
-        """The same with its dense vectors as sparse bags; images stay as they are."""
+        """Returns the same with its dense vectors as sparse bags; images stay as they are."""
         if self._features is None:
             return self
         return Examples(self.path, features=scipy.sparse.csr_matrix(self._features))
@@ -216,7 +218,7 @@ def _check(path: Path, pairs: np.ndarray, same: np.ndarray, counts: Sequence[int
 def _archive(
     path: Path, has_embeddings: bool
 ) -> tuple[np.ndarray, np.ndarray, Examples | None, np.ndarray | None]:
-    """Pairs, flags, examples and embeddings of an ``.npz`` file."""
+    """Returns pairs, flags, examples and embeddings of an ``.npz`` file."""
     arrays = read_arrays(path)
     kinds = [name for name in ("images", "features", "embeddings") if name in arrays]
     missing = [name for name in ("pairs", "same") if name not in arrays]
@@ -263,7 +265,7 @@ def pairs_of_reader(
     disjoint: bool = False,
     embeddings: np.ndarray | None = None,
 ) -> "PairSet":
-    """A ``PairSet`` drawn from the examples of a reader that have one label each.
+    """Returns a ``PairSet`` drawn from the examples of a reader that have one label each.
 
     The reader is read twice, for the labels and then for the examples that were drawn.
 

@@ -79,7 +79,9 @@ def make_pairs(
 def _draw(
     rows: Sequence[np.ndarray], counts: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of rows of one class and of different ones, ``counts`` of each, both (n, 2)."""
+    """Returns the pairs of rows of one class and of different ones, ``counts`` of each, both (n,
+    2).
+    """
     num_same, num_different = counts
     return _draw_same(rows, num_same, random), _draw_different(rows, num_different, random)
 
@@ -98,7 +100,7 @@ def _draw_same(rows: Sequence[np.ndarray], wanted: int, random: np.random.Genera
 
 
 def _even_shares(possible: np.ndarray, wanted: int, random: np.random.Generator) -> np.ndarray:
-    """How many of ``possible`` to take of each, ``wanted`` in all and as even as can be."""
+    """Returns how many of ``possible`` to take of each, ``wanted`` in all and as even as can be."""
     low = 0
     high = int(possible.max(initial=0))
     while low < high:  # the smallest level at which min(possible, level) sums up to enough
@@ -114,7 +116,7 @@ def _even_shares(possible: np.ndarray, wanted: int, random: np.random.Generator)
 
 
 def _unordered_pairs(numbers: np.ndarray) -> np.ndarray:
-    """Pair number 0, 1, 2, 3 … of (1, 0), (2, 0), (2, 1), (3, 0) …"""
+    """Returns pair number 0, 1, 2, 3 … of (1, 0), (2, 0), (2, 1), (3, 0) …"""
     large = ((1 + np.sqrt(1 + 8 * numbers.astype(np.float64))) / 2).astype(np.int64)
     large -= large * (large - 1) // 2 > numbers
     large += large * (large + 1) // 2 <= numbers

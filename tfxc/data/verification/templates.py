@@ -62,7 +62,7 @@ class TemplateSet(Templates):
     same: np.ndarray
 
     def rows_of(self, template_ids: np.ndarray) -> np.ndarray:
-        """``pairs`` as rows (n, 2) of a sorted list of template ids.
+        """Returns ``pairs`` as rows (n, 2) of a sorted list of template ids.
 
         Raises:
             DataError: a pair names a template without images.
@@ -172,7 +172,7 @@ def open_template_subjects(root: str | Path, target: str) -> "tuple[Templates, I
 
 
 def _images_of(root: str | Path, target: str) -> dict[str, Any]:
-    """What the two meta files of images hold, as the fields of ``Templates``."""
+    """Returns what the two meta files of images hold, as the fields of ``Templates``."""
     meta = Path(root) / "meta"
     detected = meta / f"{target}_name_5pts_score.txt"
     members = meta / f"{target}_face_tid_mid.txt"

@@ -7,7 +7,7 @@ from tfxc.imports.text_classifier.project import Reading
 
 
 def distillation(reading: Reading, training: dict[str, Any]) -> dict[str, Any]:
-    """The section ``recipe`` of stage ``distillation``.
+    """Returns the section ``recipe`` of stage ``distillation``.
 
     Args:
         reading: the keys, see ``Reading``; what has no equivalent is noted there.
@@ -52,7 +52,7 @@ def distillation(reading: Reading, training: dict[str, Any]) -> dict[str, Any]:
 
 
 def _match(reading: Reading, number: int, section: object) -> dict[str, Any]:
-    """One of ``intermediate_matches`` as a match of recipe ``distill``."""
+    """Returns one of ``intermediate_matches`` as a match of recipe ``distill``."""
     where = f"{reading.project.path}: intermediate_matches, number {number}"
     if not isinstance(section, dict) or not {"layer_T", "layer_S", "loss"} <= section.keys():
         raise ConfigError(
@@ -84,7 +84,7 @@ def _match(reading: Reading, number: int, section: object) -> dict[str, Any]:
 
 
 def pruning(reading: Reading, text_features: dict[str, Any]) -> dict[str, Any]:
-    """The section ``recipe`` of stage ``prune``.
+    """Returns the section ``recipe`` of stage ``prune``.
 
     Args:
         reading: the keys, see ``Reading``; what has no equivalent is noted there.

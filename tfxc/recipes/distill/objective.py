@@ -126,7 +126,7 @@ class Distillation(Technique):
         batch: Mapping[str, Any],
         update_state: bool,
     ) -> tf.Tensor:
-        """Losses of a batch, float32 (batch,)."""
+        """Returns the losses of a batch, float32 (batch,)."""
         index = batch["example_index"]
         features = batch["features"]
         weight, temperature, *match_weights = (tf.identity(value) for value in self._values)

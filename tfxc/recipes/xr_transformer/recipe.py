@@ -286,7 +286,8 @@ class XRTransformer(StagedRecipe):
                 yield f"not used, as recipe.{why}: {', '.join(keys)}"
 
     def trial(self, config: "Config", manifest: "Manifest") -> dict[str, Any] | None:
-        """Arguments of ``build_model`` for the widest level, with a stand-in for the tree.
+        """Returns the arguments of ``build_model`` for the widest level, with a stand-in for the
+        tree.
 
         Returns:
             dict, or None if nothing is fine-tuned.

@@ -107,7 +107,7 @@ class RunStart:
             )
 
     def architecture(self) -> dict | None:
-        """The shape of the run's encoder where its config does not say it."""
+        """Returns the shape of the run's encoder where its config does not say it."""
         return self.folder.architecture()
 
     def load_weights(self, model: XCModel) -> None:
@@ -148,7 +148,7 @@ class RunStart:
     def _pairs(
         self, kind: str, new: "Encoder | Head", trained: "Encoder | Head"
     ) -> "list[tuple[keras.Variable, keras.Variable]]":
-        """(variable, variable to copy) of two layers that have to be alike."""
+        """Returns (variable, variable to copy) of two layers that have to be alike."""
         if type(new) is not type(trained):
             raise self._unlike(f"{kind} is", type(new).__name__, type(trained).__name__)
         if new.hash_seeds != trained.hash_seeds:

@@ -169,7 +169,7 @@ def open_like(
 
 
 def detect_format(path: str | Path, input_kind: str | None = None) -> str:
-    """The name of the format of ``path``: the readers are asked whether it is theirs.
+    """Returns the name of the format of ``path``: the readers are asked whether it is theirs.
 
     Args:
         path: a file, a folder or a pattern of tar shards.
@@ -196,7 +196,7 @@ def detect_format(path: str | Path, input_kind: str | None = None) -> str:
 
 
 def _unknown(probe: PathProbe, readers: Mapping[str, type[Reader]]) -> DataError:
-    """The error of what no reader recognises."""
+    """Returns the error of what no reader recognises."""
     formats = ", ".join(readers)
     fix = f"rename it or give its format by name: {formats}"
     if probe.is_folder:
@@ -253,12 +253,12 @@ def named_by_split(split: str, options: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _local(path: str | Path) -> str | Path:
-    """The path, or that of the copy of a remote file."""
+    """Returns the path, or that of the copy of a remote file."""
     return stage(str(path)) if is_remote(path) else path
 
 
 def _readers(input_kind: str | None) -> dict[str, type[Reader]]:
-    """The readers that come into question, by name."""
+    """Returns the readers that come into question, by name."""
     readers = {name: registry.get(_KIND, name) for name in registry.names(_KIND)}
     return {name: reader for name, reader in readers.items() if input_kind or reader.has_labels}
 

@@ -109,6 +109,6 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _file_name(entry: object) -> str | None:
-    """The name of a file in its folder; nothing that leads out of it."""
+    """Returns the name of a file in its folder; nothing that leads out of it."""
     name = entry.get("filename") if isinstance(entry, dict) else None
     return name if isinstance(name, str) and Path(name).name == name else None

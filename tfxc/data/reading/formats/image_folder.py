@@ -138,7 +138,7 @@ class ImageFolder(EncodedImageReader):
             yield from self._images(Path(folder, name))
 
     def _classes(self, skip_empty: bool) -> dict[str, Path]:
-        """Class name -> folder."""
+        """Returns class name -> folder."""
         entries = [entry for entry in sorted(self.path.iterdir()) if entry.name[0] != "."]
         folders = {entry.name: entry for entry in entries if entry.is_dir()}
         for entry in entries:
@@ -164,7 +164,7 @@ class ImageFolder(EncodedImageReader):
 
 
 def _splits(folder: Path) -> list[str]:
-    """The sub-folders, if each is named as a split and holds folders: of classes."""
+    """Returns the sub-folders, if each is named as a split and holds folders: of classes."""
     folders = sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_dir())
     if len(folders) < 2 or not all(path.name.lower() in _SPLITS for path in folders):
         return []
@@ -173,7 +173,7 @@ def _splits(folder: Path) -> list[str]:
 
 
 def _split_folder(folder: Path, split: str | None) -> Path:
-    """The folder of a split; ``folder`` itself where there are none."""
+    """Returns the folder of a split; ``folder`` itself where there are none."""
     splits = _splits(folder)
     if split in splits:
         return folder / split

@@ -168,7 +168,9 @@ class InsightFaceRecords(EncodedImageReader):
         return self.path.with_suffix(".idx")
 
     def _load_index(self) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
-        """Numbers and offsets of the records, by number; (None, None) where there is no index."""
+        """Returns numbers and offsets of the records, by number; (None, None) where there is no
+        index.
+        """
         if not os.path.lexists(self._index_path):
             return None, None
         blocks = [np.zeros((0, 2), np.int64)]

@@ -59,7 +59,7 @@ class Completed:
     preset: str | None
 
     def lines(self) -> list[str]:
-        """What was found and chosen, in a few lines of text."""
+        """Returns what was found and chosen, in a few lines of text."""
         if self.contents is None:
             return []
         data = self.tree["data"]
@@ -105,7 +105,8 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
 
 def completed_of(file: str, choices: FileChoices, changes: Iterable[str]) -> Completed:
-    """The config of a data file, by the options of ``tfxc train FILE`` and ``tfxc init FILE``.
+    """Returns the config of a data file, by the options of ``tfxc train FILE`` and
+    ``tfxc init FILE``.
 
     Args:
         file: training file or folder.
@@ -134,7 +135,7 @@ def write_config(path: Path, tree: Mapping[str, Any]) -> None:
 
 
 def has_gaps(tree: Mapping[str, Any]) -> bool:
-    """Whether a config leaves out what the data can tell: name, run or model.
+    """Tells whether a config leaves out what the data can tell: name, run or model.
 
     Example:
         >>> has_gaps({"data": {"train": "my.csv"}})
@@ -149,7 +150,7 @@ def has_gaps(tree: Mapping[str, Any]) -> bool:
 
 
 def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
-    """A config without gaps: what the tree says comes before what is found.
+    """Returns a config without gaps: what the tree says comes before what is found.
 
     Args:
         tree: a config as a nested dict; at least ``data.train``.
@@ -183,7 +184,7 @@ def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
 
 
 def name_of(path: str) -> str:
-    """The name of a data set by its file's.
+    """Returns the name of a data set by its file's.
 
     Example:
         >>> name_of("data/My questions.csv.gz"), name_of("images/"), name_of("cats/train.csv")
@@ -200,7 +201,7 @@ def name_of(path: str) -> str:
 
 
 def describe(contents: Contents) -> str:
-    """What a file holds, as one line of text."""
+    """Returns what a file holds, as one line of text."""
     about = "" if contents.complete else "about "
     least = "" if contents.complete else "at least "
     each = f"{contents.labels_each:.1f} labels each" if contents.several_labels else "one each"
@@ -227,7 +228,7 @@ def describe(contents: Contents) -> str:
 
 
 def _describes_network(tree: Mapping[str, Any]) -> bool:
-    """Whether the user has chosen something that only networks have."""
+    """Tells whether the user has chosen something that only networks have."""
     parts = any(tree.get(part) for part in (*_NETWORK, "techniques", "training"))
     return parts or (tree.get("recipe") or {}).get("name") in _NETWORK_RECIPES
 
@@ -235,7 +236,7 @@ def _describes_network(tree: Mapping[str, Any]) -> bool:
 def _fitting_model(
     tree: Mapping[str, Any], contents: Contents, preset: str, pretrained: str | None
 ) -> dict[str, Any]:
-    """The preset's sections, without those that the user's recipe has no use for."""
+    """Returns the preset's sections, without those that the user's recipe has no use for."""
     recipe = (tree.get("recipe") or {}).get("name")
     if recipe == "xr_linear":
         preset = "fast"
@@ -252,7 +253,7 @@ def _fitting_model(
 
 
 def _splits(data: Mapping[str, Any], contents: Contents, choice: Choice) -> dict[str, Any]:
-    """Where dev and test are, and the options by which each split is read."""
+    """Returns where dev and test are, and the options by which each split is read."""
     options = dict(contents.options)
     split_options = {"train": {"split": options.pop("split")}} if contents.splits else {}
     settings: dict[str, Any] = {}
@@ -276,7 +277,7 @@ def _splits(data: Mapping[str, Any], contents: Contents, choice: Choice) -> dict
 def _options_of_split(
     split: str, data: Mapping[str, Any], contents: Contents, choice: Choice
 ) -> dict[str, Any]:
-    """Options of dev or test where they are not those of the training file."""
+    """Returns the options of dev or test where they are not those of the training file."""
     path = data[split]
     if is_builtin(path):
         return {}

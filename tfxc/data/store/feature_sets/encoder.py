@@ -110,7 +110,7 @@ class SavedModelEncoder:
             first += len(chunk)
 
     def __call__(self, rows: Rows) -> np.ndarray:
-        """Vectors of ``Rows``, float32 (n, num_features)."""
+        """Returns the vectors of ``Rows``, float32 (n, num_features)."""
         features = rows.batch()["features"]
         if self._scale is not None:
             features = (features.astype(np.float32) / np.float32(255) - self._scale[0]) / (
@@ -121,7 +121,7 @@ class SavedModelEncoder:
         return tf.reshape(tf.cast(vectors, tf.float32), [len(rows), -1]).numpy()
 
     def _image_shape(self, image_size: Sequence[int] | None) -> tuple[int, ...] | None:
-        """(height, width, channels), or None for vectors."""
+        """Returns (height, width, channels), or None for vectors."""
         if self._spec.shape.rank == 2:
             if image_size is not None:
                 raise ConfigError(
@@ -195,7 +195,7 @@ class SavedModelEncoder:
 
 
 def folder_checksum(path: str | Path) -> str:
-    """SHA-256 over the names and contents of the files of a folder."""
+    """Returns SHA-256 over the names and contents of the files of a folder."""
     total = hashlib.sha256()
     for file in sorted(file for file in Path(path).rglob("*") if file.is_file()):
         total.update(str(file.relative_to(path)).encode())

@@ -29,7 +29,7 @@ _SUPPORTED_SETTINGS = {"name", "train", "dev", "test", "reader", "where", "rehea
 
 
 def names_feature_sets(settings: "DataSettings", sources: Mapping[str, str | Path]) -> bool:
-    """Whether the sources of a data set are feature sets, which are read where they are.
+    """Tells whether the sources of a data set are feature sets, which are read where they are.
 
     Args:
         settings: ``DataSettings``.

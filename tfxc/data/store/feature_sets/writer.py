@@ -155,7 +155,7 @@ class FeatureWriter:
         return self.settings["finished"]
 
     def is_done(self, start: int, stop: int) -> bool:
-        """Whether the rows ``start`` to ``stop`` are all in place."""
+        """Tells whether the rows ``start`` to ``stop`` are all in place."""
         return self.finished or self._rows.is_done(start, stop)
 
     def write(self, start: int, rows: np.ndarray) -> None:
