@@ -119,7 +119,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(options: Options) -> int:
     """Trains as the options say; returns the exit code of the command."""
     if options.list:
-        return _list(options.list)
+        from tfxc.core import registry
+
+        for name in registry.names(options.list.rstrip("s")):
+            method = registry.get(options.list.rstrip("s"), name)
+            print(f"{name:14} {(method.__doc__ or '').strip().splitlines()[0]}")
+        return 0
     _check(options)
     config, completed = _config(options)
     with contextlib.ExitStack() as stack:
@@ -439,12 +444,3 @@ def _fits(memory: "Memory", config: "Config") -> bool:
     from tfxc.training.memory.estimate import needs
 
     return all(need.needed <= need.available for need in needs(memory, config.training))
-
-
-def _list(kind: str) -> int:
-    from tfxc.core import registry
-
-    for name in registry.names(kind.rstrip("s")):
-        method = registry.get(kind.rstrip("s"), name)
-        print(f"{name:14} {(method.__doc__ or '').strip().splitlines()[0]}")
-    return 0

@@ -100,24 +100,20 @@ class Dense(Head):
             self.chunks = chunks = self._sharded_chunks(size, std)
             self.sharded_tables = chunks.tables
         else:
-            self.chunks = self._own_chunks(size, std, start)
+            pieces = []
+            for number, begin in enumerate(range(0, self.num_labels, size)):
+                end = min(begin + size, self.num_labels)
+                kernel = self.add_weight(
+                    (end - begin, self.dim),
+                    functools.partial(_start_of_chunk, std, (self.seed, begin)),
+                    self.weights_dtype,
+                    autocast=False,
+                    name=f"kernel_{number}",
+                )
+                pieces.append(Piece(kernel, begin, end, begin, self.seed + number))
+            self.bias = self.add_weight((self.num_labels,), start, autocast=False, name="bias")
+            self.chunks = LabelChunks(pieces, self.bias)
         self.fused_variables = self.chunks.variables
-
-    def _own_chunks(self, size, std, start):
-        """Returns the chunks as Keras weights."""
-        pieces = []
-        for number, begin in enumerate(range(0, self.num_labels, size)):
-            end = min(begin + size, self.num_labels)
-            kernel = self.add_weight(
-                (end - begin, self.dim),
-                functools.partial(_start_of_chunk, std, (self.seed, begin)),
-                self.weights_dtype,
-                autocast=False,
-                name=f"kernel_{number}",
-            )
-            pieces.append(Piece(kernel, begin, end, begin, self.seed + number))
-        self.bias = self.add_weight((self.num_labels,), start, autocast=False, name="bias")
-        return LabelChunks(pieces, self.bias)
 
     def _sharded_chunks(self, size, std):
         """Returns the chunks, of which each replica has a part."""

@@ -296,7 +296,17 @@ def _load_zip(path: Path, stream: IO[bytes]) -> Any:
                 info = _stored(members[f"{prefix}data/{key}"])
                 if info.file_size < storages[key].num_bytes:
                     raise ValueError(f"{info.filename} has {info.file_size} bytes")
-                storages[key].position = _data_position(stream, info)
+                # The local header may differ from the central one.
+                stream.seek(info.header_offset)
+                header = stream.read(30)
+                if len(header) < 30 or header[:4] != b"PK\x03\x04":
+                    raise ValueError(f"{info.filename} has no header")
+                lengths = header[26:28], header[28:30]
+                names = sum(int.from_bytes(length, "little") for length in lengths)
+                position = info.header_offset + 30 + names
+                if position + info.file_size > stream.seek(0, 2):
+                    raise ValueError(f"{info.filename} extends beyond the end of the file")
+                storages[key].position = position
             return storages[key]
 
         with archive.open(_stored(members[f"{prefix}data.pkl"])) as pickled:
@@ -310,21 +320,6 @@ def _stored(info: zipfile.ZipInfo) -> zipfile.ZipInfo:
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
         raise ValueError(f"{info.filename} is compressed or encrypted")
     return info
-
-
-def _data_position(stream: IO[bytes], info: zipfile.ZipInfo) -> int:
-    """Returns where a stored member's bytes begin; its local header may differ from the central
-    one.
-    """
-    stream.seek(info.header_offset)
-    header = stream.read(30)
-    if len(header) < 30 or header[:4] != b"PK\x03\x04":
-        raise ValueError(f"{info.filename} has no header")
-    names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-    position = info.header_offset + 30 + names
-    if position + info.file_size > stream.seek(0, 2):
-        raise ValueError(f"{info.filename} extends beyond the end of the file")
-    return position
 
 
 def _load_legacy(path: Path, stream: IO[bytes]) -> Any:

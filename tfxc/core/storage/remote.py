@@ -197,7 +197,7 @@ def is_hidden(name: str) -> bool:
 
 
 def marks(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what, of all that a storage says of a file, distinguishes one content from another."""
+    """Returns what a storage says of a file that distinguishes one content from another."""
     known = {name: str(info[name]) for name in _MARKS if info.get(name) is not None}
     return {"size": info.get("size"), **known}
 

@@ -95,7 +95,13 @@ def _draw_same(rows: Sequence[np.ndarray], wanted: int, random: np.random.Genera
     for place, count in enumerate(_even_shares(possible, wanted, random)):
         if count:
             numbers = random.choice(possible[place], count, replace=False)
-            chosen.append(rows[place][_unordered_pairs(numbers)])
+            # Pair number 0, 1, 2, 3 … of (1, 0), (2, 0), (2, 1), (3, 0) …
+            large = ((1 + np.sqrt(1 + 8 * numbers.astype(np.float64))) / 2).astype(np.int64)
+            large -= large * (large - 1) // 2 > numbers
+            large += large * (large + 1) // 2 <= numbers
+            chosen.append(
+                rows[place][np.stack([large, numbers - large * (large - 1) // 2], axis=1)]
+            )
     return random.permutation(np.concatenate(chosen or [np.zeros((0, 2), np.int64)]))
 
 
@@ -113,14 +119,6 @@ def _even_shares(possible: np.ndarray, wanted: int, random: np.random.Generator)
     spare = random.permutation(np.flatnonzero(shares == low))[: shares.sum() - wanted]
     shares[spare] -= 1
     return shares
-
-
-def _unordered_pairs(numbers: np.ndarray) -> np.ndarray:
-    """Returns pair number 0, 1, 2, 3 … of (1, 0), (2, 0), (2, 1), (3, 0) …"""
-    large = ((1 + np.sqrt(1 + 8 * numbers.astype(np.float64))) / 2).astype(np.int64)
-    large -= large * (large - 1) // 2 > numbers
-    large += large * (large + 1) // 2 <= numbers
-    return np.stack([large, numbers - large * (large - 1) // 2], axis=1)
 
 
 def _draw_different(

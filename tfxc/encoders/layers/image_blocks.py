@@ -103,7 +103,7 @@ class LayerFactory:
         return keras.layers.ReLU(dtype=self.policy)(x)
 
     def prelu(self, x: tf.Tensor) -> tf.Tensor:
-        """Applies a rectifier with a learned slope below zero for each channel, 0.25 at the start."""
+        """Applies a rectifier whose slope below zero each channel learns, from 0.25 on."""
         start = keras.initializers.Constant(0.25)
         layer = keras.layers.PReLU(start, shared_axes=[1, 2], dtype=self.policy)
         return self._applied(layer, x)

@@ -138,7 +138,7 @@ class TracedModel:
 
 
 def _candidates(head: "LabelText", examples: tf.Tensor) -> tf.Tensor:
-    """Returns as many labels for each example as a search may find, those of one unlike another's."""
+    """Returns as many labels for each example as a search may find, other ones for each."""
     listed = tf.range(head.mined, dtype=examples.dtype)
     return (examples[:, None] * head.mined + listed) % head.num_labels
 
