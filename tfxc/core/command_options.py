@@ -1,4 +1,4 @@
-"""Command lines that are said once: as dataclasses with annotated fields.
+"""Command lines, declared once: as dataclasses with annotated fields.
 
     @dataclasses.dataclass(frozen=True)
     class Options:

@@ -1,4 +1,4 @@
-"""Arguments that are said once, in the annotations of a constructor or a function.
+"""Arguments, declared once: in the annotations of a constructor or a function.
 
     class MHC(Head):
         def __init__(self, num_labels: FromData[int], *, beam: Count = 10, link: Link = "sigmoid"):
@@ -344,7 +344,7 @@ class LayerArguments(typing.TypedDict, total=False):
 
 
 class Declared:
-    """Base of a class whose constructor says all about its arguments.
+    """Base of a class whose constructor declares all about its arguments.
 
     Each subclass's constructor is checked as by ``checked``.
 

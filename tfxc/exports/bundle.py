@@ -1,4 +1,4 @@
-"""What stands next to an exported model: label names, text features, programs that use them.
+"""What accompanies an exported model: label names, text features, programs that use them.
 
 The programs, ``predict.py`` and for texts ``text_features/tokenize.py``, are copies of the files in
 ``tfxc/exports/standalone/``. They run without tfxc and TensorFlow.

@@ -1,4 +1,4 @@
-"""What of a model's answers counts, the same during training, in reports and for predictions."""
+"""Which of a model's answers count, the same during training, in reports and for predictions."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING

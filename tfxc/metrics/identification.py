@@ -198,7 +198,7 @@ class _Set:
 
 
 class _Search(NamedTuple):
-    """What one gallery shows of each probe.
+    """How each probe fares against one gallery.
 
     Attributes:
         best: number of the best subject.

@@ -95,7 +95,7 @@ def serve(application: "Application", listener: socket.socket, timing: Timing) -
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's, with our signals."""
+    """Uvicorn's server, with tfxc's handling of signals."""
 
     def __init__(self, config: uvicorn.Config, application: "Application", timing: Timing) -> None:
         super().__init__(config)

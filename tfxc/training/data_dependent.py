@@ -1,4 +1,4 @@
-"""What the data decide of a config's head, encoder and objective."""
+"""What the data determine in a config's head, encoder and objective."""
 
 import functools
 from typing import TYPE_CHECKING, Any

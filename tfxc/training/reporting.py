@@ -26,7 +26,7 @@ _LONGEST = 1.0  # seconds for which losses that nobody asks for are not read
 
 
 class Losses:
-    """What the steps came to, in their order, read several calls at a time.
+    """The losses of the steps in their order, read several calls at a time.
 
     Args:
         last: the loss before the first step, or None.

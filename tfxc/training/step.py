@@ -33,7 +33,7 @@ MIN_SCALE = 2.0**-20  # of a loss: a gradient that overflows at this one is not 
 
 
 class StepResult(NamedTuple):
-    """What a step has come to, the same in all processes.
+    """The result of a step, the same in all processes.
 
     Attributes:
         loss: mean over the global batch, before the update; None where it was not computed.
@@ -52,7 +52,7 @@ class StepResult(NamedTuple):
 
 
 class StepResults:
-    """What the steps of one call have come to.
+    """The results of the steps of one call.
 
     They stay on the device until they are read, so that it need not wait for the next call.
 

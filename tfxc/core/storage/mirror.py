@@ -113,7 +113,7 @@ def mirrored(address: str, where: str, *, writes: bool = False, watch: bool = Fa
 
 
 class Mirror:
-    """A copy of what is at an address, and what was the same on both sides at last.
+    """A copy of what is at an address, and a record of the last state that both sides shared.
 
     One process of a machine synchronises an address at a time, a training from its beginning to its
     end; others use the copy as it is, and synchronise what they have changed when they end, if no

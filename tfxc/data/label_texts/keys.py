@@ -1,4 +1,4 @@
-"""Keys of texts: equal texts have equal ones, and others, but for one in 10^9, do not."""
+"""Keys of texts: equal texts have equal keys, different ones do not, but for one in 10^9."""
 
 import hashlib
 from collections.abc import Iterable, Sequence

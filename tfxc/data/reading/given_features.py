@@ -1,4 +1,4 @@
-"""Features that stand in a file of their own, next to the examples of another file."""
+"""Features in one file that belong to the examples of another."""
 
 from collections.abc import Iterator
 from pathlib import Path

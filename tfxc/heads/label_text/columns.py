@@ -1,4 +1,4 @@
-"""Which labels are the columns of a step, and what each example makes of them."""
+"""Which labels are the columns of a step, and which of them count for each example."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""A student's loss: the true labels, and what a teacher says of the same example."""
+"""A student's loss: the true labels, and what a teacher predicts for the same example."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple

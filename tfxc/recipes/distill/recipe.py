@@ -1,4 +1,4 @@
-"""Trains a student that also learns what trained teachers say of its examples."""
+"""Trains a student that also learns what trained teachers predict for its examples."""
 
 import functools
 from collections.abc import Mapping, Sequence

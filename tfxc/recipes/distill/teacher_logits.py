@@ -1,4 +1,4 @@
-"""What trained runs say of every training example of another run's data."""
+"""What trained runs predict for every training example of another run's data."""
 
 import contextlib
 import functools

@@ -35,7 +35,7 @@ _NAME = 128
 
 
 class Memory(NamedTuple):
-    """Estimated bytes of one training process, at the time when it holds most.
+    """Estimated bytes of one training process at its peak.
 
     Attributes:
         parameters: number of trainable numbers.
@@ -86,7 +86,7 @@ class Estimate(NamedTuple):
 
 
 class Need(NamedTuple):
-    """What some memory has to hold, and how much of it there is.
+    """How much of some memory is needed, and how much is available.
 
     Attributes:
         where: ``"total"``, ``"GPU"`` or ``"host"``.

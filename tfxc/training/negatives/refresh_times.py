@@ -1,4 +1,4 @@
-"""When what a training finds wrong labels by is made anew."""
+"""When the lists by which training finds wrong labels are made anew."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What the arguments of heads with class centres have to fulfil."""
+"""Checks of the arguments of heads with class centres."""
 
 import math
 from typing import TYPE_CHECKING, Annotated, Literal
