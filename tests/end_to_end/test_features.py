@@ -56,7 +56,7 @@ def test_features_of_a_run_like_its_embeddings(images, capsys):
     command = [images / "images", "--run", images / "run", "--output", images / "set"]
     command += ["--batch-size", 5, "--flip"]
     outcome = call(capsys, features_command, "extract", *command)
-    assert outcome.code == 0 and "12 rows of 48 values, 3 labels; 12 rows were enc" in outcome.out
+    assert outcome.code == 0 and "12 rows of 48 values, 3 labels; 12 rows enc" in outcome.out
     found, loaded = FeatureSet(images / "set"), load_run(images / "run")
     reader = open_reader(images / "images")
     expected = Embedder(loaded.model, True).over_rows(loaded.rows(reader), 12, 12)

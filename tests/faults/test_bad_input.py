@@ -229,7 +229,7 @@ def test_encoder_and_features_must_fit(tmp_path, prepared, capsys):
     sparse[1].write_text(json.dumps(tree))
     problem = call(capsys, train, *sparse).problem()
     assert problem.startswith(
-        "encoder.name: encoder 'bag_mlp' reads sparse features, but the data holds"
+        "encoder.name: encoder 'bag_mlp' reads sparse features, but the data have"
     )
     assert not (tmp_path / "run").exists()
     recipe = ["--set", "recipe.name=repetitions", "--set", f"head={json.dumps(MACH)}"]

@@ -94,7 +94,7 @@ def test_the_row_of_no_label_may_change_the_groups(tmp_path, bert):
     tensors = state_dict(4, dummy=2)
     save(tmp_path / "model.bin", tensors)
     files = (tmp_path / "model.bin", tmp_path / "run")
-    with pytest.raises(DataError, match=r"--labels: .* tell 13 labels in groups of 4 from 12 in"):
+    with pytest.raises(DataError, match=r"--labels: .* 13 labels in groups of 4, or 12 in"):
         import_mhe(*files, folder=bert, max_length=12)
     for count, expected in ((12, "4 groups of 3, 12 labels; the last row"), (13, "4 groups of 4")):
         (tmp_path / "names.txt").write_text("".join(f"label {n}\n" for n in range(count)))

@@ -115,7 +115,7 @@ def test_matrices_that_do_not_fit_are_refused(files, tmp_path):
     with pytest.raises(DataError, match=r"an entry is NaN or infinite \(row 8, column"):
         measure_predictions(tmp_path / "wrong.npz", files[1])
     scipy.sparse.save_npz(tmp_path / "wrong.npz", truth[:0])
-    with pytest.raises(DataError, match="there is no row"):
+    with pytest.raises(DataError, match="the file has no rows"):
         measure_predictions(tmp_path / "wrong.npz", tmp_path / "wrong.npz")
 
 

@@ -515,7 +515,7 @@ def test_a_file_has_the_exclusions_of_its_split(tmp_path, capsys, monkeypatch):
     assert excluded(None, data="other.jsonl") == found[0], "the config's"
     unknown = ("--run", "run", "--data", "other.jsonl", "--exclude", "filter_{split}.txt")
     problem = call(capsys, evaluate, *unknown).problem()
-    assert problem.startswith("--exclude: ") and "other.jsonl is none of them" in problem
+    assert problem.startswith("--exclude: ") and "other.jsonl is not a split" in problem
     figures = []
     for examples in (["--split", "dev"], ["--data", "other.jsonl"]):
         outcome = call(capsys, evaluate, "--run", "run", *examples, "--json")
