@@ -381,10 +381,10 @@ def check_config(config: "Config") -> None:
                 continue
             if split == "dev" and data.dev_share is not None:
                 raise ConfigError(
-                    "the numbers of the examples are those of a file in data.dev, but data.dev is "
-                    "a share of the training file",
+                    "a file of excluded labels numbers the examples of a dev file, but the dev "
+                    "split is a share of the training file",
                     where="evaluation.exclude",
-                    fix="write the dev examples into a file of their own",
+                    fix="write the dev examples into a file and name it in data.dev",
                 )
             if getattr(data, split):
                 existing_file(expand(kind.replace(SPLIT, split)), fix="check evaluation.exclude")

@@ -74,7 +74,7 @@ def texts_of_classes(
             extended = np.array(labels)
         if extended.dtype.kind != targets.classes.dtype.kind:
             raise ConfigError(
-                f"the classes {_shown(more)} are not of the kind of those of y, such as "
+                f"the classes {_shown(more)} are of another kind than those of y, such as "
                 f"{classes[0]!r}",
                 where="label_texts",
                 fix="make all of them texts, or all of them numbers",

@@ -254,8 +254,8 @@ def check_recipe(loaded: "LoadedRun", known: Sequence[str]) -> None:
     """
     if loaded.config.recipe.name not in known:
         raise ConfigError(
-            f"the run is of recipe {loaded.config.recipe.name!r}, an estimator holds one of "
-            f"{', '.join(known)}",
+            f"an estimator needs a run of recipe {' or '.join(map(repr, known))}, not of "
+            f"{loaded.config.recipe.name!r}",
             where=loaded.folder.path,
             fix="use tfxc.Run, which predicts with every run",
         )

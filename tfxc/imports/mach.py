@@ -133,7 +133,7 @@ def _read_weights(path: Path) -> dict[str, np.ndarray]:
     missing = [name for name in _NAMES if name not in arrays]
     if missing:
         raise DataError(
-            f"the file lacks {', '.join(missing)}, it has {', '.join(arrays) or 'no arrays'}",
+            f"the file has no {', '.join(missing)}, it has {', '.join(arrays) or 'no arrays'}",
             where=path,
             fix=_RIGHT_FILE,
         )

@@ -87,7 +87,7 @@ def summed_entries(
     """
     if matrix.dtype.kind not in "fiub":
         raise DataError(
-            f"the entries are not real numbers but {matrix.dtype}",
+            f"the entries must be real numbers, not {matrix.dtype}",
             where=where,
             fix="save the matrix as float32",
         )

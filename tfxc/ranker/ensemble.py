@@ -70,7 +70,7 @@ def combine(
     for number, model in enumerate(lists):
         if model.examples != examples:
             raise DataError(
-                f"its predictions are of {model.examples} examples, those of model 0 of {examples}",
+                f"has predictions for {model.examples} examples, but model 0 for {examples}",
                 where=f"model {number}",
             )
     rows = np.concatenate([model.rows for model in lists])

@@ -152,7 +152,7 @@ def test_gives_what_libpecos_gave(case, tmp_path):
 @pytest.mark.parametrize(
     ("name", "old", "new", "message"),
     [
-        ("0.base/tokenizer/config.json", "10", "40", "the token_type 40 is none of"),
+        ("0.base/tokenizer/config.json", "10", "40", "token_type must be 10"),
         (
             "0.base/tokenizer/config.json",
             "10",

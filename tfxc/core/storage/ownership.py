@@ -146,7 +146,7 @@ def check_kind(folder: str | Path, kind: str) -> list[str]:
     if marker is None or marker["holds"] != kind:
         content = "other files" if marker is None else f"a tfxc {marker['holds']}"
         raise UserError(
-            f"the folder is for a tfxc {kind}, but holds {content}; nothing was removed",
+            f"the folder is for a tfxc {kind}, but contains {content}; nothing was removed",
             where=folder,
             fix="choose another folder",
         )

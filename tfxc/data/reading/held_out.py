@@ -78,7 +78,7 @@ def _split_of(settings: "DataSettings", split: str) -> Any:
     chosen = held_out_examples(label_lists, share, settings.seed)
     if not 0 < np.count_nonzero(chosen) < len(chosen):
         raise DataError(
-            f"{len(chosen):,} examples are too few to hold {share:g} of them out",
+            f"{len(chosen):,} examples are too few to hold out {share:g} of them",
             where=source_path(settings.train),
             fix="raise data.dev_share, or name a file in data.dev",
         )

@@ -309,8 +309,8 @@ def slice_size(batch_size: int, parts: int) -> int:
     """
     if batch_size < 1 or batch_size % parts:
         raise ConfigError(
-            f"it is {batch_size}, which is not a positive multiple of {parts} (micro-batches times "
-            "replicas)",
+            f"must be a positive multiple of {parts} (micro-batches times replicas), not "
+            f"{batch_size}",
             where="batch_size",
             fix=f"use {max(1, round(batch_size / parts)) * parts}",
         )

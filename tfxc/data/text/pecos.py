@@ -349,8 +349,8 @@ def load_pecos_vectorizer(folder: str | Path) -> "PecosTfidfFeatures":
         kind = _read_section(path).get("token_type")
         if not isinstance(kind, int) or kind not in _ANALYZERS:
             raise DataError(
-                f"the token_type {kind!r} is none of words (10), characters (20) and characters "
-                "of words (30)",
+                f"token_type must be 10 (words), 20 (characters) or 30 (characters of words), "
+                f"not {kind!r}",
                 where=path,
                 fix=_COPY,
             )

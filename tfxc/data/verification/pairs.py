@@ -201,7 +201,8 @@ def open_pairs(
 def _check(path: Path, pairs: np.ndarray, same: np.ndarray, counts: Sequence[int]) -> None:
     if pairs.ndim != 2 or pairs.shape[1:] != (2,) or same.shape != (len(pairs),):
         raise DataError(
-            f"pairs is {pairs.shape} and same {same.shape} instead of (n, 2) and (n,)",
+            f"the shapes of pairs and same must be (n, 2) and (n,), not {pairs.shape} and "
+            f"{same.shape}",
             where=path,
         )
     if not len(pairs):

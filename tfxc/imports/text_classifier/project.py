@@ -153,7 +153,7 @@ def read_project(path: str | Path) -> Project:
         )
     if not isinstance(stage, str) or stage not in _TYPES:
         raise ConfigError(
-            f"stage {stage!r} is none of {', '.join(_TYPES)}",
+            f"stage must be one of {', '.join(_TYPES)}, not {stage!r}",
             where=path,
             fix="correct it in config.py",
         )

@@ -344,8 +344,8 @@ class XRTransformer(StagedRecipe):
             section = self.refined_tree or {}
             if section.get("join") == "convex":
                 raise ConfigError(
-                    "'convex' needs label features like those of the second tree, which are terms "
-                    "and encodings, and labels have no encodings",
+                    "'convex' needs label features of the same kind as the second tree's, terms "
+                    "and encodings, but labels have no encodings",
                     where="recipe.refined_tree.join",
                     fix="set it to 'concat'",
                 )

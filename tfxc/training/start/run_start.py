@@ -100,9 +100,9 @@ class RunStart:
         fingerprint = Manifest.load(data_folder).fingerprints.get("text features")
         if fingerprint != loaded.manifest.get("fingerprints", {}).get("text features"):
             raise ConfigError(
-                f"the text features are not those of {self.path}, with its vocabulary",
+                f"the text features, or their vocabulary, differ from those of {self.path}",
                 where=_WHERE,
-                fix="give data.text_features and data.train as they are there; for another "
+                fix="copy data.text_features and data.train from its config.json; for another "
                 "training file, use text features that do not depend on it, such as 'pretrained'",
             )
 

@@ -144,7 +144,7 @@ class ImageFolder(EncodedImageReader):
         for entry in entries:
             if not entry.is_dir() and entry.name.lower().endswith(self._extensions):
                 raise DataError(
-                    f"the image {entry.name} is beside the sub-folders of the classes, not in one",
+                    f"the image {entry.name} is not in the sub-folder of a class",
                     where=self.path,
                     fix="move it into the folder of its class, or read without labels "
                     "(labelled=False)",

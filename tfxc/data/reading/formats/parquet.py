@@ -201,7 +201,7 @@ def _files_by_split(folder: Path) -> dict[str, list[Path]]:
         namesake = shards.setdefault(file.name, file) if shard else file
         if namesake != file:
             raise DataError(
-                f"the folder holds several data sets: {file.name} is in "
+                f"the folder contains several data sets: {file.name} is in "
                 f"{namesake.parent.relative_to(folder)} and in {file.parent.relative_to(folder)}",
                 where=folder,
                 fix="name one of these folders",
@@ -219,7 +219,7 @@ def _column(table: TableFile, wanted: str | None, usual: Sequence[str], option: 
 
 def _wrong_value(wanted: str, column: str, value: object, where: str) -> DataError:
     return DataError(
-        f"column {column!r} holds {str(value)[:60]!r}, which is not {wanted}",
+        f"column {column!r} contains {str(value)[:60]!r}, which is not {wanted}",
         where=where,
         fix="correct the row, or name another column",
     )

@@ -234,6 +234,6 @@ def load_matrix(path: str | Path) -> np.ndarray | scipy.sparse.csr_matrix:
         )
     if not np.isfinite(values.data if scipy.sparse.issparse(values) else values).all():
         raise DataError(
-            "the matrix holds NaN or infinity", where=path, fix="give finite numbers only"
+            "the matrix contains NaN or infinity", where=path, fix="give finite numbers only"
         )
     return values

@@ -293,7 +293,7 @@ def _label_columns(
             fix=f"pick one, e.g. --label-column {candidates[0]}{own}",
         )
     raise DataError(
-        f"no {kind} holds values that repeat, as labels do: {_listed(columns)}{besides}",
+        f"no {kind} has values that repeat, as labels do: {_listed(columns)}{besides}",
         where=where,
         fix=f"name the right one as --label-column{own}",
     )

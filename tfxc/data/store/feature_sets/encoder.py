@@ -157,14 +157,13 @@ class SavedModelEncoder:
         for name, value in (("mean", mean), ("std", std)):
             if value is None or np.size(value) not in (1, shape[2]):
                 raise ConfigError(
-                    f"it is {value} instead of one number, or one for each of the "
-                    f"{shape[2]} channels",
+                    f"must be one number, or one for each of the {shape[2]} channels, not {value}",
                     where=name,
                     fix="give the values of the model's training, for pixels from 0 to 1",
                 )
         assert mean is not None and std is not None, "both are checked above"
         if np.min(std) <= 0:
-            raise ConfigError(f"it is {std}, but must be positive", where="std")
+            raise ConfigError(f"must be positive, not {std}", where="std")
         return np.asarray(mean, np.float32), np.asarray(std, np.float32)
 
     def _chosen(self, output: str | None) -> str:

@@ -112,7 +112,7 @@ def _count(
         declared = len(names)
         if wanted not in (None, declared):
             raise ConfigError(
-                f"it is {wanted:,}, but there are {declared:,} label names",
+                f"is {wanted:,}, but there are {declared:,} label names",
                 where="num_labels",
                 fix="leave it out, or correct the label names",
             )

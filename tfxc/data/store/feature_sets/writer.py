@@ -77,7 +77,7 @@ class FeatureWriter:
         origin: Mapping[str, Any] | None = None,
     ) -> None:
         if dtype not in TYPES:
-            raise ConfigError(f"it is {dtype!r} instead of {' or '.join(TYPES)}", where="dtype")
+            raise ConfigError(f"must be {' or '.join(TYPES)}, not {dtype!r}", where="dtype")
         self.folder = Path(folder)
         self.dtype = np.dtype(dtype)
         labels = np.asarray(labels)
