@@ -90,7 +90,11 @@ def changed(tree: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]
             node[part] = named(part, node.get(part, {}))
             node = node[part]
             if not isinstance(node, dict | list):
-                raise ConfigError(f"{part!r} is a value, not a section", where=f"--set {key}")
+                raise ConfigError(
+                    f"{part!r} is a value, not a section",
+                    where=f"--set {key}",
+                    fix=f"leave out what follows {part!r}",
+                )
         is_method = parents and (parents[-1] in _METHOD_SECTIONS or parents[0] == "techniques")
         if isinstance(node, list):
             node[_index(node, last, key)] = value
@@ -131,7 +135,9 @@ def check_given(tree: Mapping[str, Any], where: str = "config") -> None:
 def _refuse_unwritable(value, key, where):
     """Refuses what no file of tfxc could hold: NaN, infinity, and texts that are not Unicode."""
     if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"must be a number, not {value}", where=f"{where}: {key}")
+        raise ConfigError(
+            f"must be a number, not {value}", where=f"{where}: {key}", fix="change it"
+        )
     if isinstance(value, str) and not value.isascii():
         try:
             value.encode("utf-8")
@@ -194,7 +200,11 @@ def _read(path, seen):
     if base is None:
         return tree
     if not isinstance(base, str):
-        raise ConfigError(f"'extends' must be a file name, not {base!r}", where=path)
+        raise ConfigError(
+            f"'extends' must be a file name, not {base!r}",
+            where=path,
+            fix="write the path of a config, relative to this one",
+        )
     return merge(_read(path.parent / base, (*seen, place)), tree)
 
 

@@ -95,7 +95,9 @@ class Rendezvous:
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise MachineError(
-                    f"cannot listen on port {port}: {error.strerror}", where=self.task
+                    f"cannot listen on port {port}: {error.strerror}",
+                    where=self.task,
+                    fix="name another port in TF_CONFIG",
                 ) from error
             raise ConfigError(
                 f"port {port} is already in use on this machine, perhaps by another {self.task}",

@@ -55,6 +55,7 @@ class Fold(NamedTuple):
             raise ConfigError(
                 f"there are {self.count} folds, but only {source.num_examples:,} training examples",
                 where="recipe.folds",
+                fix="lower it",
             )
         rows = source.rows()
         inside = stratified_folds(rows, self.count, self.seed) == self.number

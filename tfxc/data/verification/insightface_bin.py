@@ -29,7 +29,9 @@ def read_bin(path: str | Path) -> tuple[list[bytes], np.ndarray]:
         same = np.array([_flag(flag) for flag in same], bool)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"the pickle is not (list of encoded images, list of flags): {error}", where=path
+            f"the pickle is not (list of encoded images, list of flags): {error}",
+            where=path,
+            fix="give a .bin file as InsightFace distributes it",
         ) from error
     if len(images) != 2 * len(same):
         raise DataError(

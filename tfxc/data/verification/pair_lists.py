@@ -29,7 +29,7 @@ def read_pair_list(path: str | Path) -> Iterator[tuple[int, str, str, bool]]:
     texts = Lines(path).texts()
     lines = [(number, fields_of(line)) for number, line in texts if line.strip()]
     if not lines:
-        raise DataError("the list of pairs is empty", where=path)
+        raise DataError("the list of pairs is empty", where=path, fix="check the file")
     head = lines[0][1]
     lfw = len(head) <= 2 and all(field.isdecimal() for field in head)
     header = lfw or (len(head) == 3 and head[2].lower() in ("same", "issame", "label"))

@@ -204,9 +204,10 @@ def _check(path: Path, pairs: np.ndarray, same: np.ndarray, counts: Sequence[int
             f"the shapes of pairs and same must be (n, 2) and (n,), not {pairs.shape} and "
             f"{same.shape}",
             where=path,
+            fix="save the arrays in these shapes",
         )
     if not len(pairs):
-        raise DataError("there are no pairs", where=path)
+        raise DataError("there are no pairs", where=path, fix="check the file")
     if not 0 <= pairs.min() <= pairs.max() < min(counts):
         raise DataError(
             f"the pairs name the rows {pairs.min()} to {pairs.max()}, but there are rows 0 to "
@@ -229,6 +230,7 @@ def _archive(
         raise DataError(
             f"the array {missing[0]} is missing; there are: {', '.join(arrays) or 'none'}",
             where=path,
+            fix="save it with the others",
         )
     pairs = arrays["pairs"]
     same = arrays["same"]
@@ -236,6 +238,7 @@ def _archive(
         raise DataError(
             f"pairs is {pairs.dtype} and same {same.dtype} instead of integers and flags",
             where=path,
+            fix="save row numbers as pairs, and 0 or 1 as same",
         )
     source = None
     if "images" in arrays:
@@ -254,6 +257,7 @@ def _pixels(path: Path, images: np.ndarray) -> np.ndarray:
             f"images is {images.dtype} {images.shape} instead of uint8 (m, height, width[, "
             "channels])",
             where=path,
+            fix="convert the images",
         )
     return images if images.ndim == 4 else images[..., None]
 
@@ -286,6 +290,7 @@ def pairs_of_reader(
             raise DataError(
                 f"there are {len(embeddings):,} embeddings for {len(labels):,} examples",
                 where=reader.path,
+                fix="give one for each example",
             )
         return PairSet(pairs, same, embeddings=embeddings)
     wanted = np.zeros(len(labels), bool)
@@ -301,6 +306,7 @@ def _labels_of(reader: "Reader") -> list[int | str]:
                 raise DataError(
                     f"example {row} has {len(row_labels)} labels instead of one",
                     where=reader.path,
+                    fix="give examples with one label each",
                 )
         labels += [label for (label,) in chunk.labels]
     return labels

@@ -75,7 +75,7 @@ def read_subjects(path: str | Path) -> Iterator[tuple[int, str, str]]:
         is_empty = False
         yield number, fields[0], fields[1]
     if is_empty:
-        raise DataError("the list of names and subjects is empty", where=path)
+        raise DataError("the list of names and subjects is empty", where=path, fix="check the file")
 
 
 def resolve_subjects(path: str | Path, row_of: Callable[[str, str], int]) -> SubjectSet:

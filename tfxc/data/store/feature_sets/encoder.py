@@ -177,7 +177,11 @@ class SavedModelEncoder:
     def _width(self) -> int:
         shape = self._shape or self._spec.shape[1:]
         if None in shape:
-            raise ConfigError(f"the input {tuple(shape)} has no fixed width", where=self.path)
+            raise ConfigError(
+                f"the input {tuple(shape)} has no fixed width",
+                where=self.path,
+                fix="save a signature whose input has one",
+            )
         zeros = tf.zeros([1, *shape], self._spec.dtype)
         return int(tf.size(self._function(**{self._input: zeros})[self._output]))
 
@@ -189,6 +193,7 @@ class SavedModelEncoder:
                 f"the features are {kind} {getattr(features, 'shape', '')}, but the model reads "
                 f"dense vectors of length {width}",
                 where=where,
+                fix="give such vectors, or another model",
             )
         return features
 
