@@ -158,7 +158,7 @@ def test_imports_that_do_not_fit(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("mine")
-    assert "holds other files; nothing was removed" in call(capsys, *arguments).problem()
+    assert "contains other files; nothing was removed" in call(capsys, *arguments).problem()
 
 
 def test_the_vectoriser_comes_along(tmp_path, capsys, monkeypatch):
@@ -316,8 +316,8 @@ def test_damaged_weights_of_mach(tmp_path, capsys):
     original = path.read_bytes()
     for change, found in (
         (lambda values: values * np.nan, "b1 contains NaN or infinity instead of finite"),
-        (lambda values: values * 1j, "b1 holds complex"),
-        (lambda values: values.astype(str), "b1 holds <U"),
+        (lambda values: values * 1j, "b1 contains complex"),
+        (lambda values: values.astype(str), "b1 contains <U"),
     ):
         change_weights(path, "b1", change)
         assert found in call(*command).problem()

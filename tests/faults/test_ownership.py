@@ -163,7 +163,7 @@ def test_a_folder_with_a_part_that_is_written_to_is_not_replaced(tmp_path, holdi
 def test_what_is_put_into_a_folder_meanwhile_stays(tmp_path):
     path = tmp_path / "served"
     with (
-        pytest.raises(UserError, match="holds other files; nothing was removed"),
+        pytest.raises(UserError, match="contains other files; nothing was removed"),
         atomic_folder(path, "exported model"),
     ):
         path.mkdir()

@@ -303,7 +303,7 @@ def test_runs_that_cannot_be(shared, tmp_path, capsys):
     (tmp_path / "small").mkdir()
     (tmp_path / "small" / "thesis.txt").write_text("years of work")
     problem = call(capsys, prune, "--run", source, *output).problem()
-    assert "holds other files; nothing was removed" in problem
+    assert "contains other files; nothing was removed" in problem
     assert (tmp_path / "small" / "thesis.txt").exists()
     shutil.rmtree(tmp_path / "small")
     labels = unfinished / "assets" / "labels.txt"
