@@ -67,7 +67,7 @@ _client: "_Connection | None" = None  # one of a process, for all of its threads
 
 @contextlib.contextmanager
 def cluster(address: str | None) -> Iterator[Workers | None]:
-    """Work inside goes to the workers of a Dask scheduler; with None it stays here.
+    """Gives the work inside to the workers of a Dask scheduler; with None it stays here.
 
     Args:
         address: e.g. ``"tcp://10.0.0.1:8786"``.

@@ -602,7 +602,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         return scipy.sparse.csr_matrix(X)
 
     def _all_scores(self, X: Examples, probabilities: bool = False) -> np.ndarray:
-        """Scores or probabilities of all classes, float32 (n, classes)."""
+        """Returns scores or probabilities of all classes, float32 (n, classes)."""
         rows = self._rows_of(X)
         ids, scores = self._fitted.search(rows, len(self.classes_), _BATCH, probabilities)
         assert (ids >= 0).all(), "a search finds as many classes as it is asked for"

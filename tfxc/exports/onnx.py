@@ -149,7 +149,7 @@ def _nodes(graph: "onnx.GraphProto") -> "Iterator[onnx.NodeProto]":
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the notes of the converter and the quantiser, which are for their authors."""
+    """Hides the notes of the converter and the quantiser, which are for their authors."""
     logging.disable(logging.ERROR)
     try:
         yield

@@ -240,7 +240,7 @@ class MHC(DigitHead):
         return self.num_candidate_groups > 1 and self.link not in _EACH_BY_ITSELF
 
     def _scores_above(self, level, candidates, positives, of_parents, nodes, scores):
-        """Scores (batch, slots) of the candidates' parents.
+        """Returns scores (batch, slots) of the candidates' parents.
 
         Args:
             level: of the candidates.
@@ -261,7 +261,7 @@ class MHC(DigitHead):
         return tf.tensor_scatter_nd_update(above, places, values)
 
     def _family_scores(self, logits, level, above):
-        """Scores (batch, n·C_h) of nodes by their logits and their parents' scores (batch, n)."""
+        """Returns scores (batch, n·C_h) of nodes by their logits and the (batch, n) of parents."""
         shape = [-1, above.shape[1] or tf.shape(above)[1], self.heads[level]]
         scores = tf.reshape(logits, shape)
         scores = scores if self._joint else self._scores(scores)

@@ -100,11 +100,11 @@ class Evaluation:
         return self.has_dev or bool(self._slice)
 
     def of_dev(self) -> dict[str, float]:
-        """Results on the dev split, ``{name: value}``; empty without one."""
+        """Returns results on the dev split, ``{name: value}``; empty without one."""
         return self._results_of(self._dev, "dev")
 
     def of_test(self) -> dict[str, float]:
-        """Results on the test split, ``{name: value}``; empty without one."""
+        """Returns results on the test split, ``{name: value}``; empty without one."""
         return self._results_of(self._test, "test")
 
     def of_training(self) -> dict[str, float]:

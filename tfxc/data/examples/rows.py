@@ -182,7 +182,7 @@ class Rows:
         return sum(array.nbytes for array in (*self.labels.values(), *self.arrays.values()))
 
     def slice(self, start: int, stop: int) -> "Rows":
-        """Rows ``start`` to ``stop`` (exclusive); the values are views, not copies."""
+        """Returns rows ``start`` to ``stop`` (exclusive); the values are views, not copies."""
         start, stop, _ = slice(start, stop).indices(len(self))
         return self._cut(lambda column, arrays: column.slice(arrays, start, stop))
 

@@ -173,7 +173,9 @@ class Source(abc.ABC):
     def _pieces(
         self, seed: int, epoch: int, start: int, stop: int
     ) -> Sequence[tuple[Rows, np.ndarray]]:
-        """Positions ``start`` to ``stop`` of an epoch's permutation: ``(Rows, example_index)``s."""
+        """Yields positions ``start`` to ``stop`` of an epoch's permutation:
+        ``(Rows, example_index)``s.
+        """
 
     @abc.abstractmethod
     def _in_order(self) -> Iterator[Rows]:

@@ -95,7 +95,7 @@ def fitted(features: Any, text_lists: Iterable[Sequence[str]]) -> Any:
 
 @contextlib.contextmanager
 def part_errors(name: str) -> Iterator[None]:
-    """Errors name a part's own section of the config; the name is empty where there is one part."""
+    """Lets errors name the section of a part; the name is empty where there is one part."""
     try:
         yield
     except (ConfigError, DataError) as error:

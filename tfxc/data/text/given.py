@@ -107,7 +107,7 @@ class GivenTerms:
         """
         check_fitted(self.num_features)
         with saving(folder, self.name, self.settings()):
-            """There is nothing but the settings."""
+            """Does nothing: there is only what the settings say."""
 
     def _load(self, folder: Path) -> None:
-        """There is nothing but the settings."""
+        """Does nothing: there is only what the settings say."""

@@ -291,7 +291,7 @@ def _terms(text: str, blocks: Sequence[Block], most: int | None, learning: bool)
 
 
 def _length(term: str) -> int:
-    """Words or characters of a term."""
+    """Returns the number of words or characters of a term."""
     return len(term) - 1 if term[:1] == " " else term.count(" ") + 1
 
 

@@ -270,7 +270,9 @@ class Pretrained(LayeredEncoder):
         return self.layers[number - 1]
 
     def _dropped(self, values: tf.Tensor, share: float, place: int) -> tf.Tensor:
-        """Values within the network with dropout; those of attention do not depend on padding."""
+        """Returns values within the network with dropout; those of attention do not depend on
+        padding.
+        """
         if self.body_dropout is not None:
             share = self.body_dropout
         seed = self.next_mask(2 + place)

@@ -268,7 +268,7 @@ def for_distances(words: tf.Tensor, distances: tf.Tensor) -> tf.Tensor:
 
 
 def by_distance(scores: tf.Tensor) -> tf.Tensor:
-    """Scores (…, length, length) of pairs from those of distances length .. 1 - length.
+    """Returns scores (…, length, length) of pairs from those of distances length .. 1 - length.
 
     Example:
         >>> by_distance(tf.constant([[[[2, 1, 0, -1], [2, 1, 0, -1]]]])).numpy().tolist()

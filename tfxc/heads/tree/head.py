@@ -301,7 +301,8 @@ class Tree(TreeSearch):
         return LogitGroup(logits, candidates.positives, valid, counts=counts), candidates.nodes
 
     def _scores_above(self, level, parents, candidates, nodes, scores):
-        """Scores (batch, columns) of the candidates' parents, 0 where there is no candidate.
+        """Returns scores (batch, columns) of the candidates' parents, 0 where there is no
+        candidate.
 
         Args:
             level: of the candidates.

@@ -108,7 +108,9 @@ class TreeSearch(Head):
         return tf.reshape(scores, [-1, slots]), tf.reshape(nodes, [-1, slots])
 
     def with_parents(self, level: int, logits: tf.Tensor, above: tf.Tensor) -> tf.Tensor:
-        """Scores (batch, parents, most) of children by their logits and their parents' scores."""
+        """Returns scores (batch, parents, most) of children by their logits and their parents'
+        scores.
+        """
         exists = (above[:, :, None] > float("-inf")) & (logits > float("-inf"))
         if self.link == "hinge" and level == len(self.shape) - 1:
             scores = logits

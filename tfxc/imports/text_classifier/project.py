@@ -233,7 +233,7 @@ class Reading:
         self.notes[key] = why
 
     def without_equivalent(self) -> list[str]:
-        """Lines about all that has no equivalent."""
+        """Returns lines about all that has no equivalent."""
         project = self.project
         unread = {}
         for key, value in project.values.items():

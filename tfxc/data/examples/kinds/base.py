@@ -186,7 +186,9 @@ class FeatureKind(Input):
         return dict(features) if len(self.inputs) > 1 else {self.inputs[0]: features}
 
     def select_features(self, features: Any) -> Any:
-        """This kind's part of features that hold more, such as joined ones; others as they are."""
+        """Returns this kind's part of features that hold more, such as joined ones; others as they
+        are.
+        """
         if not isinstance(features, dict) or not features.keys() >= set(self.inputs):
             return features
         return self.pack({name: features[name] for name in self.inputs})

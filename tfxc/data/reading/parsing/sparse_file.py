@@ -135,7 +135,7 @@ class ArrayFolder:
             )
 
     def rows(self, start: int, stop: int) -> scipy.sparse.csr_matrix:
-        """Rows ``start`` to ``stop`` (exclusive), fewer where the matrix ends, CSR.
+        """Returns rows ``start`` to ``stop`` (exclusive), fewer where the matrix ends, CSR.
 
         Raises:
             DataError: bounds that do not ascend, or a column beyond the last.

@@ -69,7 +69,7 @@ class ArrayFile:
         return list(self._arrays)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Rows ``start`` to ``stop`` (exclusive) of an array, by default all of it."""
+        """Returns rows ``start`` to ``stop`` (exclusive) of an array, by default all of it."""
         with open(self._path, "rb", buffering=0) as stream:
             return self._read(stream, name, start, stop)
 
