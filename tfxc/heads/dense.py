@@ -183,7 +183,7 @@ class Dense(Head):
         return self.chunks.search().top_k_and_loss(features, labels, k)
 
     def inner_products(self) -> InnerProducts:
-        """Returns those with the columns of the kernel."""
+        """Returns inner products with the columns of the kernel."""
         if isinstance(self.chunks, ShardedChunks):
             bias = tf.constant(self.chunks.bias_of_labels())
             return of_linear_scores(self.chunks.rows, bias, self.dim)

@@ -184,7 +184,7 @@ class MHC(DigitHead):
     def groups_of_passes(
         self, passes: Sequence[tf.Tensor], labels: np.ndarray | tf.Tensor
     ) -> list[tuple[LogitGroup, ...]]:
-        """Returns all passes see the candidates of the first."""
+        """Returns groups of all passes, which see the candidates of the first."""
         chosen: list = []
         levels = [self.training_levels(features, labels, chosen) for features in passes]
         return [tuple(group for group, _ in level) for level in levels]

@@ -143,9 +143,7 @@ def pooler_weights(architecture: "Architecture") -> list[Weight]:
 
 
 def _relative_attention(start: str, wide: int, heads: int) -> list[Weight]:
-    """Returns those of XLNet's attention, whose kernels are (model, heads, head) and have no
-    bias.
-    """
+    """Returns weights of XLNet's attention: its kernels are (model, heads, head), without bias."""
 
     def flat(tensors: "Tensors", letter: str) -> np.ndarray:
         return tensors.get(f"{start}rel_attn.{letter}").reshape(wide, wide)

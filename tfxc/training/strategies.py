@@ -127,9 +127,7 @@ def _check_devices(devices: Sequence[str], strategy: str) -> None:
 
 @functools.cache
 def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
-    """Returns one strategy per process: TensorFlow's collectives mistake those of a second one for
-    it.
-    """
+    """Makes one strategy per process: TensorFlow's collectives mistake those of a second one."""
     return tf.distribute.MirroredStrategy(list(devices) or None)
 
 

@@ -325,8 +325,7 @@ class Mirror:
         return files
 
     def _settle(self, name: str, there: Mapping[str, Any], here: Mapping[str, list[int]]) -> bool:
-        """Returns what has changed on both sides is fine where it is the same now, or was continued
-        here.
+        """Settles what has changed on both sides, if it is the same now or was continued here.
 
         A process that is killed between sending a file and noting that leaves it so.
 
@@ -425,7 +424,7 @@ def _compared(beginning: Path, file: Path) -> tuple[bool, bool]:
 
 
 def _in_order(names: Iterable[str]) -> list[str]:
-    """Returns what says that other files are complete comes after them."""
+    """Sorts names so that what says that other files are complete comes after them."""
     return sorted(names, key=lambda name: (name in _LAST, name.endswith(".json"), name))
 
 

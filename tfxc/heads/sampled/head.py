@@ -230,7 +230,7 @@ class Sampled(Head):
         return score
 
     def inner_products(self) -> InnerProducts:
-        """Returns those with the rows of the kernel, of cosines with rows of length 1."""
+        """Returns inner products with the rows of the kernel; of cosines, of length 1."""
         kernel = read_once(self.kernel.value)
         width = kernel.shape[1]
         rows = partial(rows_between, kernel)

@@ -215,7 +215,7 @@ class Tree(TreeSearch):
     def groups_of_passes(
         self, passes: Sequence[tf.Tensor], labels: np.ndarray | tf.Tensor
     ) -> list[tuple[LogitGroup, ...]]:
-        """Returns all passes see the candidates of the first."""
+        """Returns groups of all passes, which see the candidates of the first."""
         chosen: dict = {}
         levels = [self.training_levels(features, labels, chosen) for features in passes]
         return [tuple(group for group, _ in level) for level in levels]
