@@ -71,12 +71,12 @@ class XCModel(keras.Model):
         self._nearest: NearestRows | None = None
 
     def build(self, input_shape: Sequence | Mapping[str, Any] | None = None) -> None:
-        """Weights are made when the model is first called, see ``build_model``."""
+        """Does nothing: weights are made when the model is first called, see ``build_model``."""
 
     def call(
         self, features: Mapping[str, tf.Tensor] | tf.Tensor, training: bool = False
     ) -> tf.Tensor:
-        """The head's raw scores of a batch."""
+        """Returns the head's raw scores of a batch."""
         if not self.objective.built:
             self.objective.build(None)
         return self.head(self.encoder(features, training=training))
@@ -88,7 +88,8 @@ class XCModel(keras.Model):
         update_state: bool = True,
         groups_of: "Callable[..., list[tuple[LogitGroup, ...]]] | None" = None,
     ) -> tf.Tensor:
-        """Per-example losses of a batch, summed over the head's logit groups, float32 (batch,).
+        """Returns per-example losses of a batch, summed over the head's logit groups, float32
+        (batch,).
 
         Args:
             batch: dict ``features``, ``labels``, and ``example_index``, without which objectives
@@ -106,7 +107,7 @@ class XCModel(keras.Model):
     def groups_of_passes(
         self, passes: Sequence[tf.Tensor], labels: tf.Tensor, training: bool = True
     ) -> "list[tuple[LogitGroup, ...]]":
-        """The head's ``groups_of_passes``; the encoder makes the columns that have texts.
+        """Returns the head's ``groups_of_passes``; the encoder makes the columns that have texts.
 
         Args:
             passes: list of features, e.g. of different dropout masks.
@@ -210,7 +211,8 @@ class XCModel(keras.Model):
         probabilities: bool = False,
         method: str | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The best labels of a batch of arrays, by the head's native search where it has one.
+        """Returns the best labels of a batch of arrays, by the head's native search where it has
+        one.
 
         See ``RunModel.find_top_k``.
         """
@@ -234,7 +236,9 @@ class XCModel(keras.Model):
         return self.head.search_top_k(scores, k, method or self.search_methods[0])
 
     def search_scores(self, features: Mapping[str, Any] | np.ndarray) -> np.ndarray:
-        """What the head's native search is given for a batch of arrays, see ``search_top_k``."""
+        """Returns what the head's native search is given for a batch of arrays, see
+        ``search_top_k``.
+        """
         return self._search_scores(features)
 
     def find_with_loss(
@@ -244,21 +248,23 @@ class XCModel(keras.Model):
         k: int,
         probabilities: bool = False,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Ids, scores and losses of a batch of arrays, see ``RunModel.find_with_loss``."""
+        """Returns ids, scores and losses of a batch of arrays, see ``RunModel.find_with_loss``."""
         return self._find_with_loss(features, labels, k=k, probabilities=probabilities)
 
     def find_ranks(
         self, features: Mapping[str, Any] | np.ndarray, labels: np.ndarray, excluded: np.ndarray
     ) -> np.ndarray:
-        """Ranks of the true labels of a batch of arrays, see ``Head.label_ranks``."""
+        """Returns the ranks of the true labels of a batch of arrays, see ``Head.label_ranks``."""
         return self._ranks(features, labels, excluded)
 
     def vectors(self, features: Mapping[str, Any] | tf.Tensor) -> tf.Tensor:
-        """The vectors of a batch, float32 (batch, dim), scaled to length 1, in the graph."""
+        """Returns the vectors of a batch, float32 (batch, dim), scaled to length 1, in the
+        graph.
+        """
         return unit_rows(self.encoder(features, training=False))
 
     def find_vectors(self, features: Mapping[str, Any] | np.ndarray) -> np.ndarray:
-        """``vectors`` of a batch of arrays."""
+        """Returns the ``vectors`` of a batch of arrays."""
         return self._unit_vectors(features)
 
     def similar_labels(self, label: int, k: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -271,7 +277,7 @@ class XCModel(keras.Model):
     def top_k(
         self, features: Mapping[str, Any] | tf.Tensor, k: int, probabilities: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Ids int32 and scores float32 (batch, k) of the best labels, in the graph.
+        """Returns ids int32 and scores float32 (batch, k) of the best labels, in the graph.
 
         Args:
             features: tensors of a batch.
@@ -316,7 +322,7 @@ class XCModel(keras.Model):
         return tf.exp(scores - scores[:, :1] - losses[:, None])
 
     def get_config(self) -> dict[str, Any]:
-        """The three parts, serialised."""
+        """Returns the three parts, serialised."""
         parts = {"encoder": self.encoder, "head": self.head, "objective": self.objective}
         saved = {key: keras.saving.serialize_keras_object(part) for key, part in parts.items()}
         return {**super().get_config(), **saved}
@@ -430,7 +436,9 @@ def make_components(
     repetition: int | None = None,
     **data_dependent: Any,
 ) -> "tuple[Encoder, Head, Objective]":
-    """Encoder, head and objective of a config, not yet built; arguments of ``build_model``."""
+    """Returns encoder, head and objective of a config, not yet built; arguments of
+    ``build_model``.
+    """
     assert config.encoder is not None, "a network is trained"
     assert config.head is not None and config.objective is not None
     kind = KINDS[feature_kind]
@@ -438,7 +446,7 @@ def make_components(
     if not kind.holds(KINDS[input_kind]):
         raise ConfigError(
             f"encoder {config.encoder.name!r} reads {KINDS[input_kind].description}, but the data "
-            f"holds {kind.description}",
+            f"have {kind.description}",
             where="encoder.name",
             fix=f"use encoder {kind.encoder!r}",
         )
@@ -462,7 +470,7 @@ def make_components(
 def example_features(
     kind: "FeatureKind", sizes: Mapping[str, Any]
 ) -> dict[str, tf.Tensor] | tf.Tensor:
-    """Features of two examples, to build a model with.
+    """Returns the features of two examples, to build a model with.
 
     Args:
         kind: ``tfxc.data.examples.kinds.FeatureKind``.
@@ -472,7 +480,7 @@ def example_features(
 
 
 def load_model(path: str | Path, **kwargs: Any) -> "XCModel":
-    """``keras.models.load_model`` that knows tfxc's classes.
+    """Returns the ``keras.models.load_model`` that knows tfxc's classes.
 
     Keras' safe mode is on: code in the file is refused, see docs/trust.md.
 

@@ -65,7 +65,7 @@ def test_fresh_removes_run_folders_only(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/thesis.tex").write_text("mine")
     problem = call(capsys, train, *command, "--fresh").problem()
-    assert "holds other files; nothing was removed" in problem
+    assert "contains other files; nothing was removed" in problem
     assert (tmp_path / "run/thesis.tex").read_text() == "mine"
 
 

@@ -235,7 +235,7 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bare", "run"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="holds other files; nothing was removed"):
+    with pytest.raises(UserError, match="contains other files; nothing was removed"):
         export_savedmodel(run, tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").exists()
 

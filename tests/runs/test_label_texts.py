@@ -161,7 +161,7 @@ def test_labels_that_cannot_be_added_are_refused(trained, tmp_path):
         ConfigError, match="--memory-gb: this option is for labels that are added with --data"
     ):
         add_labels.main([run, "--label-texts", path, "--output", output, "--memory-gb", "1"])
-    with pytest.raises(ConfigError, match="this folder exists already"):
+    with pytest.raises(ConfigError, match="this folder already exists"):
         add_labels.main([run, "--label-texts", path, "--output", run])
     with pytest.raises(ConfigError, match="'xr_linear' or 'xr_transformer'"):
         add_labels.main([run, "--data", path, "--output", output])
@@ -254,9 +254,7 @@ def test_calibration_needs_labels_without_examples(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_data(tmp_path)
     train(tmp_path, training={"epochs": 1}, data={"label_texts": "names"})
-    with pytest.raises(
-        ConfigError, match="untrained labels, and a penalty weighs trained against untrained ones"
-    ):
+    with pytest.raises(ConfigError, match="untrained labels; the penalty balances"):
         evaluate.main(["--run", str(tmp_path / "run"), "--split", "train", "--calibrate"])
 
 
@@ -322,7 +320,7 @@ def test_mining_that_would_never_happen_is_refused(tmp_path, head):
 
 def test_near_batches_need_several_groups(tmp_path):
     write_data(tmp_path)
-    with pytest.raises(ConfigError, match=r"head\.near_size: a group of 100,000 would hold all"):
+    with pytest.raises(ConfigError, match=r"head\.near_size: a group of 100,000 would contain all"):
         mining_trainer(tmp_path, head={**NEAR, "near_size": 100_000})
 
 
@@ -517,7 +515,7 @@ def test_a_file_has_the_exclusions_of_its_split(tmp_path, capsys, monkeypatch):
     assert excluded(None, data="other.jsonl") == found[0], "the config's"
     unknown = ("--run", "run", "--data", "other.jsonl", "--exclude", "filter_{split}.txt")
     problem = call(capsys, evaluate, *unknown).problem()
-    assert problem.startswith("--exclude: ") and "other.jsonl is none of them" in problem
+    assert problem.startswith("--exclude: ") and "other.jsonl is not a split" in problem
     figures = []
     for examples in (["--split", "dev"], ["--data", "other.jsonl"]):
         outcome = call(capsys, evaluate, "--run", "run", *examples, "--json")
@@ -537,7 +535,7 @@ def test_labels_without_texts_have_no_such_exclusions(tmp_path, capsys):
     (tmp_path / "a.svm").write_text("0 1:1\n")
     options = ("--run", run, "--data", tmp_path / "a.svm", "--exclude", "self")
     problem = call(capsys, evaluate, *options).problem()
-    assert problem.startswith("--exclude: 'self' goes by the texts of labels")
+    assert problem.startswith("--exclude: 'self' needs texts of labels")
 
 
 def train_two_replicas(folder):

@@ -127,7 +127,7 @@ def test_without_what_it_goes_on_from(short, capsys):
     shutil.rmtree(short / run / "checkpoints")
     before = listing(short / run)
     problem = trained(short, capsys, run, "training.epochs=2").problem()
-    assert problem.startswith(f"{short / run}: this finished run has kept no checkpoint")
+    assert problem.startswith(f"{short / run}: this finished run has no checkpoint")
     assert "recipe.start" in problem and "training.keep_checkpoints=1" in problem
     assert listing(short / run) == before
     assert trained(short, capsys, run).code == 0, "it is still finished"

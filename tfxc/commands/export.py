@@ -100,7 +100,7 @@ def _check(options: Options) -> None:
     if options.serving and (options.format != "savedmodel" or options.output):
         option = "--output" if options.output else f"--format {options.format}"
         raise ConfigError(
-            f"it writes a SavedModel into a folder of its own, so {option} does not apply",
+            f"it writes a SavedModel into a new folder, so {option} does not apply",
             where="--serving",
             fix="leave one of them out",
         )

@@ -119,7 +119,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(options: Options) -> int:
     """Trains as the options say; returns the exit code of the command."""
     if options.list:
-        return _list(options.list)
+        from tfxc.core import registry
+
+        for name in registry.names(options.list.rstrip("s")):
+            method = registry.get(options.list.rstrip("s"), name)
+            print(f"{name:14} {(method.__doc__ or '').strip().splitlines()[0]}")
+        return 0
     _check(options)
     config, completed = _config(options)
     with contextlib.ExitStack() as stack:
@@ -353,10 +358,10 @@ def check_config(config: "Config") -> None:
                 continue
             if split == "dev" and data.dev_share is not None:
                 raise ConfigError(
-                    "the numbers of the examples are those of a file in data.dev, but data.dev is "
-                    "a share of the training file",
+                    "a file of excluded labels numbers the examples of a dev file, but the dev "
+                    "split is a share of the training file",
                     where="evaluation.exclude",
-                    fix="write the dev examples into a file of their own",
+                    fix="write the dev examples into a file and name it in data.dev",
                 )
             if getattr(data, split):
                 existing_file(expand(kind.replace(SPLIT, split)), fix="check evaluation.exclude")
@@ -459,12 +464,3 @@ def _fits(memory: "Memory", config: "Config") -> bool:
     from tfxc.training.memory.estimate import needs
 
     return all(need.needed <= need.available for need in needs(memory, config.training))
-
-
-def _list(kind: str) -> int:
-    from tfxc.core import registry
-
-    for name in registry.names(kind.rstrip("s")):
-        method = registry.get(kind.rstrip("s"), name)
-        print(f"{name:14} {(method.__doc__ or '').strip().splitlines()[0]}")
-    return 0

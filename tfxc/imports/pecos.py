@@ -89,7 +89,7 @@ def import_run(
 
 
 def vectorizer_of(folder: str | Path, width: int) -> "PecosTfidfFeatures":
-    """A vectoriser of PECOS as tfxc's text features.
+    """Returns a vectoriser of PECOS as tfxc's text features.
 
     Args:
         folder: what PECOS's ``Vectorizer.save`` wrote.
@@ -111,7 +111,7 @@ def vectorizer_of(folder: str | Path, width: int) -> "PecosTfidfFeatures":
 def read_label_counts(
     path: str | Path | None, num_labels: int
 ) -> tuple[np.ndarray | None, Sequence[int] | np.ndarray]:
-    """How frequent the labels are in a matrix of training labels.
+    """Returns how frequent the labels are in a matrix of training labels.
 
     Args:
         path: file of the matrix (n, num_labels), ``.npz`` or ``.npy``, or None.

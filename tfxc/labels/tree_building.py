@@ -191,7 +191,7 @@ def add_labels(
         )
     for matrix in (new_vectors, centroids):
         if not np.isfinite(matrix.data if scipy.sparse.issparse(matrix) else matrix).all():
-            raise DataError("a vector holds NaN or infinity")
+            raise DataError("a vector contains NaN or infinity")
     counts = np.bincount(tree.parents[-1], minlength=leaves)
     chosen = _nearest(new_vectors, centroids, counts)
     for label in np.flatnonzero(chosen >= 0):

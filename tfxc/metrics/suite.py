@@ -156,7 +156,7 @@ class MetricSuite(Metric):
         """
         if not isinstance(other, MetricSuite) or self.settings() != other.settings():
             raise ConfigError(
-                "the suites hold different metrics",
+                "the suites contain different metrics",
                 fix="build both with the same arguments",
             )
         for mine, theirs in zip(self.metrics, other.metrics, strict=True):

@@ -109,7 +109,7 @@ def summed_entries(
     """
     if matrix.dtype.kind not in "fiub":
         raise DataError(
-            f"the entries are not real numbers but {matrix.dtype}",
+            f"the entries must be real numbers, not {matrix.dtype}",
             where=where,
             fix="save the matrix as float32",
         )
@@ -188,7 +188,7 @@ def _check_archive(path: str | Path) -> None:
 
 def _no_matrix(path: str | Path, error: BaseException) -> DataError:
     return DataError(
-        f"the file does not hold a sparse matrix ({error})",
+        f"the file does not contain a sparse matrix ({error})",
         where=path,
         fix="write it with scipy.sparse.save_npz",
     )

@@ -64,7 +64,7 @@ class _Settings(pydantic.BaseModel):
 
 
 class _Parameters(pydantic.BaseModel):
-    """Of ``param.json``, what is needed to search."""
+    """What a search needs of ``param.json``."""
 
     format: int
     layers: _Count

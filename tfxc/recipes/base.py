@@ -270,8 +270,8 @@ class Recipe(Declared):
         """
         if not cls.keeps_checkpoints:
             raise ConfigError(
-                f"recipe {name!r} has several stages, and its checkpoints do not hold all that was "
-                "trained",
+                f"recipe {name!r} has several stages, and its checkpoints do not contain all that "
+                "was trained",
                 where=where,
                 fix="leave it out",
             )
@@ -284,9 +284,8 @@ class Recipe(Declared):
             return
         if not self.keeps_checkpoints:
             raise CheckpointError(
-                f"the run ends at epoch {epochs:g}, and one of recipe "
-                f"{context.config.recipe.name!r} cannot be extended to epoch "
-                f"{context.config.training.epochs:g}",
+                f"the run ends at epoch {epochs:g}, and recipe {context.config.recipe.name!r} "
+                f"cannot extend it to epoch {context.config.training.epochs:g}",
                 where=folder.path,
                 fix="choose another folder with --set run=..., or start over with --fresh",
             )

@@ -124,7 +124,7 @@ def check_run(loaded: "LoadedRun", output: str | Path) -> None:
             "added with --data",
         )
     if Path(output).exists():
-        raise ConfigError("this folder exists already", where=output, fix="choose another one")
+        raise ConfigError("this folder already exists", where=output, fix="choose another one")
 
 
 def takes_labels(loaded: "LoadedRun") -> bool:

@@ -93,7 +93,7 @@ class Metrics:
         self._batches.labels(model).observe(examples)
 
     def text(self, catalog: "Catalog | None" = None) -> bytes:
-        """Everything in Prometheus' text format.
+        """Returns everything in Prometheus' text format.
 
         Args:
             catalog: whose queues and versions are shown.

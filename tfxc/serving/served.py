@@ -446,7 +446,7 @@ def paths_by_name(runs: Sequence[str]) -> dict[str, Path]:
             path = run
         if not name or set(name) & set("/:?#%\\") or not name.isprintable():
             raise ConfigError(
-                f"{name!r} cannot be the name of a model, which stands in addresses",
+                f"{name!r} cannot be the name of a model, which is part of addresses",
                 where="RUN",
                 fix="give another one, without / : ? # %, as NAME=RUN",
             )

@@ -103,7 +103,7 @@ def serve(
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's, with our signals."""
+    """Uvicorn's server, with tfxc's handling of signals."""
 
     def __init__(
         self,

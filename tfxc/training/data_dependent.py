@@ -1,4 +1,4 @@
-"""What the data decide of a config's head, encoder and objective."""
+"""What the data determine in a config's head, encoder and objective."""
 
 import functools
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,8 @@ _KINDS = ("head", "encoder", "objective")
 def data_dependent_arguments(
     config: "Config", source: "Source", *, feature_kind: str = "sparse", **known: Any
 ) -> dict[str, Any]:
-    """The arguments of ``build_model`` that providers find, see ``tfxc.data.sources.providers``.
+    """Returns the arguments of ``build_model`` that providers find, see
+    ``tfxc.data.sources.providers``.
 
     Args:
         config: ``Config``.
@@ -57,7 +58,7 @@ def data_dependent_arguments(
 
 
 def resolved(config: "Config", num_labels: int) -> "Config":
-    """The config with what its head's rules make of the number of labels.
+    """Returns the config with what its head's rules make of the number of labels.
 
     Args:
         config: ``Config`` with a head, whose sections are checked.

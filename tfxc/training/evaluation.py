@@ -98,15 +98,15 @@ class Evaluation:
         return self.has_dev or bool(self._slice)
 
     def of_dev(self) -> dict[str, float]:
-        """Results on the dev split, ``{name: value}``; empty without one."""
+        """Returns results on the dev split, ``{name: value}``; empty without one."""
         return self._results_of(self._dev, "dev")
 
     def of_test(self) -> dict[str, float]:
-        """Results on the test split, ``{name: value}``; empty without one."""
+        """Returns results on the test split, ``{name: value}``; empty without one."""
         return self._results_of(self._test, "test")
 
     def of_training(self) -> dict[str, float]:
-        """The loss over all labels on the slice of the training split; empty without it."""
+        """Returns the loss over all labels on the slice of the training split; empty without it."""
         if not self._slice:
             return {}
         losses = np.concatenate([self._searcher.find(batch).losses for batch in self._slice])
@@ -136,7 +136,7 @@ class EvaluationOfTexts(NamedTuple):
 def evaluation_of_texts(
     data_folder: str | Path, kinds: Sequence[str], train: "Source | None", **splits: "Source"
 ) -> EvaluationOfTexts | None:
-    """What is known of labels without an example, and of labels that do not count.
+    """Returns what is known of labels without an example, and of labels that do not count.
 
     None where there is neither.
 
@@ -165,7 +165,7 @@ def evaluation_of_texts(
 
 
 def labels_of(data_folder: str | Path, num_labels: int) -> tuple[bool, Sequence[str]]:
-    """Whether each training example has one label; the label names, empty of other than two.
+    """Tells whether each training example has one label; the label names, empty of other than two.
 
     Args:
         data_folder: prepared data.
@@ -177,7 +177,8 @@ def labels_of(data_folder: str | Path, num_labels: int) -> tuple[bool, Sequence[
 
 
 def slice_batches(source: "Source", count: int, batch_size: int) -> list[dict[str, Any]]:
-    """Batches of training examples that are drawn once, the same in every training on the set.
+    """Returns the batches of training examples that are drawn once, the same in every training on
+    the set.
 
     Args:
         source: ``Source``.

@@ -35,7 +35,7 @@ class Start(Protocol):
     """What a model begins with instead of random weights; a ``RunFolder`` is one."""
 
     def architecture(self) -> dict | None:
-        """The shape of the encoder's network where its config does not say it."""
+        """Returns the shape of the encoder's network where its config does not say it."""
 
     def load_weights(self, model: XCModel) -> None:
         """Gives the built model its first weights."""
@@ -155,7 +155,7 @@ class TrainingJob:
             return trainer.fit(self.title, remarks)
 
     def trainer(self, strategy: "tf.distribute.Strategy") -> Trainer:
-        """Data, model, techniques and evaluation, put together.
+        """Returns data, model, techniques and evaluation, put together.
 
         Args:
             strategy: a ``tf.distribute.Strategy``.
@@ -232,26 +232,28 @@ class TrainingJob:
         return load_label_texts(self.data_folder, kind, manifest.num_features)
 
     def open_source(self, split: str) -> Source:
-        """The examples of a split."""
+        """Returns the examples of a split."""
         memory = int(self.config.training.memory_gb * 2**30)
         return open_source(self.data_folder, split, memory)
 
     def data_dependent_arguments(
         self, source: Source, dimensions: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Arguments of ``build_model`` computed from the data, other than ``dimensions``."""
+        """Returns the arguments of ``build_model`` computed from the data, other than
+        ``dimensions``.
+        """
         return data_dependent_arguments(self.config, source, **dimensions)
 
     def extra_techniques(self) -> "Sequence[Technique]":
-        """``Technique``s around those of the config."""
+        """Returns ``Technique``s around those of the config."""
         return []
 
     def splits(self, manifest: Manifest) -> set[str]:
-        """Names of the splits there are."""
+        """Returns the names of the splits there are."""
         return {*manifest.splits}
 
     def evaluation(self, model: XCModel, source: Source, manifest: Manifest) -> Evaluation | None:
-        """What is measured during training, or None."""
+        """Returns what is measured during training, or None."""
         splits = self.splits(manifest)
         training = self.config.training
         tests = self.config.evaluation.test_on_improvement
@@ -307,18 +309,18 @@ class StageJob(TrainingJob):
         self.title = title
 
     def open_source(self, split: str) -> Source:
-        """The source that was given, or the training split."""
+        """Returns the source that was given, or the training split."""
         return self._source or super().open_source(split)
 
     def data_dependent_arguments(
         self, source: Source, dimensions: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """The arguments that were given, and what providers find in addition."""
+        """Returns the arguments that were given, and what providers find in addition."""
         arguments = dict(self._arguments)
         return arguments | super().data_dependent_arguments(source, {**dimensions, **arguments})
 
     def evaluation(self, model: XCModel, source: Source, manifest: Manifest) -> None:
-        """None."""
+        """Returns None."""
 
 
 def try_one_step(

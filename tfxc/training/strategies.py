@@ -33,7 +33,7 @@ _LOST = (
 def make_strategy(
     settings: "TrainingSettings", config: "Config | None" = None
 ) -> tf.distribute.Strategy:
-    """The distribution strategy of ``TrainingSettings``.
+    """Returns the distribution strategy of ``TrainingSettings``.
 
     ``mirrored`` uses ``settings.devices`` or all GPUs; on a machine without a GPU, devices
     ``["CPU:0", "CPU:1"]`` are logical CPUs made here. ``multi_worker`` reads ``TF_CONFIG``, or
@@ -66,7 +66,7 @@ def make_strategy(
 
 
 def replicas_here(settings: "TrainingSettings") -> int:
-    """How many replicas of the model this machine will hold, without making the strategy.
+    """Returns how many replicas of the model this machine will hold, without making the strategy.
 
     Example:
         >>> from tfxc.core.settings import TrainingSettings
@@ -79,7 +79,7 @@ def replicas_here(settings: "TrainingSettings") -> int:
 
 
 def num_workers(settings: "TrainingSettings") -> int:
-    """How many processes train together; 1 where nothing says so yet.
+    """Returns how many processes train together; 1 where nothing says so yet.
 
     Raises:
         ConfigError: TF_CONFIG is malformed.
@@ -128,13 +128,13 @@ def _check_devices(devices: Sequence[str], strategy: str) -> None:
 
 @functools.cache
 def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
-    """One strategy per process: TensorFlow's collectives mistake those of a second one for it."""
+    """Makes one strategy per process: TensorFlow's collectives mistake those of a second one."""
     return tf.distribute.MirroredStrategy(list(devices) or None)
 
 
 @functools.cache
 def _multi_worker() -> tf.distribute.Strategy:
-    """One per process: it is this process' part in the cluster."""
+    """Makes the strategy of one process of several: its part in the cluster."""
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     # TensorFlow's own handler only records SIGTERM: outside training it has to end us.
     with contextlib.suppress(ValueError):  # not the main thread
@@ -143,7 +143,7 @@ def _multi_worker() -> tf.distribute.Strategy:
 
 
 def _shared_keys(config: "Config | None") -> dict[str, Any]:
-    """``{"a.b": value}`` of what may not differ between workers; paths may."""
+    """Returns ``{"a.b": value}`` of what may not differ between workers; paths may."""
     free = {"about", "run", "data.where", "data.rehearsal", "training.log_every"}
     free |= {"recipe.memory_gb", "recipe.threads"}
     flat: dict[str, Any] = {}
@@ -157,12 +157,12 @@ def _shared_keys(config: "Config | None") -> dict[str, Any]:
 
 
 def has_workers(strategy: tf.distribute.Strategy | None) -> bool:
-    """Whether a strategy's replicas belong to several processes."""
+    """Tells whether a strategy's replicas belong to several processes."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
 def by_chief(strategy: tf.distribute.Strategy, work: Callable[[], Any]) -> None:
-    """Work that one process does for all, e.g. writes files that the others read afterwards.
+    """Lets one process do work for all, e.g. write files that the others read afterwards.
 
     Every worker calls it at the same place of the program and continues when the chief is done.
     Where there is one process only, that one works.
@@ -200,7 +200,7 @@ def by_chief(strategy: tf.distribute.Strategy, work: Callable[[], Any]) -> None:
 def from_all_workers(
     strategy: tf.distribute.Strategy | None, values: Sequence[float] | np.ndarray
 ) -> np.ndarray:
-    """The values that each worker contributes; waits for all of them.
+    """Returns the values that each worker contributes; waits for all of them.
 
     Every worker calls it at the same place of the program.
 
@@ -228,7 +228,9 @@ def from_all_workers(
 
 @functools.cache
 def _gathering(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
-    """What gathers a row of each replica; traced once for a width, TensorFlow warns of more."""
+    """Returns what gathers a row of each replica; traced once for a width, TensorFlow warns of
+    more.
+    """
 
     def gather(row: tf.Tensor) -> tf.Tensor:
         here = tf.identity(row)  # on a device: arguments have none
@@ -286,7 +288,7 @@ def lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 
 def num_gpus() -> int:
-    """How many GPUs TensorFlow finds; it uses none of them yet."""
+    """Returns how many GPUs TensorFlow finds; it uses none of them yet."""
     return len(tf.config.list_physical_devices("GPU"))
 
 
@@ -338,7 +340,7 @@ def choose_gpu(number: int | None, memory_share: float | None) -> None:
 
 
 def gpu_bytes() -> list[int]:
-    """How much memory each GPU that this process may use has left for it, in bytes.
+    """Returns how much memory each GPU that this process may use has left for it, in bytes.
 
     Empty without a GPU, and where the driver does not say.
     """
@@ -354,7 +356,9 @@ def gpu_bytes() -> list[int]:
 
 
 def _memory_mb(gpu: tf.config.PhysicalDevice, what: str) -> int:
-    """What nvidia-smi knows of a GPU's memory, ``memory.total`` or ``memory.free``, in MB."""
+    """Returns what nvidia-smi knows of a GPU's memory, ``memory.total`` or ``memory.free``, in
+    MB.
+    """
     number = gpu.name.rsplit(":", 1)[-1]
     query = ["nvidia-smi", f"--id={number}", f"--query-gpu={what}"]
     command = [*query, "--format=csv,nounits,noheader"]

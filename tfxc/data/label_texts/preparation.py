@@ -93,8 +93,8 @@ class LabelTextsPreparation:
         repeated = repeated_texts(self.texts)
         if repeated:
             NOTES.warning(
-                f"{repeated:,} of {len(self.texts):,} labels have the text of another "
-                "one: what reads texts alone scores them alike"
+                f"{repeated:,} of {len(self.texts):,} labels have the same text as another "
+                "label: a model that reads nothing but texts gives both the same score"
             )
         ids = np.flatnonzero(numbering.label_counts > 0).tolist()
         self.num_trained = len(ids)

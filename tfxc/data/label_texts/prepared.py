@@ -57,7 +57,7 @@ class LabelTexts:
         return len(self.rows)
 
     def of_examples(self, numbers: np.ndarray) -> "LabelTexts":
-        """The same texts, with the own labels of some of the examples."""
+        """Returns the same texts, with the own labels of some of the examples."""
         own = None if self.own_labels is None else self.own_labels[numbers]
         return LabelTexts(self.rows, self.keys, own)
 
@@ -68,7 +68,7 @@ class LabelTexts:
 
 
 def features_of(texts: Sequence[str], text_features: Any) -> Rows:
-    """``Rows`` of texts, without labels.
+    """Returns the ``Rows`` of texts, without labels.
 
     Args:
         texts: of labels.
@@ -82,7 +82,7 @@ def features_of(texts: Sequence[str], text_features: Any) -> Rows:
 
 
 def shortened(rows: Rows, length: int | None) -> Rows:
-    """Rows of tokens, of each text the first ones only.
+    """Returns the rows of tokens, of each text the first ones only.
 
     Args:
         rows: ``Rows``, perhaps with features next to the tokens, which stay.
@@ -141,7 +141,7 @@ def save_examples(folder: str | Path, split: str, own: np.ndarray, keys: np.ndar
 def load_label_texts(
     folder: str | Path, kind: "FeatureKind", num_features: int, split: str | None = None
 ) -> LabelTexts:
-    """The ``LabelTexts`` of a prepared folder.
+    """Returns the ``LabelTexts`` of a prepared folder.
 
     Args:
         folder: the prepared folder, or the assets of a run.
@@ -168,16 +168,18 @@ def load_label_texts(
 
 
 def own_labels(folder: str | Path, split: str) -> np.ndarray:
-    """int32 (examples,), the label whose text is an example's own, -1 for none."""
+    """Returns int32 (examples,), the label whose text is an example's own, -1 for none."""
     return read_array(Path(folder) / LABEL_TEXTS_FOLDER / _OWN.format(split), fix=AGAIN)
 
 
 def example_keys(folder: str | Path, split: str) -> np.ndarray:
-    """uint64 (examples,), keys of the texts of a split's examples."""
+    """Returns uint64 (examples,), keys of the texts of a split's examples."""
     path = Path(folder) / LABEL_TEXTS_FOLDER / _EXAMPLES.format(split)
     return read_array(path, fix=AGAIN)
 
 
 def label_texts_by_name(folder: str | Path) -> dict[str, str]:
-    """The texts of a prepared folder's labels, or of a run's, by name; those that have one."""
+    """Returns the texts of a prepared folder's labels, or of a run's, by name; those that have
+    one.
+    """
     return read_label_texts(Path(folder) / LABEL_TEXTS_FOLDER / TEXTS_FILE)

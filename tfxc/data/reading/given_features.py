@@ -1,4 +1,4 @@
-"""Features that stand in a file of their own, next to the examples of another file."""
+"""Features in one file that belong to the examples of another."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +57,7 @@ class WithFeatures:
 
 
 def with_features(reader: Any, features: str | None, input_kind: str) -> Any:
-    """A reader, with the features of the option ``--features`` next to its examples.
+    """Returns a reader, with the features of the option ``--features`` next to its examples.
 
     Args:
         reader: a ``Reader``.

@@ -62,7 +62,7 @@ Provider = Callable[[TrainingData], Any]
 
 
 def label_codes(data: "TrainingData") -> np.ndarray | None:
-    """The codes of the labels where their order is one of similarity.
+    """Returns the codes of the labels where their order is one of similarity.
 
     Returns:
         int32 (num_labels,), None for another ``label_order``.
@@ -86,7 +86,9 @@ def label_codes(data: "TrainingData") -> np.ndarray | None:
 
 
 def label_counts(data: "TrainingData") -> np.ndarray | None:
-    """Number of training examples of each label where ``extra`` uses frequencies, else None."""
+    """Returns the number of training examples of each label where ``extra`` uses frequencies, else
+    None.
+    """
     if data.settings["extra"] != "frequency":
         return None
     data.make()
@@ -94,7 +96,7 @@ def label_counts(data: "TrainingData") -> np.ndarray | None:
 
 
 def label_tree(data: "TrainingData") -> "ClusterTree":
-    """The ``ClusterTree`` of the labels, by the features of their training examples.
+    """Returns the ``ClusterTree`` of the labels, by the features of their training examples.
 
     Raises:
         ConfigError: the examples are tokens only.
@@ -108,7 +110,7 @@ def label_tree(data: "TrainingData") -> "ClusterTree":
 
 
 def _label_vectors(data: TrainingData, purpose: str) -> "np.ndarray | scipy.sparse.csr_matrix":
-    """``pifa_of_source`` of the training split, if its features can be averaged."""
+    """Returns the ``pifa_of_source`` of the training split, if its features can be averaged."""
     kind = data.source.kind
     if not (kind.is_matrix or kind.is_image):
         raise ConfigError(

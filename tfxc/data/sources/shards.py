@@ -114,7 +114,7 @@ class ShardSource(WindowSource):
 def open_source(
     folder: str | Path, split: str, memory_bytes: int = DEFAULT_MEMORY_BYTES
 ) -> WindowSource:
-    """The source of a split of a prepared folder: its shards, or the feature set it names.
+    """Returns the source of a split of a prepared folder: its shards, or the feature set it names.
 
     Args:
         folder, split, memory_bytes: as for ``ShardSource``.
@@ -130,7 +130,7 @@ def open_source(
 
 
 def check_sizes(folder: str | Path, shards: "Sequence[ShardInfo]") -> None:
-    """Cheap check that every shard is there and as long as the manifest says.
+    """Checks at little cost that every shard is there and as long as the manifest says.
 
     Raises:
         DataError: names the first shard that is not.

@@ -26,7 +26,9 @@ class Numbering(Protocol):
     """Numbers labels."""
 
     def convert(self, labels: Sequence[Sequence[Any]]) -> tuple[np.ndarray, np.ndarray]:
-        """``indptr`` int64 (n + 1,) and ``ids`` int32 of label lists, ascending and distinct."""
+        """Returns ``indptr`` int64 (n + 1,) and ``ids`` int32 of label lists, ascending and
+        distinct.
+        """
 
 
 class Converter:
@@ -106,7 +108,8 @@ class Converter:
         return features if self._normalise is None else kind.normalised(features, self._normalise)
 
     def arrays_of(self, chunk: "Chunk", where: str | Path, first: int = 0) -> dict[str, np.ndarray]:
-        """The features of a chunk without images as the arrays of ``Rows``; raises as ``rows``.
+        """Returns the features of a chunk without images as the arrays of ``Rows``; raises as
+        ``rows``.
 
         Args:
             where: the source, for messages.

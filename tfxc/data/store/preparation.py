@@ -151,7 +151,7 @@ def _names_feature_sets(settings: DataSettings, sources: Mapping[str, str | Path
 
 
 def _processes(jobs: int | None) -> int:
-    """How many tasks run at a time; on a cluster never only one, which would stay here."""
+    """Returns how many tasks run at a time; on a cluster never only one, which would stay here."""
     cluster = workers()
     return thread_count(jobs) if cluster is None else max(2, cluster.tasks)
 
@@ -167,7 +167,7 @@ def _record(folder: Path) -> None:
 def ensure_prepared(
     settings: DataSettings, root: str | Path = "prepared", *, jobs: int | None = None
 ) -> Path:
-    """The prepared folder of ``settings``, prepared now if it is not there yet.
+    """Returns the prepared folder of ``settings``, prepared now if it is not there yet.
 
     Several processes may ask at once: one prepares, the others wait for it.
 

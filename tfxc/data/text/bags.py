@@ -190,7 +190,7 @@ class HashingFeatures(BagFeatures):
         self.num_features = self._settings["num_features"]
 
     def learner(self) -> None:
-        """None: the texts are not read."""
+        """Returns None: the texts are not read."""
         return None
 
     def _build_vectorizer(self) -> Callable[[Sequence[str]], scipy.sparse.csr_matrix]:
@@ -229,4 +229,4 @@ class HashingFeatures(BagFeatures):
         return unit_rows(rows, norm) if norm else rows
 
     def _load(self, folder: Path) -> None:
-        """There is nothing but the settings."""
+        """Does nothing: there is only what the settings say."""

@@ -124,7 +124,7 @@ class FastTextTokens(WordTokens):
         return {token: number for number, token in enumerate(tokens, 1)}
 
     def _hashed(self, word: str) -> tuple[int, np.ndarray]:
-        """A word's hash, and the ids of its n-grams of characters; words come again."""
+        """Returns a word's hash, and the ids of its n-grams of characters; words come again."""
         if word not in self._known:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
@@ -145,7 +145,7 @@ class FastTextTokens(WordTokens):
 
 
 def fnv1a(text: bytes, state: int = FNV_OFFSET) -> int:
-    """fastText's 32-bit FNV-1a hash, in which bytes from 128 on count as negative numbers.
+    """Returns fastText's 32-bit FNV-1a hash, in which bytes from 128 on count as negative numbers.
 
     Args:
         text: bytes, of UTF-8.
@@ -162,7 +162,7 @@ def fnv1a(text: bytes, state: int = FNV_OFFSET) -> int:
 
 
 def subword_hashes(word: str, least: int, most: int) -> list[int]:
-    """Hashes of the n-grams of a word between ``<`` and ``>``, the shorter ones first.
+    """Returns the hashes of the n-grams of a word between ``<`` and ``>``, the shorter ones first.
 
     ``<`` and ``>`` alone are left out.
 
@@ -187,7 +187,7 @@ def subword_hashes(word: str, least: int, most: int) -> list[int]:
 
 
 def word_ngrams(hashes: np.ndarray, longest: int) -> np.ndarray:
-    """fastText's 64-bit hashes of the n-grams of words, the shorter ones first.
+    """Returns fastText's 64-bit hashes of the n-grams of words, the shorter ones first.
 
     Args:
         hashes: uint32 (n,), the hash of each word; they count as signed numbers.

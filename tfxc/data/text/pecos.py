@@ -181,7 +181,7 @@ class PecosTfidfFeatures(BagFeatures):
             DataError: a term is there twice, or its n-gram is of no range or of an earlier one.
         """
         if len(set(terms)) < len(terms):
-            raise DataError("the vocabulary holds a term twice")
+            raise DataError("the vocabulary contains a term twice")
         lengths = np.fromiter(map(_length, terms), np.int64, len(terms))
         of_characters = np.fromiter((term[:1] == " " for term in terms), bool, len(terms))
         blocks = np.full(len(terms), -1)
@@ -205,13 +205,13 @@ class PecosTfidfFeatures(BagFeatures):
         return self._idf
 
     def _blocks(self) -> list[Block]:
-        """The blocks of columns."""
+        """Returns the blocks of columns."""
         names = self._settings["analyzer"]
         names = [names] * len(self._ranges) if isinstance(names, str) else names
         return list(zip(self._ranges, names, strict=True))
 
     def _select(self, counts: TermCounts, lengths: Sequence[int], analyzer: Analyzer) -> list[int]:
-        """Indices of the terms of one block in the order of their columns."""
+        """Returns the indices of the terms of one block in the order of their columns."""
         bounds = []
         for key in ("min_df", "max_df"):
             bound = self._settings[key]
@@ -261,7 +261,7 @@ class PecosTfidfFeatures(BagFeatures):
 
 
 def split_at_blanks(text: str, most: int | None = None) -> list[str]:
-    """The words of a text as PECOS cuts it.
+    """Returns the words of a text as PECOS cuts it.
 
     Example:
         >>> split_at_blanks("A hen,  two", most=2)
@@ -317,12 +317,12 @@ class PecosTerms(TermCutter):
 
 
 def _length(term: str) -> int:
-    """Words or characters of a term."""
+    """Returns the number of words or characters of a term."""
     return len(term) - 1 if term[:1] == " " else term.count(" ") + 1
 
 
 def load_pecos_vectorizer(folder: str | Path) -> "PecosTfidfFeatures":
-    """Text features ``pecos_tfidf`` that equal those of a saved PECOS vectoriser.
+    """Returns text features ``pecos_tfidf`` that equal those of a saved PECOS vectoriser.
 
     The folder holds ``meta.json`` (number of base vectorisers, norm of the joined rows) and per
     base vectoriser ``N.base/tokenizer/`` (``config.json`` with the kind of tokens, ``vocab.txt``:
@@ -375,8 +375,8 @@ def load_pecos_vectorizer(folder: str | Path) -> "PecosTfidfFeatures":
         kind = _read_section(path).get("token_type")
         if not isinstance(kind, int) or kind not in _ANALYZERS:
             raise DataError(
-                f"the token_type {kind!r} is none of words (10), characters (20) and characters "
-                "of words (30)",
+                f"token_type must be 10 (words), 20 (characters) or 30 (characters of words), "
+                f"not {kind!r}",
                 where=path,
                 fix=_COPY,
             )
@@ -412,7 +412,7 @@ def _read_section(path: Path, key: str | None = None) -> dict[str, Any]:
 
 
 def _columns(base: Path, analyzer: Analyzer) -> list[tuple[str, float]]:
-    """Terms and weights of a base vectoriser, by column."""
+    """Returns terms and weights of a base vectoriser, by column."""
     start, between = ("", " ") if analyzer == "word" else (" ", "")
     path = base / "tokenizer" / "vocab.txt"
     words = {number: word for _, (number, word) in _lines(path, parts=2)}
@@ -441,7 +441,7 @@ def _columns(base: Path, analyzer: Analyzer) -> list[tuple[str, float]]:
 
 
 def _lines(path: Path, parts: int) -> Iterator[tuple[int, list[str]]]:
-    """Number and parts of each line; the first line says how many follow."""
+    """Yields the number and parts of each line; the first line says how many follow."""
     content = read_text(path, fix=_COPY)
     head, *lines = content.split("\n")[:-1] or [""]
     if not head.isdecimal() or int(head) != len(lines):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def build_text_features(config: Mapping[str, Any]) -> Any:
-    """Text features from a config section: the kind's ``name`` and its arguments.
+    """Returns text features from a config section: the kind's ``name`` and its arguments.
 
     Raises:
         ConfigError: the name or an argument is unknown, or an argument has an impossible value.
@@ -26,7 +26,7 @@ def build_text_features(config: Mapping[str, Any]) -> Any:
 
 
 def load_text_features(folder: str | Path) -> Any:
-    """Text features as their ``save`` wrote them.
+    """Returns text features as their ``save`` wrote them.
 
     Raises:
         DataError: a file is missing or does not fit the others.

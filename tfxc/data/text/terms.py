@@ -187,12 +187,12 @@ class CutTexts:
     truncated: int = 0
 
     def without_texts(self) -> "CutTexts":
-        """What a ``TermCounter`` needs: everything but the terms of each text."""
+        """Returns what a ``TermCounter`` needs: everything but the terms of each text."""
         return dataclasses.replace(self, ids=self.ids[:0], values=None)
 
 
 def cut_bags(term_lists: Iterable[Sequence[str]]) -> CutTexts:
-    """Texts as bags of terms.
+    """Returns texts as bags of terms.
 
     Args:
         term_lists: the terms of each text, as often as they occur.
@@ -277,7 +277,9 @@ def cut_numbers(indptr: np.ndarray, ids: np.ndarray, terms: list[str], most: int
 def first_of_each(
     indptr: np.ndarray, ids: np.ndarray, most: int
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """The first ``most`` entries of each list: bounds, entries, and how many lists were cut."""
+    """Returns the first ``most`` entries of each list: bounds, entries, and how many lists were
+    cut.
+    """
     lengths = np.diff(indptr)
     within = np.arange(len(ids)) - np.repeat(indptr[:-1], lengths) < most
     return bounds_of(np.minimum(lengths, most)), ids[within], int((lengths > most).sum())
@@ -367,7 +369,9 @@ class TermCounter:
 
 
 def _added(totals: np.ndarray, numbers: np.ndarray, counts: np.ndarray, size: int) -> np.ndarray:
-    """``totals`` with counts added at distinct numbers; grown, with room to grow, if needed."""
+    """Returns ``totals`` with counts added at distinct numbers; grown, with room to grow, if
+    needed.
+    """
     if size > len(totals):
         totals = np.concatenate([totals, np.zeros(size + size // 4 - len(totals), np.int64)])
     totals[numbers] += counts

@@ -103,7 +103,7 @@ class TokenFeatures(TextFeatures):
         return self._vocabulary
 
     def learner(self) -> Learner:
-        """The ``Learner`` of ``fit``."""
+        """Returns the ``Learner`` of ``fit``."""
         counter = TermCounter()
 
         def finish() -> np.ndarray:
@@ -128,7 +128,7 @@ class TokenFeatures(TextFeatures):
         return Learner(counter.add, finish)
 
     def cut(self, texts: Sequence[str]) -> CutTexts:
-        """What a ``Learner`` learns from; it depends on the settings alone."""
+        """Returns what a ``Learner`` learns from; it depends on the settings alone."""
         return self._cut([self._prepared(text) for text in texts])
 
     def rows_of(self, indptr: np.ndarray, ids: np.ndarray) -> "TokenRows":
@@ -163,7 +163,7 @@ class TokenFeatures(TextFeatures):
         return self
 
     def transform(self, texts: Sequence[str]) -> "TokenRows":
-        """``TokenRows`` of a list of texts."""
+        """Returns the ``TokenRows`` of a list of texts."""
         check_fitted(self.num_features)
         lengths, tokens = self._ids([self._prepared(text) for text in texts])
         most = self._settings["max_length"]
@@ -190,7 +190,8 @@ class TokenFeatures(TextFeatures):
         last = len(self._after)
         if len(tokens) < 1 + last or tokens[0] != PADDING or tokens[-last:] != self._after:
             raise DataError(
-                f"the vocabulary does not go from {PADDING} to {' and '.join(self._after)}",
+                f"the vocabulary does not begin with {PADDING} and end with "
+                f"{' and '.join(self._after)}",
                 where=path,
                 fix=COPY_AGAIN,
             )
@@ -207,20 +208,22 @@ class TokenFeatures(TextFeatures):
         return [FILL, UNKNOWN] if self._settings["fill"] else [UNKNOWN]
 
     def _prepared(self, text: str) -> str:
-        """The text as it is cut into tokens."""
+        """Returns the text as it is cut into tokens."""
         return text.lower() if self._settings["lowercase"] else text
 
     @abc.abstractmethod
     def _cut(self, texts: Sequence[str]) -> CutTexts:
-        """``CutTexts`` of prepared texts."""
+        """Returns the ``CutTexts`` of prepared texts."""
 
     @abc.abstractmethod
     def _make_table(self, tokens: Sequence[str]) -> Any:
-        """What ``_ids`` looks tokens up in, those with the ids 1, 2 and so on."""
+        """Returns what ``_ids`` looks tokens up in, those with the ids 1, 2 and so on."""
 
     @abc.abstractmethod
     def _ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Number of tokens of each prepared text, int64 (n,), and the ids of all, int32."""
+        """Returns the number of tokens of each prepared text, int64 (n,), and the ids of all,
+        int32.
+        """
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_table": None}
@@ -343,7 +346,9 @@ class WordTokens(TokenFeatures):
         self._settings["dictionary"] = self._listed("dictionary", str.splitlines)
 
     def _listed(self, name: str, words_in: Callable[[str], list[str]]) -> list[str]:
-        """The words of an argument or, by ``words_in`` of its content, of the file it names."""
+        """Returns the words of an argument or, by ``words_in`` of its content, of the file it
+        names.
+        """
         words = self._settings[name]
         if isinstance(words, str):
             try:
@@ -412,7 +417,7 @@ def _code_points(texts: Sequence[str]) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def _jieba(dictionary: tuple[str, ...]) -> "jieba.Tokenizer":
-    """A segmenter of its own, so that no other one learns the words."""
+    """Returns a segmenter of its own, so that no other one learns the words."""
     with missing_package("zh", where="segmenter"):
         import jieba
     jieba.setLogLevel("WARNING")

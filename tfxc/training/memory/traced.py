@@ -68,7 +68,9 @@ class TracedModel:
             head.candidates = functools.partial(_candidates, head)
 
     def training_bytes(self) -> tuple[int, int]:
-        """Bytes of the tensors of a training step on one replica, and of its largest batch."""
+        """Returns the bytes of the tensors of a training step on one replica, and of its largest
+        batch.
+        """
         settings = self.config.training
         batch = self._largest_batch()
         batches = [batch] * settings.accumulate
@@ -94,7 +96,7 @@ class TracedModel:
         return peak_of(function, tf.nest.flatten(batches)), _bytes(batch)
 
     def search_bytes(self) -> int:
-        """Bytes of the tensors of a search for the labels of a batch."""
+        """Returns the bytes of the tensors of a search for the labels of a batch."""
         size = self.config.evaluation.batch_size
         batch = next(iter(self.source.sequential(size)))
         features = tf.nest.map_structure(tf.constant, batch["features"])
@@ -110,7 +112,7 @@ class TracedModel:
         return peak_of(function, tf.nest.flatten(features))
 
     def _largest_batch(self) -> dict[str, Any]:
-        """Of some batches the one with the most bytes: that of the longest texts."""
+        """Returns, of some batches, the one with the most bytes: that of the longest texts."""
         config = self.config
         settings = self.config.training
         size = settings.batch_size
@@ -139,7 +141,7 @@ class TracedModel:
 
 
 def _candidates(head: "LabelText", examples: tf.Tensor) -> tf.Tensor:
-    """As many labels for each example as a search may find, those of one unlike another's."""
+    """Returns as many labels for each example as a search may find, other ones for each."""
     listed = tf.range(head.mined, dtype=examples.dtype)
     return (examples[:, None] * head.mined + listed) % head.num_labels
 

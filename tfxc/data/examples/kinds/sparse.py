@@ -67,7 +67,7 @@ class Sparse(Given):
         }
 
     def matrix_of(self, arrays: Arrays, num_features: int) -> scipy.sparse.csr_matrix:
-        """The arrays of rows as a CSR matrix (n, num_features), not copied."""
+        """Returns the arrays of rows as a CSR matrix (n, num_features), not copied."""
         parts = (arrays["values"], arrays["indices"], arrays["indptr"])
         return scipy.sparse.csr_matrix(parts, (len(arrays["indptr"]) - 1, num_features))
 

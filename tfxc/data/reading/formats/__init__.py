@@ -5,7 +5,9 @@ recognised, is written on its class (``tfxc.data.reading.formats.base.Reader``).
 tfxc is named ``"module:Class"``.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+import contextlib
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ __all__ = [
     "OPTIONS",
     "check_options",
     "detect_format",
+    "named_by_split",
     "open_like",
     "open_reader",
     "open_unlabelled",
@@ -175,7 +178,7 @@ def open_like(
 
 
 def detect_format(path: str | Path, input_kind: str | None = None) -> str:
-    """The name of the format of ``path``: the readers are asked whether it is theirs.
+    """Returns the name of the format of ``path``: the readers are asked whether it is theirs.
 
     Args:
         path: a file, a folder or a pattern of tar shards.
@@ -204,7 +207,7 @@ def detect_format(path: str | Path, input_kind: str | None = None) -> str:
 
 
 def _unknown(probe: PathProbe, readers: Mapping[str, type[Reader]]) -> DataError:
-    """The error of what no reader recognises."""
+    """Returns the error of what no reader recognises."""
     formats = ", ".join(readers)
     fix = f"rename it or give its format by name: {formats}"
     if probe.is_folder:
@@ -235,8 +238,33 @@ def _unknown(probe: PathProbe, readers: Mapping[str, type[Reader]]) -> DataError
     )
 
 
+@contextlib.contextmanager
+def named_by_split(split: str, options: Mapping[str, Any]) -> Iterator[None]:
+    """Context manager: an error about an option of one split names it as the config does.
+
+    Args:
+        split: ``"train"``, ``"dev"`` or ``"test"``.
+        options: those that ``data.split_options`` has for it.
+
+    Example:
+        >>> with named_by_split("dev", {"quotes": 1}):
+        ...     raise ConfigError("must be true or false, not 1", where=f"{OPTIONS}.quotes")
+        Traceback (most recent call last):
+            ...
+        tfxc.core.errors.ConfigError: data.split_options.dev.quotes: must be true or false, not 1
+    """
+    try:
+        yield
+    except ConfigError as error:
+        key = str(error.where).removeprefix(f"{OPTIONS}.")
+        if key == str(error.where) or re.split(r"[.\[]", key)[0] not in options:
+            raise
+        where = f"data.split_options.{split}.{key}"
+        raise ConfigError(error.problem, where=where, fix=error.fix) from error
+
+
 def _local(path: str | Path) -> str | Path:
-    """The path, or that of the copy of a remote file."""
+    """Returns the path, or that of the copy of a remote file."""
     return stage(str(path)) if is_remote(path) else path
 
 

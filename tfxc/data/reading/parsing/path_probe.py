@@ -42,7 +42,7 @@ class PathProbe:
         self.is_tar = self.is_file and is_tar(self.path.name)
 
     def suffix(self, compressed: bool = False) -> str:
-        """The ending of a file's name in lower case; empty of anything else.
+        """Returns the ending of a file's name in lower case; empty of anything else.
 
         Args:
             compressed: whether the file may be compressed; then the ending in front of one such as

@@ -35,7 +35,7 @@ class BlockRows(NamedTuple):
 
 
 def order_in_block(count: int, seed: int, number: int) -> np.ndarray:
-    """The order in which a block of the training split keeps its examples.
+    """Returns the order in which a block of the training split keeps its examples.
 
     Args:
         count: of its examples.
@@ -79,7 +79,7 @@ class BlockConverter:
         return BlockRows(len(rows), rows.nbytes, truncated, counts)
 
     def _labels(self, arrays: Arrays, number: int) -> Arrays:
-        """Ids in ascending order, each once; in training without labels of no id."""
+        """Returns ids in ascending order, each once; in training without labels of no id."""
         bounds = arrays.pop(LABEL_BOUNDS)
         places = arrays.pop(LABEL_PLACES)
         ids = np.load(self._job.file(LABELS, number))
@@ -118,7 +118,7 @@ class BlockConverter:
     def _part(
         self, name: str, part: Any, arrays: Arrays, number: int, texts: list[str] | None
     ) -> Any:
-        """What a part of the text features makes of the block."""
+        """Returns what a part of the text features makes of the block."""
         if f"{name}.indptr" not in arrays:
             return part.transform(texts)
         names = (f"{name}.indptr", f"{name}.ids", f"{name}.values")

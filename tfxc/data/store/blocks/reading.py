@@ -127,7 +127,7 @@ class BlockReader:
         return {LABEL_BOUNDS: lists.indptr, LABEL_PLACES: places}, labels
 
     def _rows(self, chunk: Chunk, first: int) -> tuple[Arrays, dict[str, CutTexts], int]:
-        """Features of which nothing has to be learned any more."""
+        """Returns the features of which nothing has to be learned any more."""
         job = self._job
         assert job.kind is not None, "all is learned"
         text_features = self._job.text_features
@@ -143,7 +143,7 @@ class BlockReader:
         return arrays, {}, getattr(text_features, "num_truncated", 0) - before
 
     def _given(self, chunk: Chunk, first: int) -> Arrays:
-        """Features that the format gives."""
+        """Returns the features that the format gives."""
         features = chunk.features
         norm = self._job.settings.normalise
         kind = kind_of_features(features, self._job.where)
@@ -151,7 +151,7 @@ class BlockReader:
         return kind.arrays_of(features if norm is None else kind.normalised(features, norm))
 
     def _cut(self, chunk: Chunk, first: int) -> tuple[Arrays, dict[str, CutTexts], int]:
-        """Texts, cut by each part of the text features."""
+        """Returns texts, cut by each part of the text features."""
         assert chunk.texts is not None, "the kind is checked"
         arrays: Arrays = {}
         cuts = {}
@@ -183,6 +183,6 @@ class BlockReader:
 
 
 def _named(part: str, arrays: Iterable[np.ndarray | None]) -> Arrays:
-    """Bounds, ids and perhaps values of a part of the text features."""
+    """Returns bounds, ids and perhaps values of a part of the text features."""
     names = (f"{part}.indptr", f"{part}.ids", f"{part}.values")
     return {name: array for name, array in zip(names, arrays, strict=False) if array is not None}

@@ -99,7 +99,7 @@ class BeamSearch:
         native: bool | None = None,
     ) -> None:
         if not layers:
-            raise ConfigError("there is none", where="layers", fix="give at least one")
+            raise ConfigError("the list is empty", where="layers", fix="give at least one")
         if native and not has_native():
             raise ConfigError(
                 "the compiled kernels of the beam search are not built",
