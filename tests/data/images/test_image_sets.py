@@ -109,8 +109,16 @@ def test_rows_of_files_select_and_join():
     assert joined.nbytes == rows.nbytes
 
 
-@pytest.mark.parametrize("store", STORES)
-@pytest.mark.parametrize("methods", [[], METHODS], ids=["plain", "augmented"])
+# Files are decoded before anything is augmented.
+@pytest.mark.parametrize(
+    ("methods", "store"),
+    [
+        pytest.param([], "pixels", id="plain-pixels"),
+        pytest.param([], "encoded", id="plain-encoded"),
+        pytest.param(METHODS, "encoded", id="augmented-encoded"),
+        pytest.param(METHODS, "pixels", id="augmented-pixels", marks=pytest.mark.slow),
+    ],
+)
 class TestBatches:
     def batches(self, store, methods, **arguments):
         source = source_of(store)
