@@ -439,25 +439,39 @@ def test_resumed_training_with_mined_labels_and_near_batches_is_the_same(tmp_pat
         np.testing.assert_array_equal(values, parts[name])
 
 
-def test_excluded_labels_are_not_found(tmp_path, capsys, monkeypatch):
-    """Every question of dev is the text of a label, and another label is true."""
-    monkeypatch.chdir(tmp_path)
-    write_data(tmp_path)
-    names = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """A folder with a run, every question of whose dev is the text of a label; another is true."""
+    folder = tmp_path_factory.mktemp("asked")
+    write_data(folder)
+    labels = [json.loads(line) for line in (folder / "labels.jsonl").read_text().splitlines()]
+    with open(folder / "train.jsonl", "a") as stream:  # "train" leaves one more out than "self"
+        for own, other in zip(labels[:30], labels[5:] + labels[:5], strict=False):
+            given = [own["label"], other["label"]]
+            stream.write(json.dumps({"text": own["text"], "labels": given}) + "\n")
     rows = [
-        {"text": own["text"], "labels": [other["label"]]}
-        for own, other in zip(names, names[1:] + names[:1], strict=True)
+        json.dumps({"text": own["text"], "labels": [other["label"]]})
+        for own, other in zip(labels, labels[1:] + labels[:1], strict=True)
     ]
-    (tmp_path / "dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    train(tmp_path, training={"epochs": 1}, evaluation={"k": [1, 3], "ranks": True})
-    command = ["--run", str(tmp_path / "run"), "--split", "dev", "--json", "--exclude"]
+    for name in ("dev.jsonl", "other.jsonl"):
+        (folder / name).write_text("\n".join(rows))
+    pairs = (f"{number} {label['label']}\n" for number, label in enumerate(labels[:40]))
+    (folder / "filter_dev.txt").write_text("".join(pairs))
+    ranked = {"k": [1, 3], "ranks": True, "exclude": ["train"]}
+    train(folder, training={"epochs": 1}, evaluation=ranked)
+    return folder
+
+
+def test_excluded_labels_are_not_found(asked, capsys, monkeypatch):
+    monkeypatch.chdir(asked)
+    command = ["--run", str(asked / "run"), "--split", "dev", "--json", "--exclude"]
     capsys.readouterr()
     found = {}
     for kinds in ((), ("self",)):
         evaluate.main([*command, *kinds])
         found[kinds] = json.loads(capsys.readouterr().out)["metrics"]
-    loaded = load_run(tmp_path / "run")
-    data = ensure_prepared(loaded.config.data, tmp_path / "prepared")
+    loaded = load_run(asked / "run")
+    data = ensure_prepared(loaded.config.data, asked / "prepared")
     source, own = open_source(data, "dev"), own_labels(data, "dev")
     excluded = exclusions(data, "dev", ["self"], source, open_source(data, "train"))
     (result,) = Searcher(loaded.model, 3, ranks=True, excluded=excluded).over(source, 1000)
@@ -472,25 +486,10 @@ def test_excluded_labels_are_not_found(tmp_path, capsys, monkeypatch):
     assert found[()]["MRR"] < found[("self",)]["MRR"]
 
 
-def test_a_file_has_the_exclusions_of_its_split(tmp_path, capsys, monkeypatch):
+def test_a_file_has_the_exclusions_of_its_split(asked, capsys, monkeypatch):
     """Whatever its name."""
-    monkeypatch.chdir(tmp_path)
-    write_data(tmp_path)
-    labels = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
-    with open("train.jsonl", "a") as stream:  # "train" leaves one more label out than "self"
-        for own, other in zip(labels[:30], labels[5:] + labels[:5], strict=False):
-            given = [own["label"], other["label"]]
-            stream.write(json.dumps({"text": own["text"], "labels": given}) + "\n")
-    rows = [
-        json.dumps({"text": own["text"], "labels": [other["label"]]})
-        for own, other in zip(labels, labels[1:] + labels[:1], strict=True)
-    ]
-    for name in ("dev.jsonl", "other.jsonl"):
-        (tmp_path / name).write_text("\n".join(rows))
-    pairs = (f"{number} {label['label']}\n" for number, label in enumerate(labels[:40]))
-    (tmp_path / "filter_dev.txt").write_text("".join(pairs))
-    ranked = {"k": [1, 3], "ranks": True, "exclude": ["train"]}
-    train(tmp_path, training={"epochs": 1}, evaluation=ranked)
+    monkeypatch.chdir(asked)
+    labels = [json.loads(line) for line in (asked / "labels.jsonl").read_text().splitlines()]
     loaded, found = load_run("run"), []
 
     def excluded(kinds, **examples):
