@@ -363,11 +363,12 @@ def test_near_batches_need_the_examples_in_memory(tmp_path):
         mining_trainer(tmp_path, training={"memory_gb": 1e-9}, head=NEAR)
 
 
-def test_near_batches_have_similar_examples_and_each_once_an_epoch(tmp_path):
-    write_data(tmp_path)
-    trainer = mining_trainer(tmp_path, training={"epochs": 4}, head=NEAR)
-    (near,) = (t for t in trainer.techniques if isinstance(t, NearBatches))
-    count, size, seen = trainer.source.num_examples, 32, []
+@pytest.fixture(scope="module")
+def near(tmp_path_factory):
+    """A folder, what was trained there by near batches, and the examples of each step."""
+    folder, seen = tmp_path_factory.mktemp("near"), []
+    write_data(folder)
+    trainer = mining_trainer(folder, "by-1", NEAR, training={"epochs": 4})
     batch_of = trainer.source.batch
 
     def recorded(seed, step, *position, **part):
@@ -376,13 +377,19 @@ def test_near_batches_have_similar_examples_and_each_once_an_epoch(tmp_path):
         return batch
 
     trainer.source.batch = recorded
-    assert trainer.steps_per_epoch % 1, "an epoch ends within a batch"
     trainer.fit()
-    trained = dict(seen)  # a batch that was read ahead is fetched again
+    return folder, trainer, dict(seen)  # a batch that was read ahead is fetched again
+
+
+def test_near_batches_have_similar_examples_and_each_once_an_epoch(near):
+    _, trainer, trained = near
+    (technique,) = (t for t in trainer.techniques if isinstance(t, NearBatches))
+    count, size = trainer.source.num_examples, 32
+    assert trainer.steps_per_epoch % 1, "an epoch ends within a batch"
     index = np.concatenate([trained[step] for step in range(len(trained))])
     for epoch in range(4):
         assert len(set(index[epoch * count : (epoch + 1) * count].tolist())) == count
-    groups = near.clusters.numpy()
+    groups = technique.clusters.numpy()
     assert np.bincount(groups).max() <= NEAR["near_size"]
     last = [len(set(groups[trained[step]])) for step in range(len(trained) - 8, len(trained))]
     first = [len(set(groups[trained[step]])) for step in range(8)]
@@ -398,17 +405,12 @@ def test_near_batches_have_similar_examples_and_each_once_an_epoch(tmp_path):
     assert index[: size * 8].tolist() != index[count : count + size * 8].tolist()
 
 
-def test_near_batches_are_the_same_with_several_steps_per_call(tmp_path):
-    write_data(tmp_path)
-    found = []
-    for count in (1, 4):
-        trainer = mining_trainer(
-            tmp_path, f"by-{count}", NEAR, training={"steps_per_call": count, "epochs": 1.4}
-        )
-        trainer.fit()
-        found.append(trainer.model.get_weights())
-    for one, other in zip(*found, strict=True):
-        np.testing.assert_array_equal(one, other)
+def test_near_batches_are_the_same_with_several_steps_per_call(near):
+    folder, trainer, _ = near
+    other = mining_trainer(folder, "by-4", NEAR, training={"steps_per_call": 4, "epochs": 4})
+    other.fit()
+    for one, two in zip(trainer.model.get_weights(), other.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_mined_labels_need_calls_of_one_step(tmp_path):
