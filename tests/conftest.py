@@ -119,6 +119,14 @@ def compiled_operations():
         operation.forget()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _files_may_be_lost_with_the_power():
+    """Files of tests are gone soon: to wait for the disk, each time for milliseconds, is idle."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _messages_are_printed():
     """As in a command: tests call the ``main`` of one, or what it calls, directly."""
