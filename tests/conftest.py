@@ -127,6 +127,20 @@ def _files_may_be_lost_with_the_power():
         yield
 
 
+@pytest.fixture(scope="session")
+def quick_database():
+    """Nor does SQLite, by which Optuna keeps its trials, wait for the disk."""
+    pytest.importorskip("sqlalchemy", reason="the extra search is not installed")
+    from sqlalchemy import engine, event
+
+    def connected(connection, _):
+        connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(engine.Engine, "connect", connected)
+    yield
+    event.remove(engine.Engine, "connect", connected)
+
+
 @pytest.fixture(autouse=True)
 def _messages_are_printed():
     """As in a command: tests call the ``main`` of one, or what it calls, directly."""
