@@ -13,7 +13,6 @@ import scipy.sparse
 import scipy.stats
 import tensorflow as tf
 
-from tests import tiny
 from tests.commands.calls import call
 from tests.label_text_runs import ANIMALS, COLOURS, HELD_OUT, train, tree_of, write_data
 from tests.processes import Started, finish
@@ -213,8 +212,7 @@ def test_penalty_is_calibrated_on_labels_of_both_kinds(trained, tmp_path, capsys
 
 def test_a_penalty_is_refused_with_another_head(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = tiny.write_config(tmp_path, training={"epochs": 1})
-    train_command.main(["--config", str(config)])
+    make_run(tmp_path / "run", text_features={"name": "tfidf"})
     for option in (["--calibrate"], ["--seen-penalty", "0.1"]):
         with pytest.raises(ConfigError, match=f"{option[0]}( is for|: the run's head is '[a-z]+')"):
             evaluate.main(["--run", str(trained[0] / "run"), "--compare", "run", *option])
