@@ -127,6 +127,21 @@ def _files_may_be_lost_with_the_power():
         yield
 
 
+@pytest.fixture
+def memory_estimated_once(monkeypatch):
+    """The memory of the first training that is planned is said of all: tracing takes seconds."""
+    from tfxc.training.memory import estimate
+
+    once, found = estimate.estimate, []
+
+    def first(*arguments, **data_dependent):
+        if not found:
+            found.append(once(*arguments, **data_dependent))
+        return found[0]
+
+    monkeypatch.setattr(estimate, "estimate", first)
+
+
 @pytest.fixture(scope="session")
 def quick_database():
     """Nor does SQLite, by which Optuna keeps its trials, wait for the disk."""

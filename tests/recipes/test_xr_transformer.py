@@ -25,7 +25,6 @@ from tfxc.ranker.sizes import size_lines
 from tfxc.recipes.xr_transformer import embeddings, levels
 from tfxc.recipes.xr_transformer.recipe import XRTransformer
 from tfxc.runs.loaded import load_run
-from tfxc.training.memory import estimate
 
 
 class TestXRTransformer(RecipeContract):
@@ -148,16 +147,8 @@ class Killed(Exception):
     pass
 
 
-def test_outline(texts, capsys, monkeypatch):
-    once, estimated = estimate.estimate, []
-
-    def first(*arguments, **data_dependent):
-        """The memory of all these trainings is traced once."""
-        if not estimated:
-            estimated.append(once(*arguments, **data_dependent))
-        return estimated[0]
-
-    monkeypatch.setattr(estimate, "estimate", first)
+@pytest.mark.usefixtures("memory_estimated_once")
+def test_outline(texts, capsys):
     options = ("--prepared", texts / "prepared")
     changes = {"epochs": [0.5, 1, 2], "negatives": "tfn", "initial": "inherit"}
     config = _config_file(texts, "outline", recipe={"name": "xr_transformer", **changes})

@@ -195,6 +195,7 @@ def test_what_cannot_be(given, message):
         step_of({"name": "adam"}, model(1, 6), **given)
 
 
+@pytest.mark.usefixtures("memory_estimated_once")
 def test_layers_are_needed(tmp_path, capsys):
     """Told before a run is started; the groups are printed by two commands."""
     optimizer = {"name": "adam", "learning_rate": 0.01}
