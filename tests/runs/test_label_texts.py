@@ -419,13 +419,14 @@ def test_mined_labels_need_calls_of_one_step(tmp_path):
 
 def test_resumed_training_with_mined_labels_and_near_batches_is_the_same(tmp_path):
     write_data(tmp_path)
-    head, training = {**MINED, **NEAR}, {"epochs": 3.4}  # after the first epoch and after the third
+    # After the first epoch, of 14 steps, and after the second.
+    head, training = {**MINED, **NEAR, "refresh": 1}, {"epochs": 2.4}
     mining_trainer(tmp_path, "whole", head, training=training).fit()
     trainer = mining_trainer(tmp_path, "parts", head, training=training)
     run, steps = trainer.step_function.run, itertools.count()
 
     def stopping(iterator):
-        if next(steps) == 31:
+        if next(steps) == 20:
             os.kill(os.getpid(), signal.SIGTERM)
         return run(iterator)
 
