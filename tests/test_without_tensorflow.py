@@ -79,6 +79,7 @@ CASES = {
     "add-labels": (
         'tfxc("add-labels", "trained", "--data", "new.csv", "--output", "extended")', ALL,
     ),
+    "export": ('tfxc("export", "trained", "--format", "runtime")', ALL),
     "import pecos": (f'tfxc("import", "pecos", {str(PECOS)!r}, "--run", "imported")', ALL),
     "XCClassifier": (ESTIMATOR, GRAPHS),
 }  # fmt: skip

@@ -13,7 +13,7 @@ other than plain PNG files also need Pillow.
 import argparse
 import contextlib
 import hashlib
-import importlib.util
+import importlib
 import io
 import json
 import re
@@ -524,14 +524,11 @@ def open_ranker(folder: Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray
     return run
 
 
-def _module(path: Path) -> Any:
-    """Imports a file under a name of its own."""
-    spec = importlib.util.spec_from_file_location(f"exported_{path.stem}", path)
-    assert spec is not None and spec.loader is not None, "it ends in .py"
-    module = importlib.util.module_from_spec(spec)
-    # A dataclass looks its module up.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+def _module(path: Path) -> types.ModuleType:
+    """Runs a file as a module of a name of its own, and leaves no bytecode in the folder."""
+    module = types.ModuleType(f"exported_{path.stem}")
+    sys.modules[module.__name__] = module  # a dataclass looks its module up
+    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), module.__dict__)
     return module
 
 
