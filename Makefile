@@ -14,6 +14,9 @@ run: $(VENV)/installed
 	$(BIN)/tfxc export --run $(RUN)
 	$(BIN)/python tools/show_predictions.py --run $(RUN) --savedmodel $(RUN)/savedmodel
 
+# Processes that tests start need not compile what another has compiled.
+test test-fast slow: export PYTHONDONTWRITEBYTECODE =
+
 test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
@@ -22,7 +25,7 @@ test: $(VENV)/installed
 # tokenizer, no sets of images, and without the files that take longest.
 FAST = core data inference labels metrics objectives ops ranker test_architecture.py test_style.py
 NOT_FAST = data/images/test_image_sets.py data/text/test_subwords.py data/text/test_subwords_pruning.py \
-	data/text/test_bags.py data/test_preparation.py data/sources/test_dataset.py ops/text ops/linear/test_solver.py \
+	data/text/test_bags.py data/store/test_preparation.py data/sources/test_dataset.py ops/text ops/linear/test_solver.py \
 	objectives/test_umax.py objectives/test_asgd.py
 test-fast: $(VENV)/installed
 	$(BIN)/ruff check .

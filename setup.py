@@ -1,9 +1,9 @@
 """Builds the native extensions and names the packages; the metadata are in setup.cfg.
 
 TFXC_NO_OPENMP=1 builds without OpenMP (one thread); TFXC_NO_EXTENSION=1 leaves the extensions out:
-NumPy searches then, and scikit-learn solves linear rankers. TFXC_LIGHT=1 names the package
-tfxc-light and leaves out what linear and static models do without: TensorFlow, and what comes with
-it or is seldom used; tfxc/core/missing_packages.py then says what to install.
+Python cuts texts then, NumPy searches, and scikit-learn solves linear rankers. TFXC_LIGHT=1 names
+the package tfxc-light and leaves out what linear rankers do without: TensorFlow, and what comes
+with it or is seldom used; tfxc/core/missing_packages.py then says what to install.
 """
 
 import os

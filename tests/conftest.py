@@ -119,6 +119,43 @@ def compiled_operations():
         operation.forget()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _files_may_be_lost_with_the_power():
+    """Files of tests are gone soon: to wait for the disk, each time for milliseconds, is idle."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture
+def memory_estimated_once(monkeypatch):
+    """The memory of the first training that is planned is said of all: tracing takes seconds."""
+    from tfxc.training.memory import estimate
+
+    once, found = estimate.estimate, []
+
+    def first(*arguments, **data_dependent):
+        if not found:
+            found.append(once(*arguments, **data_dependent))
+        return found[0]
+
+    monkeypatch.setattr(estimate, "estimate", first)
+
+
+@pytest.fixture(scope="session")
+def quick_database():
+    """Nor does SQLite, by which Optuna keeps its trials, wait for the disk."""
+    pytest.importorskip("sqlalchemy", reason="the extra search is not installed")
+    from sqlalchemy import engine, event
+
+    def connected(connection, _):
+        connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(engine.Engine, "connect", connected)
+    yield
+    event.remove(engine.Engine, "connect", connected)
+
+
 @pytest.fixture(autouse=True)
 def _messages_are_printed():
     """As in a command: tests call the ``main`` of one, or what it calls, directly."""

@@ -16,10 +16,16 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from multiprocessing import forkserver
 from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tfxc.commands.train", "tfxc.training.job", "tests.tiny"])
+
+
+def start_server():
+    """Starts what processes are forked from, before a library that forks has its own say in it."""
+    forkserver.ensure_running()
 
 
 class Started:

@@ -110,7 +110,10 @@ def test_what_is_not_a_cluster(monkeypatch, address):
         with pytest.raises(ConfigError, match="no Dask scheduler answers"), parallel.cluster(wrong):
             pass
     monkeypatch.setattr(parallel, "__version__", "another")
-    with pytest.raises(ConfigError, match="this command tfxc another"), parallel.cluster(address):
+    with (
+        pytest.raises(ConfigError, match="but this command has tfxc another"),
+        parallel.cluster(address),
+    ):
         pass
 
 

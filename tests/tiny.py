@@ -79,7 +79,8 @@ def train(folder, run="run", fault=None, **changes):
     from tfxc.runs import resuming
     from tfxc.runs.folder import RunFolder
     from tfxc.training.job import TrainingJob
-    from tfxc.training.strategies import is_chief, make_strategy
+    from tfxc.training.strategies import make_strategy
+    from tfxc.training.tf_config import is_chief
 
     config = parse_config(tiny_tree(folder, **changes))
     data = ensure_prepared(config.data, folder / "prepared", jobs=1)

@@ -38,7 +38,7 @@ COMMANDS = {
 
 
 def module_of(command: str) -> Any:
-    """The module of a command: ``add-labels`` is ``tfxc/commands/add_labels.py``."""
+    """Returns the module of a command: ``add-labels`` is ``tfxc/commands/add_labels.py``."""
     return importlib.import_module(f"tfxc.commands.{command.replace('-', '_')}")
 
 
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _command(name: str) -> Callable[[Sequence[str] | None], int | None]:
-    """The command's ``main``, which is imported where Ctrl-C is handled already."""
+    """Returns the command's ``main``, which is imported where Ctrl-C is handled already."""
 
     def run(argv: Sequence[str] | None) -> int | None:
         return module_of(name).main(argv)

@@ -16,11 +16,8 @@ from tfxc.data.examples.kinds import KINDS
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.encoders.bases.starts import restart_encoder, restart_head
 from tfxc.ops.batch_function import BatchFunction
-from tfxc.ops.encoded_in_chunks import encoded_in_chunks
 from tfxc.ops.margins import unit_rows
 from tfxc.ops.perturbations import perturbations
-from tfxc.ops.search.nearest import NearestRows
-from tfxc.ops.search.similarity import most_similar
 from tfxc.ops.tables.large_weights import starts_are_left_out
 
 if TYPE_CHECKING:
@@ -31,6 +28,7 @@ if TYPE_CHECKING:
     from tfxc.objectives.base import Objective
     from tfxc.ops.distributed.sharded_table import ShardedTable
     from tfxc.ops.logit_group import LogitGroup
+    from tfxc.ops.search.nearest import NearestRows
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -73,12 +71,12 @@ class XCModel(keras.Model):
         self._nearest: NearestRows | None = None
 
     def build(self, input_shape: Sequence | Mapping[str, Any] | None = None) -> None:
-        """Weights are made when the model is first called, see ``build_model``."""
+        """Does nothing: weights are made when the model is first called, see ``build_model``."""
 
     def call(
         self, features: Mapping[str, tf.Tensor] | tf.Tensor, training: bool = False
     ) -> tf.Tensor:
-        """The head's raw scores of a batch."""
+        """Returns the head's raw scores of a batch."""
         if not self.objective.built:
             self.objective.build(None)
         return self.head(self.encoder(features, training=training))
@@ -90,7 +88,8 @@ class XCModel(keras.Model):
         update_state: bool = True,
         groups_of: "Callable[..., list[tuple[LogitGroup, ...]]] | None" = None,
     ) -> tf.Tensor:
-        """Per-example losses of a batch, summed over the head's logit groups, float32 (batch,).
+        """Returns per-example losses of a batch, summed over the head's logit groups, float32
+        (batch,).
 
         Args:
             batch: dict ``features``, ``labels``, and ``example_index``, without which objectives
@@ -108,7 +107,7 @@ class XCModel(keras.Model):
     def groups_of_passes(
         self, passes: Sequence[tf.Tensor], labels: tf.Tensor, training: bool = True
     ) -> "list[tuple[LogitGroup, ...]]":
-        """The head's ``groups_of_passes``; the encoder makes the columns that have texts.
+        """Returns the head's ``groups_of_passes``; the encoder makes the columns that have texts.
 
         Args:
             passes: list of features, e.g. of different dropout masks.
@@ -118,6 +117,8 @@ class XCModel(keras.Model):
         head: Any = self.head
         if not head.reads_label_texts:
             return head.groups_of_passes(passes, labels)
+        from tfxc.ops.encoded_in_chunks import encoded_in_chunks
+
         columns = head.columns_of(labels)
 
         def encode(ids: tf.Tensor) -> tf.Tensor:
@@ -210,7 +211,8 @@ class XCModel(keras.Model):
         probabilities: bool = False,
         method: str | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The best labels of a batch of arrays, by the head's native search where it has one.
+        """Returns the best labels of a batch of arrays, by the head's native search where it has
+        one.
 
         See ``RunModel.find_top_k``.
         """
@@ -222,6 +224,8 @@ class XCModel(keras.Model):
                     where="--search",
                     fix="ask for scores (tfxc serve --scores), or search exactly",
                 )
+            from tfxc.ops.search.nearest import NearestRows
+
             if self._nearest is None:  # an index of the labels' rows
                 self._nearest = NearestRows(self.head.inner_products(), self.num_labels)
             ids, scores = self._nearest.search(self._queries(features), k)
@@ -232,7 +236,9 @@ class XCModel(keras.Model):
         return self.head.search_top_k(scores, k, method or self.search_methods[0])
 
     def search_scores(self, features: Mapping[str, Any] | np.ndarray) -> np.ndarray:
-        """What the head's native search is given for a batch of arrays, see ``search_top_k``."""
+        """Returns what the head's native search is given for a batch of arrays, see
+        ``search_top_k``.
+        """
         return self._search_scores(features)
 
     def find_with_loss(
@@ -242,32 +248,36 @@ class XCModel(keras.Model):
         k: int,
         probabilities: bool = False,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Ids, scores and losses of a batch of arrays, see ``RunModel.find_with_loss``."""
+        """Returns ids, scores and losses of a batch of arrays, see ``RunModel.find_with_loss``."""
         return self._find_with_loss(features, labels, k=k, probabilities=probabilities)
 
     def find_ranks(
         self, features: Mapping[str, Any] | np.ndarray, labels: np.ndarray, excluded: np.ndarray
     ) -> np.ndarray:
-        """Ranks of the true labels of a batch of arrays, see ``Head.label_ranks``."""
+        """Returns the ranks of the true labels of a batch of arrays, see ``Head.label_ranks``."""
         return self._ranks(features, labels, excluded)
 
     def vectors(self, features: Mapping[str, Any] | tf.Tensor) -> tf.Tensor:
-        """The vectors of a batch, float32 (batch, dim), scaled to length 1, in the graph."""
+        """Returns the vectors of a batch, float32 (batch, dim), scaled to length 1, in the
+        graph.
+        """
         return unit_rows(self.encoder(features, training=False))
 
     def find_vectors(self, features: Mapping[str, Any] | np.ndarray) -> np.ndarray:
-        """``vectors`` of a batch of arrays."""
+        """Returns the ``vectors`` of a batch of arrays."""
         return self._unit_vectors(features)
 
     def similar_labels(self, label: int, k: int) -> tuple[np.ndarray, np.ndarray] | None:
         """By the cosines of the head's weights, see ``RunModel.similar_labels``."""
+        from tfxc.ops.search.similarity import most_similar
+
         similarities = self.head.label_similarities(label)
         return None if similarities is None else most_similar(similarities, label, k)
 
     def top_k(
         self, features: Mapping[str, Any] | tf.Tensor, k: int, probabilities: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Ids int32 and scores float32 (batch, k) of the best labels, in the graph.
+        """Returns ids int32 and scores float32 (batch, k) of the best labels, in the graph.
 
         Args:
             features: tensors of a batch.
@@ -312,7 +322,7 @@ class XCModel(keras.Model):
         return tf.exp(scores - scores[:, :1] - losses[:, None])
 
     def get_config(self) -> dict[str, Any]:
-        """The three parts, serialised."""
+        """Returns the three parts, serialised."""
         parts = {"encoder": self.encoder, "head": self.head, "objective": self.objective}
         saved = {key: keras.saving.serialize_keras_object(part) for key, part in parts.items()}
         return {**super().get_config(), **saved}
@@ -426,7 +436,9 @@ def make_components(
     repetition: int | None = None,
     **data_dependent: Any,
 ) -> "tuple[Encoder, Head, Objective]":
-    """Encoder, head and objective of a config, not yet built; arguments of ``build_model``."""
+    """Returns encoder, head and objective of a config, not yet built; arguments of
+    ``build_model``.
+    """
     assert config.encoder is not None, "a network is trained"
     assert config.head is not None and config.objective is not None
     kind = KINDS[feature_kind]
@@ -434,7 +446,7 @@ def make_components(
     if not kind.holds(KINDS[input_kind]):
         raise ConfigError(
             f"encoder {config.encoder.name!r} reads {KINDS[input_kind].description}, but the data "
-            f"holds {kind.description}",
+            f"have {kind.description}",
             where="encoder.name",
             fix=f"use encoder {kind.encoder!r}",
         )
@@ -458,7 +470,7 @@ def make_components(
 def example_features(
     kind: "FeatureKind", sizes: Mapping[str, Any]
 ) -> dict[str, tf.Tensor] | tf.Tensor:
-    """Features of two examples, to build a model with.
+    """Returns the features of two examples, to build a model with.
 
     Args:
         kind: ``tfxc.data.examples.kinds.FeatureKind``.
@@ -468,7 +480,7 @@ def example_features(
 
 
 def load_model(path: str | Path, **kwargs: Any) -> "XCModel":
-    """``keras.models.load_model`` that knows tfxc's classes.
+    """Returns the ``keras.models.load_model`` that knows tfxc's classes.
 
     Keras' safe mode is on: code in the file is refused, see docs/trust.md.
 

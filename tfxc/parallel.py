@@ -27,10 +27,6 @@ from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecu
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-# joblib's copy, which its authors do not promise to keep: beside it, the package loky would start a
-# second resource tracker, and each takes the other's files for lost.
-from joblib.externals.loky import ProcessPoolExecutor
-
 from tfxc.core.errors import ConfigError, MachineError, missing_package
 from tfxc.core.interrupts import stop_with_parent
 from tfxc.core.messages import NOTES, is_printed, printed
@@ -39,6 +35,7 @@ from tfxc.version import __version__
 
 if TYPE_CHECKING:
     import distributed
+    from joblib.externals.loky import ProcessPoolExecutor
 
 _CONNECT_SECONDS = 30
 _POLL = 0.2  # seconds between two looks at a program
@@ -61,13 +58,13 @@ class Workers(NamedTuple):
 
 
 # By number of processes, module, and whether messages are printed.
-_pools: dict[tuple[int, str, bool], ProcessPoolExecutor] = {}
+_pools: "dict[tuple[int, str, bool], ProcessPoolExecutor]" = {}
 _client: "_Connection | None" = None  # one of a process, for all of its threads
 
 
 @contextlib.contextmanager
 def cluster(address: str | None) -> Iterator[Workers | None]:
-    """Work inside goes to the workers of a Dask scheduler; with None it stays here.
+    """Gives the work inside to the workers of a Dask scheduler; with None it stays here.
 
     Args:
         address: e.g. ``"tcp://10.0.0.1:8786"``.
@@ -136,7 +133,7 @@ class _Connection:
         return self._lost.is_set()
 
     def error(self) -> MachineError:
-        """What is wrong then."""
+        """Returns what is wrong then."""
         return MachineError(
             f"the connection to the scheduler {self._address} was lost",
             where="--cluster",
@@ -144,7 +141,7 @@ class _Connection:
         )
 
     def submit(self, pool: Executor, function: Callable[..., Any], *task: Any) -> "Future[Any]":
-        """The future of a task that a pool of Dask's is given."""
+        """Returns the future of a task that a pool of Dask's is given."""
         future: Future[Any] = Future()
         with self._lock:
             self._waiting.add(future)
@@ -163,7 +160,7 @@ class _Connection:
                 elif type(error).__name__ == "KilledWorker":  # Dask's, which may not be installed
                     future.set_exception(
                         MachineError(
-                            "several workers were lost one after the other with the same task",
+                            "several workers were lost in turn while running the same task",
                             where="--cluster",
                             fix="see their logs; they may need more memory, or fewer threads",
                         )
@@ -192,11 +189,11 @@ class _ClusterPool(Executor):
         self._pool = connection.client.get_executor(pure=False, retries=_RETRIES)
 
     def submit(self, function: Callable[..., Any], /, *task: Any, **_: Any) -> "Future[Any]":
-        """The future of ``function(*task)``."""
+        """Returns the future of ``function(*task)``."""
         return self._connection.submit(self._pool, function, *task)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Without ``wait`` all tasks are cancelled."""
+        """Ends the pool; without ``wait`` all tasks are cancelled."""
         if not self._connection.is_lost:
             self._pool.shutdown(wait=wait and not cancel_futures)
 
@@ -247,7 +244,7 @@ def _check_workers(client: "distributed.Client", address: str) -> None:
     for worker, version in versions.items():
         if version != __version__:
             raise ConfigError(
-                f"worker {worker} has tfxc {version}, this command tfxc {__version__}",
+                f"worker {worker} has tfxc {version}, but this command has tfxc {__version__}",
                 where="--cluster",
                 fix="install the same version everywhere",
             )
@@ -258,7 +255,7 @@ def _version() -> str:
 
 
 def workers() -> Workers | None:
-    """The current cluster's workers; None on this machine alone."""
+    """Returns the current cluster's workers; None on this machine alone."""
     if _client is None:
         return None
     if _client.is_lost:
@@ -286,7 +283,7 @@ def on_every_worker(function: Callable[[], Any]) -> None:
 
 
 def not_on_storage(what: str, where: str | Path, moved: str = "the run") -> MachineError:
-    """The error of a worker that does not see what the command has written for it.
+    """Returns the error of a worker that does not see what the command has written for it.
 
     Args:
         what: it looked for.
@@ -294,14 +291,14 @@ def not_on_storage(what: str, where: str | Path, moved: str = "the run") -> Mach
         moved: what has to be on other storage.
     """
     return MachineError(
-        f"this worker does not see {what}",
+        f"this worker cannot see {what}",
         where=where,
         fix=f"put {moved} on storage that all workers see under the same path",
     )
 
 
 def worker_threads() -> int | None:
-    """Inside a task on a cluster the threads of its worker; None anywhere else."""
+    """Returns the threads of the worker inside a task on a cluster; None anywhere else."""
     distributed = sys.modules.get("distributed")
     try:
         return None if distributed is None else distributed.get_worker().state.nthreads
@@ -409,12 +406,16 @@ def map_tasks(
     )
 
 
-def _processes(function: Callable[..., Any], processes: int) -> ProcessPoolExecutor:
+def _processes(function: Callable[..., Any], processes: int) -> "ProcessPoolExecutor":
     """Processes of this machine; those of a call before that were started alike, if there are any.
 
     loky's, as its processes do not read the user's program again when they start. joblib's one
     pool per process is not for us: ``joblib.Parallel``, which scikit-learn may call, ends it.
     """
+    # joblib's copy, which its authors do not promise to keep: beside it, the package loky would
+    # start a second resource tracker, and each takes the other's files for lost.
+    from joblib.externals.loky import ProcessPoolExecutor
+
     key = processes, function.__module__, is_printed()
     if key not in _pools:
         # A process that grows much after its first task is taken for leaking, and replaced: what a

@@ -59,7 +59,9 @@ def main(argv=None):
 
 
 def matrices(folder, split):
-    """Features (n, num_features) and label indicator (n, num_labels) of a split, both CSR."""
+    """Returns features (n, num_features) and label indicator (n, num_labels) of a split, both
+    CSR.
+    """
     batch, source = _whole(folder, split)
     bag = batch["features"]
     shape = (source.num_examples, source.num_features)
@@ -71,7 +73,7 @@ def matrices(folder, split):
 
 
 def padded_labels(folder, split):
-    """True labels (n, max_labels) padded with -1."""
+    """Returns true labels (n, max_labels) padded with -1."""
     return _whole(folder, split)[0]["labels"]
 
 
@@ -83,7 +85,9 @@ def _whole(folder, split):
 
 
 def best_labels(features, targets, questions, k):
-    """Best k labels of ``questions`` by one logistic regression per label of ``targets``."""
+    """Returns the best k labels of ``questions`` by one logistic regression per label of
+    ``targets``.
+    """
     tasks = [
         range(first, min(first + _LABELS_PER_TASK, targets.shape[1]))
         for first in range(0, targets.shape[1], _LABELS_PER_TASK)
@@ -104,7 +108,9 @@ def best_labels(features, targets, questions, k):
 
 
 def _score(features, targets, questions):
-    """Logits (n, labels) of a block of labels; -inf if no training example has it, inf if all."""
+    """Returns logits (n, labels) of a block of labels; -inf if no training example has it, inf if
+    all.
+    """
     scores = np.full((questions.shape[0], targets.shape[1]), -np.inf, np.float32)
     for number in range(targets.shape[1]):
         truth = targets[:, [number]].toarray().ravel() > 0
@@ -117,7 +123,7 @@ def _score(features, targets, questions):
 
 
 def table(baseline, run, split):
-    """Both results as text."""
+    """Returns both results as text."""
     names = [name for name in baseline if name.startswith(("P@", "nDCG@"))]
     rows = [("linear, one vs rest", baseline)]
     path = Path(run or "") / f"evaluation-{split}.json"

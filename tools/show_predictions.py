@@ -53,7 +53,7 @@ def main(argv=None):
 
 
 def read_examples(run, split, count, trust=False):
-    """Every n-th example of a split, with more than one label: (text, labels)."""
+    """Returns every n-th example of a split, with more than one label: (text, labels)."""
     from tfxc.data.reading.held_out import open_split
     from tfxc.runs.loaded import load_run
 

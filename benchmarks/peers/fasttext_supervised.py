@@ -1,7 +1,7 @@
 """fastText's supervised mode as in its tutorial on this kind of data; ``pip install fasttext``.
 
-Words and pairs of words, 25 epochs at 0.5, 50 dimensions, 200,000 buckets; one loss per label where a text has
-several labels, else softmax.
+Words and pairs of words, 25 epochs at 0.5, 50 dimensions, 200,000 buckets; one loss per label where
+a text has several labels, else softmax.
 """
 
 import re

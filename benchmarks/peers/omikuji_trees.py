@@ -1,4 +1,7 @@
-"""Three Parabel trees of omikuji over scikit-learn's TF-IDF; ``pip install omikuji==0.5.2``."""
+"""Three Parabel trees of omikuji over scikit-learn's TF-IDF; ``pip install omikuji==0.5.2``.
+
+From Python it predicts one example at a time, and it has no seed.
+"""
 
 
 def answer(train, labels, test, threads, folder):

@@ -158,7 +158,7 @@ def test_imports_that_do_not_fit(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("mine")
-    assert "holds other files; nothing was removed" in call(capsys, *arguments).problem()
+    assert "contains other files; nothing was removed" in call(capsys, *arguments).problem()
 
 
 def test_the_vectoriser_comes_along(tmp_path, capsys, monkeypatch):
@@ -293,7 +293,7 @@ def test_imports_of_mach_that_do_not_fit(tmp_path, capsys):
     problem = call(*command).problem()
     assert "bucket_order_1.npy: the bucket of label 7 is not that of MurmurHash3" in problem
     np.savez(tmp_path / "mach" / "r_2_epoch_10.npz", W1=np.zeros((3, 4)))
-    assert "the file lacks b1, W2, b2, it has W1" in call(*command).problem()
+    assert "the file has no b1, W2, b2, it has W1" in call(*command).problem()
     problem = call(capsys, import_model, "mach", tmp_path, *arguments[1:], "--run", run).problem()
     assert "the folder does not have all of the weights r_0_epoch_E.npz" in problem
     assert not run.exists()
@@ -315,9 +315,9 @@ def test_damaged_weights_of_mach(tmp_path, capsys):
     (tmp_path / "mach" / "r_01_epoch_10.npz").unlink()
     original = path.read_bytes()
     for change, found in (
-        (lambda values: values * np.nan, "b1 holds NaN or infinity instead of finite"),
-        (lambda values: values * 1j, "b1 holds complex"),
-        (lambda values: values.astype(str), "b1 holds <U"),
+        (lambda values: values * np.nan, "b1 contains NaN or infinity instead of finite"),
+        (lambda values: values * 1j, "b1 contains complex"),
+        (lambda values: values.astype(str), "b1 contains <U"),
     ):
         change_weights(path, "b1", change)
         assert found in call(*command).problem()

@@ -78,8 +78,8 @@ def test_jsonl_with_and_without_labels_and_plain_text_agree(text_run, tmp_path, 
         arguments = ["--k", "3", str(tmp_path / name), "--batch-size", "2"]
         assert predict.main(["--run", str(text_run), *arguments]) == 0
         assert_answers(lines_of(capsys.readouterr().out), labels, scores)
-        predict.main(["--model", str(text_run / "savedmodel"), *arguments])
-        assert_answers(lines_of(capsys.readouterr().out), labels, scores)
+    predict.main(["--model", str(text_run / "savedmodel"), *arguments])
+    assert_answers(lines_of(capsys.readouterr().out), labels, scores)
 
 
 def test_a_matrix_by_a_run_several_and_a_savedmodel(text_run, tmp_path):

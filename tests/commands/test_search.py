@@ -112,7 +112,7 @@ def test_a_wrong_key_is_refused_before_any_training(tmp_path, capsys):
 
 
 @pytest.fixture
-def fast(monkeypatch):
+def fast(monkeypatch, quick_database):
     """Trainings of no time: the result is 1 - dropout; ``codes`` are exit codes to begin with."""
     asked, codes = [], []
 

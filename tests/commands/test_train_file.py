@@ -145,6 +145,8 @@ def test_labels_that_may_be_several_are_warned_of_and_can_be_kept(folder, capsys
         (["absent.csv"], "absent.csv: no such file"),
         (["mine.csv", "--label-column", "labl"], "did you mean 'label'"),
         (["mine.csv", "--dev", "absent.csv"], "absent.csv: no such file"),
+        (["mine.csv", "--set", "training.epochs=three"], "--set: training.epochs: must be a num"),
+        (["mine.csv", "--set", "training.epoch=3"], "--set: unknown key 'training.epoch', did"),
     ],
 )
 def test_refused_before_anything_is_written(folder, capsys, options, message):

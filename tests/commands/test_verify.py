@@ -419,7 +419,7 @@ RUN = ["--run", "{}/dense"]
         ),
         (
             [*RUN, "--pairs-from-labels", "{}/labelled.npz"],
-            "of the same class are wanted, but there are only",
+            "of the same class were requested, but there are only",
         ),
         ([*RUN, "--pairs-from-labels", "builtin:glyph"], "did you mean 'glyphs'"),
     ],

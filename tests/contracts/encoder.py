@@ -48,8 +48,15 @@ class EncoderContract:
         encoder(self.features())
         return encoder
 
+    def shared(self):
+        """An encoder that has its weights: one for all tests of a class that leave it as it is."""
+        kind = type(self)
+        if "_shared" not in vars(kind):
+            kind._shared = self.built()
+        return kind._shared
+
     def test_output(self):
-        vectors = self.make()(self.features())
+        vectors = self.shared()(self.features())
         assert vectors.dtype == tf.float32
         assert len(vectors.shape) in (2, 3)
         assert np.isfinite(vectors).all()
@@ -91,7 +98,7 @@ class EncoderContract:
     @general
     def test_exported_equals_eager(self, tmp_path):
         """So does what is compiled, which the export is made of."""
-        encoder, features = self.built(), self.features()
+        encoder, features = self.shared(), self.features()
         signature = open_batch(features)
         loaded = exported(lambda x: encoder(x, training=False), signature, tmp_path / "saved")
         assert_close(loaded.function(features), encoder(features))
@@ -169,7 +176,7 @@ class ImageEncoderContract(EncoderContract):
         assert "image_shape" in self.make().data_dependent_arguments
 
     def test_bytes_equal_floats(self):
-        encoder = self.built()
+        encoder = self.shared()
         assert_equal(encoder(self.features()), encoder(tf.cast(self.features(), tf.float32)))
 
     def test_statistics_move_in_training_only(self):

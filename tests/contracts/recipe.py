@@ -201,7 +201,7 @@ class RecipeContract:
         context = self.longer(dataclasses.replace(finished, run=run), epochs=1.2 * epochs)
         if not registry.get("recipe", self.name).keeps_checkpoints:
             message = (
-                f"extended: the run ends at epoch {epochs:g}.* extended to epoch {1.2 * epochs:g}"
+                f"extended: the run ends at epoch {epochs:g}.* extend it to epoch {1.2 * epochs:g}"
             )
             with pytest.raises(CheckpointError, match=message):
                 self.train(context)

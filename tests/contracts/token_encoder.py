@@ -145,7 +145,7 @@ class TokenEncoderContract(EncoderContract):
         assert_equal(encoder(ids), expected)
 
     def test_only_rows_of_the_batch_get_a_gradient(self):
-        encoder, ids = self.built(), self.features()
+        encoder, ids = self.shared(), self.features()
         table = encoder.embedding
         assert table.shape[0] == VOCABULARY
         with tf.GradientTape() as tape:
@@ -156,7 +156,7 @@ class TokenEncoderContract(EncoderContract):
 
     def test_what_is_read_may_be_changed(self):
         """As techniques do that perturb the words."""
-        encoder, ids = self.built(), self.features()
+        encoder, ids = self.shared(), self.features()
         embedded = encoder.embed(ids)
         assert embedded.dtype == tf.float32
         assert embedded.shape == (*ids.shape, encoder.embedding_dim)
@@ -176,7 +176,7 @@ class TokenEncoderContract(EncoderContract):
     @general
     def test_exported_equals_eager(self, tmp_path):
         """With one trace for all lengths."""
-        encoder, ids = self.built(), self.features()
+        encoder, ids = self.shared(), self.features()
         loaded = exported(lambda x: encoder(x), self.any_length, tmp_path / "saved")
         for length in (1, 2, 5, 7):
             assert_close(loaded.function(ids[:4, :length]), encoder(ids[:4, :length]))

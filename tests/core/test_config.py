@@ -216,7 +216,7 @@ def test_the_recipe_says_which_parts_it_needs(part):
     ("content", "message"),
     [
         ('{"run": "x",\n "data": }', r"config.json:2: not valid JSON: .* in column 10. Correct"),
-        ("[1]", "it does not hold a JSON object"),
+        ("[1]", "the file does not contain a JSON object"),
         ("", "config.json:1: not valid JSON"),
         ('{"run": "\xe9"}', "config.json:1: not valid JSON.*codec"),
     ],

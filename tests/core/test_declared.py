@@ -32,6 +32,7 @@ from tfxc.core.declared import (
     from_section,
 )
 from tfxc.core.errors import ConfigError, inside
+from tfxc.core.settings import DataSettings
 
 INFINITE = (math.inf, -math.inf, math.nan)
 
@@ -98,9 +99,15 @@ def test_what_is_accepted(annotation, good, bad):
         ),
         (Annotated[str, MinLen(1)] | None, "a text that is not empty"),
         (str | Path, "a text or a path"),
+        (
+            Annotated[Sequence[str], MinLen(1)] | str,
+            "a text or a list of at least one item, each item a text",
+        ),
+        (Mapping[str, float] | Literal["balanced"], "'balanced' or a section, each value a number"),
         (dict[str, Any], "a section"),
         (np.ndarray | None, "an array"),
         (Declared, "a Declared"),
+        (list[DataSettings], "a list, each item a section"),
         (Any, "anything"),
     ],
 )

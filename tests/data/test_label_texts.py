@@ -121,7 +121,7 @@ def test_names_are_texts(tmp_path):
 
 def test_any_number_of_processes_writes_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr("tfxc.data.store.preparation.CHUNK_EXAMPLES", 8)
-    monkeypatch.setattr("tfxc.data.store.preparation.MIN_TEXTS", 2)
+    monkeypatch.setattr("tfxc.data.store.preparation.MIN_CHARACTERS", 1)
     settings = settings_of(tmp_path, TRAIN * 8, shard_examples=16)
     for jobs in (1, 2):
         prepare(settings, tmp_path / f"p{jobs}", jobs=jobs)
@@ -153,7 +153,7 @@ def test_training_labels_need_a_text(tmp_path):
         ([{"label": "a", "text": " "}], "the text of label 'a' is empty"),
         (
             [{"label": "a", "text": "x"}, {"label": "a", "text": "y"}],
-            "label 'a' has a text already",
+            "label 'a' already has a text",
         ),
         ([{"label": ["a", "b"], "text": "x"}], "'label' has 2 labels instead of one"),
         ([{"name": "a", "text": "x"}], "there is no key 'label', only 'name', 'text'"),
@@ -175,7 +175,7 @@ def test_a_missing_file_is_refused_before_anything_is_read(tmp_path):
 def test_repeated_texts_are_reported(tmp_path, capsys):
     texts = [*TEXTS, ("yak", "red fox")]
     prepare(settings_of(tmp_path, texts=texts), tmp_path / "prepared")
-    assert "1 of 5 labels have the text of another one" in capsys.readouterr().err
+    assert "1 of 5 labels have the same text as another" in capsys.readouterr().err
 
 
 def test_settings_that_need_texts_are_refused_without():
@@ -238,15 +238,15 @@ def test_pairs_of_a_file_are_excluded(prepared, tmp_path, capsys):
     found = exclusions(folder, "dev", [str(tmp_path / "filter_{split}.txt")], dev, train)
     rows = [[i for i in row if i >= 0] for row in found.rows(np.arange(3)).tolist()]
     assert rows == [[0], [], [1]]  # the second example's fox is true
-    assert "labels that are not there are left out, in 1 of the lines" in capsys.readouterr().err
+    assert "1 lines name labels that the run does not have" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0 a\n7 a\n", ":2: '7 a' is not an example's number below 3"),
-        ("x a\n", ":1: .* is not an example's number"),
-        ("1\n", ":1: .* is not an example's number"),
+        ("0 a\n7 a\n", ":2: '7 a' is not the number of an example, below 3"),
+        ("x a\n", ":1: .* is not the number of an example"),
+        ("1\n", ":1: .* is not the number of an example"),
         ("1 b\n2 b\n", "none of the 2 lines names a label"),
     ],
 )

@@ -9,6 +9,7 @@ from tfxc.encoders.iresnet import IResNet
 
 
 class TestIResNet(ImageEncoderContract):
+    variant = True  # of ``ImageEncoder``: TestResNet has the general tests
     image_shape = (16, 16, 3)
     half_precision_error = 0.06
 
@@ -19,6 +20,9 @@ class TestIResNet(ImageEncoderContract):
 
     def make(self, **arguments):
         return IResNet(self.image_shape, depth=18, width=4, embedding_dim=6, **arguments)
+
+    def test_mixed_precision(self):
+        super().test_mixed_precision()
 
 
 def size_by_hand(blocks, width=64, dim=512, places=49):

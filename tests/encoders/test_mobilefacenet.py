@@ -8,6 +8,7 @@ from tfxc.encoders.mobilefacenet import MobileFaceNet
 
 
 class TestMobileFaceNet(ImageEncoderContract):
+    variant = True  # of ``ImageEncoder``: TestResNet has the general tests
     image_shape = (16, 8, 3)
     half_precision_error = 0.06
 
@@ -18,6 +19,13 @@ class TestMobileFaceNet(ImageEncoderContract):
 
     def make(self, **arguments):
         return MobileFaceNet(self.image_shape, scale=0.125, embedding_dim=6, **arguments)
+
+    def test_exported_equals_eager(self, tmp_path):
+        """With layers that ResNet does not have."""
+        super().test_exported_equals_eager(tmp_path)
+
+    def test_mixed_precision(self):
+        super().test_mixed_precision()
 
 
 def size_by_hand(scale, dim):

@@ -75,6 +75,15 @@ class TestPretrained(TokenEncoderContract):
             "architecture",
         )
 
+    def test_gradients_equal_differences_of_the_formula(self):
+        """Of both families' layers; ``test_equals_numpy`` has all that is made of their states."""
+        for variant in ({}, self.variants[-1]):
+            self.check_gradients(variant)
+
+    @pytest.mark.slow
+    def test_gradients_of_every_variant(self):
+        super().test_gradients_equal_differences_of_the_formula()
+
     def test_starts(self):
         table = self.built(seed=1).embedding.numpy()
         assert 0.2 < np.std(table[1:]) < 0.4

@@ -72,13 +72,13 @@ def trainable(encoder):
     return sum(np.prod(weight.shape) for weight in encoder.trainable_weights)
 
 
-# Depth 34 repeats the blocks of 18, and 101 and 152 those of 50.
+# Depth 34 repeats the blocks of 18, and 101 and 152 those of 50, which is below.
 @pytest.mark.parametrize(
     ("depth", "image_shape", "expected"),
     [
         (18, (224, 224, 3), 11_176_512),
         pytest.param(34, (224, 224, 3), 21_284_672, marks=pytest.mark.slow),
-        (50, (224, 224, 3), 23_508_032),
+        pytest.param(50, (224, 224, 3), 23_508_032, marks=pytest.mark.slow),
         pytest.param(101, (224, 224, 3), 42_500_160, marks=pytest.mark.slow),
         pytest.param(152, (224, 224, 3), 58_143_808, marks=pytest.mark.slow),
         (18, (32, 32, 3), 11_168_832),

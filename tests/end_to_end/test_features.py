@@ -56,7 +56,7 @@ def test_features_of_a_run_like_its_embeddings(images, capsys):
     command = [images / "images", "--run", images / "run", "--output", images / "set"]
     command += ["--batch-size", 5, "--flip"]
     outcome = call(capsys, features_command, "extract", *command)
-    assert outcome.code == 0 and "12 rows of 48 values, 3 labels; 12 rows were enc" in outcome.out
+    assert outcome.code == 0 and "12 rows of 48 values, 3 labels; 12 rows enc" in outcome.out
     found, loaded = FeatureSet(images / "set"), load_run(images / "run")
     reader = open_reader(images / "images")
     expected = Embedder(loaded.model, True).over_rows(loaded.rows(reader), 12, 12)
@@ -64,7 +64,7 @@ def test_features_of_a_run_like_its_embeddings(images, capsys):
     assert found.label_names == ["b", "c", "d"]
     assert found.labels.tolist() == [i // 4 for i in range(12)]
     before = files(images / "set")
-    assert "0 rows were encoded now" in call(capsys, features_command, "extract", *command).out
+    assert "0 rows encoded by this call" in call(capsys, features_command, "extract", *command).out
     assert files(images / "set") == before
     problem = call(capsys, features_command, "extract", *command, "--unit-norm").problem()
     assert "changed: unit_norm (False -> True)" in problem
@@ -103,7 +103,7 @@ def test_shards_with_a_catalog_by_a_saved_model(tmp_path, capsys, monkeypatch):
     command += ["--std", ".229", ".224", ".225", "--batch-size", "2"]
     outcome = call(capsys, features_command, "extract", *command)
     assert "4 rows of 3 values, 3 labels" in outcome.out, outcome.err
-    assert "0 rows were encoded now" in call(capsys, features_command, "extract", *command).out
+    assert "0 rows encoded by this call" in call(capsys, features_command, "extract", *command).out
     found, order = FeatureSet("set"), [0, 2, 4, 3]  # d has no species
     assert found.label_names == ["Ara", "Poa annua", "Zea mays"]
     assert found.labels.tolist() == [2, 0, 2, 1]
@@ -268,6 +268,6 @@ def test_import_of_tensors(tmp_path, capsys):
     torch_files.save(tmp_path / "dict.pt", {"x": features})
     command = [tmp_path / "labels.pt", "--output", tmp_path / "set"]
     outcome = call(capsys, features_command, "import", tmp_path / "dict.pt", *command)
-    assert "the file holds a dict, not one tensor" in outcome.problem()
+    assert "the file contains a dict, not a single tensor" in outcome.problem()
     assert call(capsys, features_command, "import", tmp_path / "features.pt", *command).code == 0
     np.testing.assert_array_equal(FeatureSet(tmp_path / "set").features, features)

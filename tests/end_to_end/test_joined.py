@@ -201,7 +201,7 @@ def test_every_pass_reads_its_part(trained):
 def test_other_encoders_are_refused(trained):
     config = parse_config(config_of(trained, {"name": "precomputed"}))
     with pytest.raises(
-        ConfigError, match="'precomputed' reads dense vectors, but the data holds te"
+        ConfigError, match="'precomputed' reads dense vectors, but the data have te"
     ):
         build_model(config, feature_kind="joined", num_features=9, num_labels=6)
 

@@ -104,5 +104,5 @@ def test_an_encoder_of_something_else(tmp_path, capsys):
     config = config_of(tmp_path, {"name": "words"}, {"name": "bag_mlp"})
     command = ("--config", config, "--prepared", tmp_path / "prepared")
     problem = call(capsys, train, *command).problem()
-    assert "reads sparse features, but the data holds lists of tokens" in problem
+    assert "reads sparse features, but the data have lists of tokens" in problem
     assert "textcnn" in problem

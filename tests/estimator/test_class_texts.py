@@ -128,7 +128,7 @@ def test_wrong_texts_are_refused(changes, message):
 
 
 def test_other_kinds_of_classes_and_examples_are_refused():
-    with pytest.raises(ConfigError, match="'four' are not of the kind of those of y, such as 0"):
+    with pytest.raises(ConfigError, match="'four' are of another kind than those of y, such as 0"):
         estimator({0: "a", 1: "b", "four": "c"}).fit(TEXTS, [0, 1] * 16)
     with pytest.raises(DataError, match="X: label_texts need texts"):
         estimator({0: "a", 1: "b"}).fit(np.eye(4), [0, 1] * 2)

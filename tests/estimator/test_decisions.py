@@ -69,14 +69,19 @@ def test_every_head_link_and_aggregate(tmp_path, head, link):
     assert found == pytest.approx(averages(measured(tmp_path, EXAMPLES, LABELS)))
 
 
-@pytest.mark.parametrize("threshold", [None, -4.79])
+MHC = {"name": "mhc", "heads": [12, 10], "beam": 1, "initial_std": 3.0}
+TREE = {**head_of("tree"), "beam": 1, "initial_std": 3.0}
+
+
+# A threshold and a head have nothing to do with each other.
 @pytest.mark.parametrize(
-    "head",
+    ("head", "threshold"),
     [
-        {"name": "mhc", "heads": [12, 10], "beam": 1, "initial_std": 3.0},
-        {**head_of("tree"), "beam": 1, "initial_std": 3.0},
+        pytest.param(MHC, -4.79, id="mhc--4.79"),
+        pytest.param(TREE, None, id="tree-None"),
+        pytest.param(MHC, None, id="mhc-None", marks=pytest.mark.slow),
+        pytest.param(TREE, -4.79, id="tree--4.79", marks=pytest.mark.slow),
     ],
-    ids=lambda head: head["name"],
 )
 def test_a_narrow_beam_is_as_wide_as_in_an_evaluation(tmp_path, head, threshold):
     names = [f"label {number}" for number in range(120)]

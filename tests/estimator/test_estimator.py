@@ -180,7 +180,7 @@ def test_saved_run_is_predicted_from_and_exported(tmp_path):
         model.save(tmp_path / "run")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "x").write_text("x")
-    with pytest.raises(UserError, match="holds other files; nothing was removed"):
+    with pytest.raises(UserError, match="contains other files; nothing was removed"):
         model.save(tmp_path / "mine")
 
 

@@ -73,7 +73,7 @@ def test_the_folder_holds_what_a_server_needs(tmp_path, form):
     export_model(run, tmp_path / "out", form, 2)  # an older one is replaced
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(UserError, match="holds other files; nothing was removed"):
+    with pytest.raises(UserError, match="contains other files; nothing was removed"):
         export_model(run, tmp_path / "mine", form)
 
 

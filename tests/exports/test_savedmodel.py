@@ -169,7 +169,8 @@ def test_sparse_features_are_scaled_as_in_training(tmp_path):
     np.testing.assert_allclose(found["scores"], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("normalise", [None, "l2"])
+# As they are: test_serving_folder.py, and every export is compared with its run.
+@pytest.mark.parametrize("normalise", [pytest.param(None, marks=pytest.mark.slow), "l2"])
 def test_dense_vectors(tmp_path, normalise):
     parts = {"encoder": {"name": "precomputed"}, "kind": "dense", "normalise": normalise}
     run = load_run(make_run(tmp_path / "run", num_features=5, **parts))
@@ -235,7 +236,7 @@ def test_what_cannot_be_exported_leaves_nothing(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bare", "run"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="holds other files; nothing was removed"):
+    with pytest.raises(UserError, match="contains other files; nothing was removed"):
         export_savedmodel(run, tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").exists()
 

@@ -160,6 +160,9 @@ BAD_CONFIGS = {
     "texts expected": ({"data": TEXTS}, "the examples have no texts, but features"),
     "an unknown reader option": (
         {"data": {"reader_options": {"colour": 1}}}, "data.reader_options.colour: reader "),
+    "an unknown reader option of a split": (
+        {"data": {"split_options": {"dev": {"colour": 1}}}},
+        "data.split_options.dev.colour: reader "),
 }  # fmt: skip
 
 
@@ -226,7 +229,7 @@ def test_encoder_and_features_must_fit(tmp_path, prepared, capsys):
     sparse[1].write_text(json.dumps(tree))
     problem = call(capsys, train, *sparse).problem()
     assert problem.startswith(
-        "encoder.name: encoder 'bag_mlp' reads sparse features, but the data holds"
+        "encoder.name: encoder 'bag_mlp' reads sparse features, but the data have"
     )
     assert not (tmp_path / "run").exists()
     recipe = ["--set", "recipe.name=repetitions", "--set", f"head={json.dumps(MACH)}"]

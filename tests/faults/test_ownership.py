@@ -98,7 +98,7 @@ def test_fresh_never_removes_what_others_wrote(capsys, trained, files):
         (run / name).write_text(text)
     before = listing(run)
     problem = call(capsys, train, *arguments, "--fresh").problem()
-    assert "the folder is for a tfxc run, but holds" in problem
+    assert "the folder is for a tfxc run, but contains" in problem
     assert "nothing was removed" in problem
     assert listing(run) == before
 
@@ -134,7 +134,7 @@ def test_exports_replace_exports_only(capsys, tmp_path):
     other.mkdir()
     (other / "thesis.txt").write_text("years of work")
     problem = call(capsys, export, "--run", run, "--output", other).problem()
-    assert "the folder is for a tfxc exported SavedModel, but holds other files" in problem
+    assert "the folder is for a tfxc exported SavedModel, but contains other files" in problem
     assert (other / "thesis.txt").read_text() == "years of work"
 
 
@@ -165,7 +165,7 @@ def test_a_folder_with_a_part_that_is_written_to_is_not_replaced(tmp_path, holdi
 def test_what_is_put_into_a_folder_meanwhile_stays(tmp_path):
     path = tmp_path / "served"
     with (
-        pytest.raises(UserError, match="holds other files; nothing was removed"),
+        pytest.raises(UserError, match="contains other files; nothing was removed"),
         atomic_folder(path, "exported model"),
     ):
         path.mkdir()
@@ -204,7 +204,7 @@ def test_a_link_to_a_run_has_the_same_lock(tmp_path, holding):
 
 def test_the_current_folder_and_the_root_are_not_replaced(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for path, message in ((".", "the current folder"), ("/", "but holds|the root")):
+    for path, message in ((".", "the current folder"), ("/", "but contains|the root")):
         with pytest.raises(UserError, match=message), atomic_folder(path, "run"):
             pass
 

@@ -121,7 +121,7 @@ def test_pipes_elsewhere_do_not_wait(tmp_path):
     os.mkfifo(unfinished_files(tmp_path / "rows.npy")[1])
     assert read_progress(tmp_path / "rows.npy") == (None, None)
     os.mkfifo(tmp_path / MARKER)
-    with pytest.raises(UserError, match="holds other files"):
+    with pytest.raises(UserError, match="contains other files"):
         check_own(tmp_path, "run")
     os.mkfifo(tmp_path / "manifest.json")
     with pytest.raises(DataError, match="is a named pipe"):

@@ -23,7 +23,8 @@ from tfxc.core.errors import ConfigError, MachineError
 from tfxc.core.settings import TrainingSettings
 from tfxc.training import rendezvous
 from tfxc.training.rendezvous import Rendezvous, wait_limit
-from tfxc.training.strategies import _shared_keys, check_tf_config, make_strategy
+from tfxc.training.strategies import _shared_keys, make_strategy
+from tfxc.training.tf_config import check_tf_config
 
 FOREVER = {"epochs": 100_000, "checkpoint_every": 1_000_000, "evaluate_every": 1_000_000}
 

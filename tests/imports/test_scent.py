@@ -148,8 +148,8 @@ def test_configs_that_do_not_fit(toy, tmp_path, capsys):
     for change, message in {
         "training.epochs=1": "training.epochs: 1 epochs are fewer than the 2 of",
         "head.bias=true": "head: SCENT's classifier has score 'linear' and no bias",
-        "head.name=dense": "head.name: a checkpoint of SCENT cannot go on with encoder 'preco",
-        "training.optimizer.momentum=0.9": "'sgd' has a state (momentum), and that of the",
+        "head.name=dense": "head.name: a checkpoint of SCENT cannot continue with encoder 'preco",
+        "training.optimizer.momentum=0.9": "'sgd' has a state (momentum), which the",
     }.items():
         assert message in call(*arguments, "--set", change).problem()
     write_checkpoint(path, toy.weights, nu[1:])

@@ -199,8 +199,8 @@ def test_another_ending_is_refused_before_any_work(name, capsys):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        (("--output", "P.csv", "--format", "table"), "--format: P.csv is not written in"),
-        (("--output", "P.jsonl", "--format", "table"), "--format: P.jsonl is not written in"),
+        (("--output", "P.csv", "--format", "table"), "--format: the ending of P.csv asks"),
+        (("--output", "P.jsonl", "--format", "table"), "--format: the ending of P.jsonl asks"),
         (("--output", "P.npz", "--with-id"), "--with-id: this option is for lines"),
     ],
 )

@@ -162,7 +162,7 @@ def test_numbers_of_any_type(dtype):
     """100 + 100 is below 0 in 8 bits."""
     given = matrix_of([(1, 1, 100), (1, 1, 100)], dtype)
     np.testing.assert_array_equal(label_matrix(given, "Y").toarray(), matrix_of().toarray() > 0)
-    with pytest.raises(DataError, match="not real numbers but complex128"):
+    with pytest.raises(DataError, match="must be real numbers, not complex128"):
         label_matrix(given.astype(complex), "Y")
 
 

@@ -38,7 +38,7 @@ def test_cut_offs_must_be_distinct_positive_integers(ks):
 
 
 def test_merge_refuses_other_settings():
-    with pytest.raises(ConfigError, match=r"Precision with .* cannot take up Recall"):
+    with pytest.raises(ConfigError, match=r"Precision with .* cannot be merged with Recall"):
         Precision().merge(Recall())
     with pytest.raises(ConfigError, match="P@1"):
         Precision((1,)).merge(Precision((1, 3)))

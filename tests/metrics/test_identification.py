@@ -132,7 +132,7 @@ def test_refusals():
         identify(np.eye(2), [3, 4], [gallery])
     with pytest.raises(DataError, match=r"in gallery 2, \(2, 2\) and \(1,\), do not fit"):
         identify(np.eye(2), [1, 2], [gallery, Gallery(np.eye(2), [1])])
-    with pytest.raises(DataError, match="an embedding in the probes holds NaN"):
+    with pytest.raises(DataError, match="an embedding in the probes contains NaN"):
         identify(np.eye(2) * np.nan, [1, 2], [gallery])
 
 

@@ -216,7 +216,7 @@ def test_state_dicts(tmp_path):
         ((name, found),) = load_state_dict(tmp_path / "a.pt").items()
         assert name == "weight" and isinstance(found, TorchTensor)
     bad = (
-        ([tensor], "holds a list instead of a dict"),
+        ([tensor], "contains a list instead of a dict"),
         ({"epoch": 3}, "tensors by name, but epoch"),
         ({}, "tensors by name, but nothing"),
     )

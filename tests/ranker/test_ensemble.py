@@ -141,7 +141,7 @@ def test_lists_in_any_order_and_as_csr():
             random_lists(5),
             {"weights": [1, 1, 1], "method": "round_robin"},
             ConfigError,
-            "weights: the method round_robin takes no mean",
+            "weights: the method round_robin does not average",
         ),
         ([([[1, 2]], [[1.0]])], {}, DataError, "shapes of ids and scores"),
         ([([[1, 4, 1]], [[3.0, 2.0, 1.0]])], {}, DataError, "label 1 occurs twice in .* example 0"),

@@ -124,10 +124,10 @@ def test_temperatures_of_examples(scheduler):
         ({"loss": "cosine"}, r"matches.0.loss: must be one of hidden_mse, .* not 'cosine'"),
         ({"layer": 3}, r"matches.0.layer: a match has no argument 'layer', did you mean"),
         ({"layer_student": "all"}, r"matches.0.layer_student: must be .* not 'all'"),
-        ({"layer_student": [1, 2]}, "compares single layers, and .1, 2. is none"),
+        ({"layer_student": [1, 2]}, "compares single layers, and .1, 2. does not"),
         (
             {"loss": "gram", "layer_teacher": [1]},
-            "'gram' compares pairs of layers, and .1. is none",
+            "'gram' compares pairs of layers, and .1. does not",
         ),
         ({"feature": "attention"}, "'hidden_mse' compares 'hidden', not 'attention'"),
         ({"projection": "sigmoid"}, "must be one of linear, relu, tanh.*, not 'sigmoid'"),

@@ -175,9 +175,9 @@ def test_every_layer_keeps_a_head():
 @pytest.mark.parametrize(
     ("targets", "uneven", "message"),
     [
-        ((5, None), False, "recipe.num_heads: 5 is more than .* has, 4"),
-        ((5, None), True, "recipe.num_heads: 5 is more than .* has, 4"),
-        ((2, 11), False, "recipe.feed_forward_dim: 11 is more than .* has, 10"),
+        ((5, None), False, "recipe.num_heads: must be at most 4, .* not 5"),
+        ((5, None), True, "recipe.num_heads: must be at most 4, .* not 5"),
+        ((2, 11), False, "recipe.feed_forward_dim: must be at most 10, .* not 11"),
     ],
 )
 def test_more_than_there_is(targets, uneven, message):
@@ -190,7 +190,7 @@ def test_layers_that_have_fewer_already():
     model, config, sizes = made("transformer")
     kept = [(np.arange(n), np.arange(10)) for n in (3, 1, 4)]
     smaller = smaller_model(model, config, sizes, kept)
-    with pytest.raises(ConfigError, match=r"2 is more than .* has, 1"):
+    with pytest.raises(ConfigError, match=r"must be at most 1, .* not 2"):
         check_targets(smaller.encoder, 2, None, False, "runs/a")
     check_targets(smaller.encoder, 2, None, True, "runs/a")
     narrower = choose_kept(smaller, [batch_of()], 2, None, 2, True, str)

@@ -1,6 +1,8 @@
 """Recipe 'kfold': every example is held out once, the served model averages."""
 
 import json
+import shutil
+import sys
 
 import h5py
 import numpy as np
@@ -29,17 +31,32 @@ class TestKFold(RecipeContract):
     trained = {"folds": 2}  # noqa: RUF012 (read only)
 
 
+CHANGES = {
+    "recipe": {"name": "kfold", "folds": 2},
+    "training": {"checkpoint_every": None, "epochs": 1},
+}
+
+
 @pytest.fixture
 def config(tmp_path):
-    recipe, training = {"name": "kfold", "folds": 2}, {"checkpoint_every": None}
-    return tiny.write_config(tmp_path, recipe=recipe, training=training)
+    return tiny.write_config(tmp_path, **CHANGES)
 
 
-def test_train_evaluate_and_export(config, tmp_path, capsys):
-    command = ("--config", config, "--prepared", tmp_path / "prepared")
-    outcome = call(capsys, train, *command, "--json")
-    assert outcome.code == 0
-    summary = json.loads(outcome.out)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder with the run of ``CHANGES`` that was trained in this process, and its summary."""
+    folder = tmp_path_factory.mktemp("kfold")
+    config = tiny.write_config(folder, **CHANGES)
+    assert train.main(["--config", str(config), "--prepared", str(folder / "prepared")]) == 0
+    return folder, read_json(folder / "run" / "summary.json")
+
+
+def test_train_evaluate_and_export(finished, tmp_path, capsys):
+    folder, summary = finished
+    shutil.copytree(folder / "run", tmp_path / "run")
+    shutil.copytree(folder / "prepared", tmp_path / "prepared")
+    command = ("--config", folder / "config.json", "--prepared", tmp_path / "prepared")
+    command += ("--set", f"run={tmp_path / 'run'}")
     folds = [one["dev"]["P@1"] for one in summary["folds"]]
     assert len(folds) == 2 and summary["dev"]["P@1"] == pytest.approx(np.mean(folds))
     assert summary["dev_deviation"]["P@1"] == pytest.approx(np.std(folds, ddof=1))
@@ -91,29 +108,57 @@ def _streamed_equals(run, folder):
                 np.testing.assert_allclose(one.losses, other.losses, rtol=1e-5)
 
 
-def test_one_fold_alone(config, tmp_path, capsys):
+def test_one_fold_alone(finished, config, tmp_path, capsys):
+    """It is what it is among the others."""
     command = ("--config", config, "--prepared", tmp_path / "prepared")
     assert call(capsys, train, *command, "--repetition", "1").code == 0
     assert [path.name for path in (tmp_path / "run").glob("fold-*")] == ["fold-01"]
+    _same_fold(finished[0] / "run", tmp_path / "run", 1)
     assert "there is no fold 7" in call(capsys, train, *command, "--repetition", "7").problem()
 
 
-def test_folds_in_processes(config, tmp_path, capsys):
-    """Each is what it is when it is trained here."""
+def _same_fold(one, other, number):
+    name = f"fold-{number:02d}/model.weights.h5"
+    with h5py.File(one / name) as mine, h5py.File(other / name) as theirs:
+        np.testing.assert_allclose(mine["encoder/vars/0"], theirs["encoder/vars/0"], atol=1e-6)
+
+
+# Does what a training does, as far as its parent sees it: notes its options, leaves a fold.
+STAND_IN = """#!/bin/bash
+r=$(sed 's/.*--repetition \\([0-9]*\\).*/\\1/' <<<"$*")
+echo "$*" >"$FOLDER/arguments-$r"; cp -r "$HERE/fold-0$r" "$FOLDER/run"
+"""
+
+
+def test_the_parent_of_processes(finished, config, tmp_path, capsys, monkeypatch):
+    program = tmp_path / "python"
+    program.write_text(STAND_IN)
+    program.chmod(0o755)
+    monkeypatch.setenv("FOLDER", str(tmp_path))
+    monkeypatch.setenv("HERE", str(finished[0] / "run"))
+    monkeypatch.setattr(sys, "executable", str(program))
     command = ("--config", config, "--prepared", tmp_path / "prepared", "--json")
-    assert call(capsys, train, *command, "--set", f"run={tmp_path / 'here'}").code == 0
-    together = (*command, "--set", "recipe.parallel=2")
-    path = tmp_path / "run"
-    outcome = call(capsys, train, *together)
+    outcome = call(capsys, train, *command, "--set", "recipe.parallel=2")
     assert outcome.code == 0, outcome.err
     assert "2 folds, 2 at a time; logs: " in outcome.err
-    here, there = (read_json(tmp_path / name / "summary.json") for name in ("here", "run"))
-    assert there["dev"] == pytest.approx(here["dev"]) and len(there["folds"]) == 2
     for number in range(2):
-        name = f"fold-{number:02d}/model.weights.h5"
-        with h5py.File(tmp_path / "here" / name) as one, h5py.File(path / name) as other:
-            values = one["encoder/vars/0"][:], other["encoder/vars/0"][:]
-        np.testing.assert_allclose(*values, atol=1e-6)
+        arguments = (tmp_path / f"arguments-{number}").read_text()
+        assert arguments.startswith(f"-m tfxc.train --config {tmp_path}/run/config.json ")
+    summary = read_json(tmp_path / "run" / "summary.json")
+    assert summary["dev"] == finished[1]["dev"] and len(summary["folds"]) == 2
+
+
+@pytest.mark.slow  # stand-ins for processes: above; one fold in a command of its own: above
+def test_folds_in_processes(finished, config, tmp_path, capsys):
+    """Each is what it is when it is trained here."""
+    command = ("--config", config, "--prepared", tmp_path / "prepared", "--json")
+    outcome = call(capsys, train, *command, "--set", "recipe.parallel=2")
+    assert outcome.code == 0, outcome.err
+    assert "2 folds, 2 at a time; logs: " in outcome.err
+    there = read_json(tmp_path / "run" / "summary.json")
+    assert there["dev"] == pytest.approx(finished[1]["dev"]) and len(there["folds"]) == 2
+    for number in range(2):
+        _same_fold(finished[0] / "run", tmp_path / "run", number)
 
 
 @pytest.mark.parametrize("folds", [1, 0])
@@ -143,7 +188,7 @@ def test_a_dev_share_would_be_in_no_fold(tmp_path, capsys):
 
 def test_a_fused_head_in_several_chunks(tmp_path, monkeypatch, capsys):
     """What is trained is evaluated, searched and exported, too."""
-    monkeypatch.setattr(label_chunks, "CHUNK", 4)
+    monkeypatch.setattr(label_chunks, "CHUNK", 16)
     parts = {
         "recipe": {"name": "kfold", "folds": 2},
         "head": {"name": "dense", "update": "fused", "learning_rate": 0.1},

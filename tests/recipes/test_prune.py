@@ -255,8 +255,8 @@ def test_a_first_step_that_fails_leaves_room_for_a_corrected_config(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--num-heads", "5"), "recipe.num_heads: 5 is more than .* has, 4"),
-        (("--feed-forward-dim", "13"), "13 is more than .* has, 12"),
+        (("--num-heads", "5"), "recipe.num_heads: must be at most 4, .* not 5"),
+        (("--feed-forward-dim", "13"), "must be at most 12, .* not 13"),
         ((), "recipe: there is nothing to prune"),
         (("--min-count", "1"), "recipe: there is nothing to prune"),
         (("--num-heads", "2", "--set", "seed=3"), "seed: 3 differs from the source's 0"),
@@ -303,7 +303,7 @@ def test_runs_that_cannot_be(shared, tmp_path, capsys):
     (tmp_path / "small").mkdir()
     (tmp_path / "small" / "thesis.txt").write_text("years of work")
     problem = call(capsys, prune, "--run", source, *output).problem()
-    assert "holds other files; nothing was removed" in problem
+    assert "contains other files; nothing was removed" in problem
     assert (tmp_path / "small" / "thesis.txt").exists()
     shutil.rmtree(tmp_path / "small")
     labels = unfinished / "assets" / "labels.txt"

@@ -147,6 +147,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.usefixtures("memory_estimated_once")
 def test_outline(texts, capsys):
     options = ("--prepared", texts / "prepared")
     changes = {"epochs": [0.5, 1, 2], "negatives": "tfn", "initial": "inherit"}

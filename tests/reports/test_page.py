@@ -244,7 +244,7 @@ def test_a_run_of_a_search_shows_all_settings(tmp_path):
     for foreign in ({}, {"settings": [{"run": "animals-0"}], "metric": "P@1", "importance": None}):
         (tmp_path / "search" / "search.json").write_text(json.dumps(foreign))
         with pytest.raises(
-            DataError, match=r"search\.json: this file does not hold the results of `tfxc search`"
+            DataError, match=r"search\.json: this file does not contain the results"
         ):
             result.search()
 

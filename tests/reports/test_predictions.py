@@ -115,7 +115,7 @@ def test_matrices_that_do_not_fit_are_refused(files, tmp_path):
     with pytest.raises(DataError, match=r"an entry is NaN or infinite \(row 8, column"):
         measure_predictions(tmp_path / "wrong.npz", files[1])
     scipy.sparse.save_npz(tmp_path / "wrong.npz", truth[:0])
-    with pytest.raises(DataError, match="there is no row"):
+    with pytest.raises(DataError, match="the file has no rows"):
         measure_predictions(tmp_path / "wrong.npz", tmp_path / "wrong.npz")
 
 
@@ -133,12 +133,12 @@ def test_the_command_prints_and_writes_them(files, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--predictions", "P.npz"], "--truth: --predictions are measured against true labels"),
+        (["--predictions", "P.npz"], "--truth: --predictions needs a file of true labels"),
         (["--run", "r", "--truth", "Y.npz"], "--truth: this option is for --predictions"),
         (["--predictions", "P", "--truth", "Y", "--beam", "3"], "--beam: this option is for --run"),
         (
             ["--predictions", "P", "--truth", "Y", "--propensity", "amazon"],
-            "--train-labels: propensities are computed",
+            "--train-labels: --propensity needs a file",
         ),
     ],
 )

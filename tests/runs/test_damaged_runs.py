@@ -10,7 +10,7 @@ import tensorflow as tf
 from tests import tiny
 from tests.commands.calls import call, listing
 from tests.folders import record_again
-from tfxc.commands import evaluate, train
+from tfxc.commands import evaluate, prepare, train
 from tfxc.core.errors import DataError
 from tfxc.core.storage import checksums
 from tfxc.core.storage.ownership import MARKER
@@ -45,7 +45,7 @@ def flip(path):
 )
 def test_damaged_records_are_named(tmp_path, capsys, damage, message):
     arguments = command(tmp_path)
-    assert call(capsys, train, *arguments, "--dry-run").code == 0
+    assert call(capsys, prepare, *arguments).code == 0
     (shard,) = (tmp_path / "prepared").glob("*/train*")
     damage(shard)
     problem = call(capsys, train, *arguments).problem()
@@ -56,16 +56,17 @@ def test_damaged_records_are_named(tmp_path, capsys, damage, message):
 @pytest.mark.parametrize("content", ["", "{}", '{"format_version": 99}'])
 def test_a_damaged_manifest_is_named(tmp_path, capsys, content):
     arguments = command(tmp_path)
-    assert call(capsys, train, *arguments, "--dry-run").code == 0
+    assert call(capsys, prepare, *arguments).code == 0
     (manifest,) = (tmp_path / "prepared").glob("*/manifest.json")
     manifest.write_text(content)
     problem = call(capsys, train, *arguments).problem()
     assert problem.startswith(str(manifest)) and "Run prepare again" in problem
 
 
-@pytest.fixture
-def stopped(tmp_path, prepared):
-    """Command line of a training that was killed behind its checkpoint of step 7."""
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """Folder of a training that was killed behind its checkpoint of step 7."""
+    folder = tmp_path_factory.mktemp("killed")
 
     class Killed(BaseException):
         pass
@@ -81,9 +82,16 @@ def stopped(tmp_path, prepared):
         trainer._check_finite = dying
 
     with pytest.raises(Killed):
-        tiny.train(tmp_path, fault=fault, training={"epochs": 1})
-    assert (tmp_path / "run/checkpoints/ckpt-7.index").exists()
-    return command(tmp_path, training={"epochs": 1})
+        tiny.train(folder, fault=fault, training={"epochs": 1})
+    assert (folder / "run/checkpoints/ckpt-7.index").exists()
+    return folder
+
+
+@pytest.fixture
+def stopped(killed, tmp_path):
+    """Command line of that training, whose run a test may change."""
+    shutil.copytree(killed / "run", tmp_path / "run")
+    return [*command(killed, training={"epochs": 1}), "--set", f"run={tmp_path / 'run'}"]
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path, stopped, capsys):

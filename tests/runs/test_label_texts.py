@@ -13,11 +13,11 @@ import scipy.sparse
 import scipy.stats
 import tensorflow as tf
 
-from tests import tiny
 from tests.commands.calls import call
 from tests.label_text_runs import ANIMALS, COLOURS, HELD_OUT, train, tree_of, write_data
 from tests.processes import Started, finish
 from tests.small_runs import make_run
+from tests.training.test_strategies import load_h5
 from tfxc.commands import add_labels, ensemble, evaluate
 from tfxc.commands import train as train_command
 from tfxc.core import registry
@@ -42,7 +42,6 @@ from tfxc.recipes.prune.smaller_model import check_model
 from tfxc.recipes.xr_linear.stages import label_text_matrix, measure
 from tfxc.reports.measurement import Measurement
 from tfxc.reports.seen_penalty import calibrate_penalty
-from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import load_run
 from tfxc.runs.new_labels import encoded_texts
 from tfxc.training.job import TrainingJob
@@ -161,7 +160,7 @@ def test_labels_that_cannot_be_added_are_refused(trained, tmp_path):
         ConfigError, match="--memory-gb: this option is for labels that are added with --data"
     ):
         add_labels.main([run, "--label-texts", path, "--output", output, "--memory-gb", "1"])
-    with pytest.raises(ConfigError, match="this folder exists already"):
+    with pytest.raises(ConfigError, match="this folder already exists"):
         add_labels.main([run, "--label-texts", path, "--output", run])
     with pytest.raises(ConfigError, match="'xr_linear' or 'xr_transformer'"):
         add_labels.main([run, "--data", path, "--output", output])
@@ -213,8 +212,7 @@ def test_penalty_is_calibrated_on_labels_of_both_kinds(trained, tmp_path, capsys
 
 def test_a_penalty_is_refused_with_another_head(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = tiny.write_config(tmp_path, training={"epochs": 1})
-    train_command.main(["--config", str(config)])
+    make_run(tmp_path / "run", text_features={"name": "tfidf"})
     for option in (["--calibrate"], ["--seen-penalty", "0.1"]):
         with pytest.raises(ConfigError, match=f"{option[0]}( is for|: the run's head is '[a-z]+')"):
             evaluate.main(["--run", str(trained[0] / "run"), "--compare", "run", *option])
@@ -254,9 +252,7 @@ def test_calibration_needs_labels_without_examples(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_data(tmp_path)
     train(tmp_path, training={"epochs": 1}, data={"label_texts": "names"})
-    with pytest.raises(
-        ConfigError, match="untrained labels, and a penalty weighs trained against untrained ones"
-    ):
+    with pytest.raises(ConfigError, match="untrained labels; the penalty balances"):
         evaluate.main(["--run", str(tmp_path / "run"), "--split", "train", "--calibrate"])
 
 
@@ -322,7 +318,7 @@ def test_mining_that_would_never_happen_is_refused(tmp_path, head):
 
 def test_near_batches_need_several_groups(tmp_path):
     write_data(tmp_path)
-    with pytest.raises(ConfigError, match=r"head\.near_size: a group of 100,000 would hold all"):
+    with pytest.raises(ConfigError, match=r"head\.near_size: a group of 100,000 would contain all"):
         mining_trainer(tmp_path, head={**NEAR, "near_size": 100_000})
 
 
@@ -363,11 +359,12 @@ def test_near_batches_need_the_examples_in_memory(tmp_path):
         mining_trainer(tmp_path, training={"memory_gb": 1e-9}, head=NEAR)
 
 
-def test_near_batches_have_similar_examples_and_each_once_an_epoch(tmp_path):
-    write_data(tmp_path)
-    trainer = mining_trainer(tmp_path, training={"epochs": 4}, head=NEAR)
-    (near,) = (t for t in trainer.techniques if isinstance(t, NearBatches))
-    count, size, seen = trainer.source.num_examples, 32, []
+@pytest.fixture(scope="module")
+def near(tmp_path_factory):
+    """A folder, what was trained there by near batches, and the examples of each step."""
+    folder, seen = tmp_path_factory.mktemp("near"), []
+    write_data(folder)
+    trainer = mining_trainer(folder, "by-1", NEAR, training={"epochs": 4})
     batch_of = trainer.source.batch
 
     def recorded(seed, step, *position, **part):
@@ -376,13 +373,19 @@ def test_near_batches_have_similar_examples_and_each_once_an_epoch(tmp_path):
         return batch
 
     trainer.source.batch = recorded
-    assert trainer.steps_per_epoch % 1, "an epoch ends within a batch"
     trainer.fit()
-    trained = dict(seen)  # a batch that was read ahead is fetched again
+    return folder, trainer, dict(seen)  # a batch that was read ahead is fetched again
+
+
+def test_near_batches_have_similar_examples_and_each_once_an_epoch(near):
+    _, trainer, trained = near
+    (technique,) = (t for t in trainer.techniques if isinstance(t, NearBatches))
+    count, size = trainer.source.num_examples, 32
+    assert trainer.steps_per_epoch % 1, "an epoch ends within a batch"
     index = np.concatenate([trained[step] for step in range(len(trained))])
     for epoch in range(4):
         assert len(set(index[epoch * count : (epoch + 1) * count].tolist())) == count
-    groups = near.clusters.numpy()
+    groups = technique.clusters.numpy()
     assert np.bincount(groups).max() <= NEAR["near_size"]
     last = [len(set(groups[trained[step]])) for step in range(len(trained) - 8, len(trained))]
     first = [len(set(groups[trained[step]])) for step in range(8)]
@@ -398,17 +401,12 @@ def test_near_batches_have_similar_examples_and_each_once_an_epoch(tmp_path):
     assert index[: size * 8].tolist() != index[count : count + size * 8].tolist()
 
 
-def test_near_batches_are_the_same_with_several_steps_per_call(tmp_path):
-    write_data(tmp_path)
-    found = []
-    for count in (1, 4):
-        trainer = mining_trainer(
-            tmp_path, f"by-{count}", NEAR, training={"steps_per_call": count, "epochs": 1.4}
-        )
-        trainer.fit()
-        found.append(trainer.model.get_weights())
-    for one, other in zip(*found, strict=True):
-        np.testing.assert_array_equal(one, other)
+def test_near_batches_are_the_same_with_several_steps_per_call(near):
+    folder, trainer, _ = near
+    other = mining_trainer(folder, "by-4", NEAR, training={"steps_per_call": 4, "epochs": 4})
+    other.fit()
+    for one, two in zip(trainer.model.get_weights(), other.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_mined_labels_need_calls_of_one_step(tmp_path):
@@ -417,16 +415,16 @@ def test_mined_labels_need_calls_of_one_step(tmp_path):
         mining_trainer(tmp_path, "run", MINED, training={"steps_per_call": 4})
 
 
-@pytest.mark.parametrize("head", [MINED, NEAR])
-def test_resumed_training_with_mined_labels_is_the_same(tmp_path, head):
+def test_resumed_training_with_mined_labels_and_near_batches_is_the_same(tmp_path):
     write_data(tmp_path)
-    training = {"epochs": 3.4}  # mined, or grouped, after the first epoch and after the third
+    # After the first epoch, of 14 steps, and after the second.
+    head, training = {**MINED, **NEAR, "refresh": 1}, {"epochs": 2.4}
     mining_trainer(tmp_path, "whole", head, training=training).fit()
     trainer = mining_trainer(tmp_path, "parts", head, training=training)
     run, steps = trainer.step_function.run, itertools.count()
 
     def stopping(iterator):
-        if next(steps) == 31:
+        if next(steps) == 20:
             os.kill(os.getpid(), signal.SIGTERM)
         return run(iterator)
 
@@ -434,40 +432,45 @@ def test_resumed_training_with_mined_labels_is_the_same(tmp_path, head):
     with pytest.raises(Stopped):
         trainer.fit()
     mining_trainer(tmp_path, "parts", head, training=training).fit()
-    whole, parts = (
-        [weight.numpy() for weight in model.weights]
-        for model in map(weights_of, (tmp_path / "whole", tmp_path / "parts"), [tmp_path] * 2)
-    )
-    for one, other in zip(whole, parts, strict=True):
-        np.testing.assert_array_equal(one, other)
+    whole, parts = (load_h5(tmp_path / run / "model.weights.h5") for run in ("whole", "parts"))
+    assert whole.keys() == parts.keys() and whole
+    for name, values in whole.items():
+        np.testing.assert_array_equal(values, parts[name])
 
 
-def weights_of(run, folder):
-    """The model of a run folder that a trainer alone has written: weights without assets."""
-    model = mining_trainer(folder, run.name).model
-    RunFolder(run).load_weights(model, check=False)
-    return model
-
-
-def test_excluded_labels_are_not_found(tmp_path, capsys, monkeypatch):
-    """Every question of dev is the text of a label, and another label is true."""
-    monkeypatch.chdir(tmp_path)
-    write_data(tmp_path)
-    names = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """A folder with a run, every question of whose dev is the text of a label; another is true."""
+    folder = tmp_path_factory.mktemp("asked")
+    write_data(folder)
+    labels = [json.loads(line) for line in (folder / "labels.jsonl").read_text().splitlines()]
+    with open(folder / "train.jsonl", "a") as stream:  # "train" leaves one more out than "self"
+        for own, other in zip(labels[:30], labels[5:] + labels[:5], strict=False):
+            given = [own["label"], other["label"]]
+            stream.write(json.dumps({"text": own["text"], "labels": given}) + "\n")
     rows = [
-        {"text": own["text"], "labels": [other["label"]]}
-        for own, other in zip(names, names[1:] + names[:1], strict=True)
+        json.dumps({"text": own["text"], "labels": [other["label"]]})
+        for own, other in zip(labels, labels[1:] + labels[:1], strict=True)
     ]
-    (tmp_path / "dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    train(tmp_path, training={"epochs": 1}, evaluation={"k": [1, 3], "ranks": True})
-    command = ["--run", str(tmp_path / "run"), "--split", "dev", "--json", "--exclude"]
+    for name in ("dev.jsonl", "other.jsonl"):
+        (folder / name).write_text("\n".join(rows))
+    pairs = (f"{number} {label['label']}\n" for number, label in enumerate(labels[:40]))
+    (folder / "filter_dev.txt").write_text("".join(pairs))
+    ranked = {"k": [1, 3], "ranks": True, "exclude": ["train"]}
+    train(folder, training={"epochs": 1}, evaluation=ranked)
+    return folder
+
+
+def test_excluded_labels_are_not_found(asked, capsys, monkeypatch):
+    monkeypatch.chdir(asked)
+    command = ["--run", str(asked / "run"), "--split", "dev", "--json", "--exclude"]
     capsys.readouterr()
     found = {}
     for kinds in ((), ("self",)):
         evaluate.main([*command, *kinds])
         found[kinds] = json.loads(capsys.readouterr().out)["metrics"]
-    loaded = load_run(tmp_path / "run")
-    data = ensure_prepared(loaded.config.data, tmp_path / "prepared")
+    loaded = load_run(asked / "run")
+    data = ensure_prepared(loaded.config.data, asked / "prepared")
     source, own = open_source(data, "dev"), own_labels(data, "dev")
     excluded = exclusions(data, "dev", ["self"], source, open_source(data, "train"))
     (result,) = Searcher(loaded.model, 3, ranks=True, excluded=excluded).over(source, 1000)
@@ -482,25 +485,10 @@ def test_excluded_labels_are_not_found(tmp_path, capsys, monkeypatch):
     assert found[()]["MRR"] < found[("self",)]["MRR"]
 
 
-def test_a_file_has_the_exclusions_of_its_split(tmp_path, capsys, monkeypatch):
+def test_a_file_has_the_exclusions_of_its_split(asked, capsys, monkeypatch):
     """Whatever its name."""
-    monkeypatch.chdir(tmp_path)
-    write_data(tmp_path)
-    labels = [json.loads(line) for line in (tmp_path / "labels.jsonl").read_text().splitlines()]
-    with open("train.jsonl", "a") as stream:  # "train" leaves one more label out than "self"
-        for own, other in zip(labels[:30], labels[5:] + labels[:5], strict=False):
-            given = [own["label"], other["label"]]
-            stream.write(json.dumps({"text": own["text"], "labels": given}) + "\n")
-    rows = [
-        json.dumps({"text": own["text"], "labels": [other["label"]]})
-        for own, other in zip(labels, labels[1:] + labels[:1], strict=True)
-    ]
-    for name in ("dev.jsonl", "other.jsonl"):
-        (tmp_path / name).write_text("\n".join(rows))
-    pairs = (f"{number} {label['label']}\n" for number, label in enumerate(labels[:40]))
-    (tmp_path / "filter_dev.txt").write_text("".join(pairs))
-    ranked = {"k": [1, 3], "ranks": True, "exclude": ["train"]}
-    train(tmp_path, training={"epochs": 1}, evaluation=ranked)
+    monkeypatch.chdir(asked)
+    labels = [json.loads(line) for line in (asked / "labels.jsonl").read_text().splitlines()]
     loaded, found = load_run("run"), []
 
     def excluded(kinds, **examples):
@@ -517,7 +505,7 @@ def test_a_file_has_the_exclusions_of_its_split(tmp_path, capsys, monkeypatch):
     assert excluded(None, data="other.jsonl") == found[0], "the config's"
     unknown = ("--run", "run", "--data", "other.jsonl", "--exclude", "filter_{split}.txt")
     problem = call(capsys, evaluate, *unknown).problem()
-    assert problem.startswith("--exclude: ") and "other.jsonl is none of them" in problem
+    assert problem.startswith("--exclude: ") and "other.jsonl is not a split" in problem
     figures = []
     for examples in (["--split", "dev"], ["--data", "other.jsonl"]):
         outcome = call(capsys, evaluate, "--run", "run", *examples, "--json")
@@ -537,7 +525,7 @@ def test_labels_without_texts_have_no_such_exclusions(tmp_path, capsys):
     (tmp_path / "a.svm").write_text("0 1:1\n")
     options = ("--run", run, "--data", tmp_path / "a.svm", "--exclude", "self")
     problem = call(capsys, evaluate, *options).problem()
-    assert problem.startswith("--exclude: 'self' goes by the texts of labels")
+    assert problem.startswith("--exclude: 'self' needs texts of labels")
 
 
 def train_two_replicas(folder):

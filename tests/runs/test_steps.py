@@ -116,7 +116,7 @@ def test_options_that_mean_nothing(folder, capsys):
     problem = call(capsys, predict, *run, "--run", folder, "--step", 14).problem()
     assert problem.startswith("--step: a step belongs to a single run, but 2 runs are given")
     problem = call(capsys, predict, "--model", folder, "--step", 0).problem()
-    assert problem.startswith("--step: a SavedModel can only output the scores of its export")
+    assert problem.startswith("--step: a SavedModel outputs only the scores that it was exported")
     problem = trained(capsys, folder, "run", "--drop-later").problem()
     assert problem.startswith("--drop-later: this option needs --from-step")
 
@@ -125,7 +125,7 @@ def test_back_to_an_earlier_step_only_with_permission(folder, capsys):
     run = copied(folder, "kept")
     before = listing(folder / run)
     problem = trained(capsys, folder, run, "--from-step", 14).problem()
-    assert problem.startswith("--from-step: to go back to step 14 removes what comes after it")
+    assert problem.startswith("--from-step: going back to step 14 removes the checkpoint")
     assert "the checkpoint of step 21, the checkpoint of step 26, the weights of the end" in problem
     assert listing(folder / run) == before
     assert "already finished" in trained(capsys, folder, run, "--from-step", 26).out

@@ -108,7 +108,7 @@ def test_a_full_queue_refuses():
     async def ask(batcher, search):
         search.free.clear()
         jobs = [batcher.submit(texts(0), 1), batcher.submit(texts(1, 2), 1)]
-        with pytest.raises(RequestError, match="2 examples wait already, and at most 3 may") as e:
+        with pytest.raises(RequestError, match="2 examples are waiting, and at most 3 may") as e:
             batcher.submit(texts(3, 4), 1)
         jobs.append(batcher.submit(texts(5), 1))
         search.free.set()

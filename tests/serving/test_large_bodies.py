@@ -121,7 +121,7 @@ def test_all_bodies_together_are_bounded(run):
             free.set()
         assert first.result(120).status_code == 200
         assert second.status_code == 503 and second.headers["connection"] == "close"
-        assert "hold 9" in second.json()["error"] and second.headers["retry-after"] == "1"
+        assert "take 9" in second.json()["error"] and second.headers["retry-after"] == "1"
         assert client.post("/predict", json=body).status_code == 200
     assert application._held == 0
 

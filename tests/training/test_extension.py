@@ -66,21 +66,24 @@ EMA = {"name": "ema", "decay": 0.9, "every": 3}
 @pytest.mark.parametrize(
     "technique", [None, pytest.param(EMA, marks=pytest.mark.slow)], ids=["plain", "ema"]
 )
-def test_extended_equals_trained_at_once(tmp_path, technique):
-    changes = {"techniques": [technique] if technique else []}
-    tiny.train(tmp_path, "parts", **training(1), **changes)
+def test_extended_equals_trained_at_once(short, tmp_path, technique):
+    changes, folder = {"techniques": [technique] if technique else []}, tmp_path
     if technique:
-        tiny.train(tmp_path, "parts", **training(1.5), **changes)
-    parts = tiny.train(tmp_path, "parts", **training(2), **changes)
-    whole = tiny.train(tmp_path, "whole", **training(2), **changes)
+        for epochs in (1, 1.5):
+            tiny.train(folder, "parts", **training(epochs), **changes)
+    else:
+        folder = short
+        copied(folder, "parts")
+    parts = tiny.train(folder, "parts", **training(2), **changes)
+    whole = tiny.train(folder, "at-once", **training(2), **changes)
     for one, other in zip(tiny.weights(whole), tiny.weights(parts), strict=True):
         np.testing.assert_array_equal(one, other)
-    one, other = (arrays(tmp_path / run / "model.weights.h5") for run in ("whole", "parts"))
+    one, other = (arrays(folder / run / "model.weights.h5") for run in ("at-once", "parts"))
     assert one.keys() == other.keys() and len(one) >= 4
     for name in one:
         np.testing.assert_array_equal(one[name], other[name])
     assert parts.summary["dev"] == whole.summary["dev"]
-    assert json.loads((tmp_path / "parts/config.json").read_text())["training"]["epochs"] == 2
+    assert json.loads((folder / "parts/config.json").read_text())["training"]["epochs"] == 2
 
 
 def test_the_schedule_is_that_of_the_new_length(tmp_path, capsys):
@@ -127,7 +130,7 @@ def test_without_what_it_goes_on_from(short, capsys):
     shutil.rmtree(short / run / "checkpoints")
     before = listing(short / run)
     problem = trained(short, capsys, run, "training.epochs=2").problem()
-    assert problem.startswith(f"{short / run}: this finished run has kept no checkpoint")
+    assert problem.startswith(f"{short / run}: this finished run has no checkpoint")
     assert "recipe.start" in problem and "training.keep_checkpoints=1" in problem
     assert listing(short / run) == before
     assert trained(short, capsys, run).code == 0, "it is still finished"

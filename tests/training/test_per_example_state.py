@@ -97,7 +97,7 @@ def test_the_loop_names_an_example_outside_the_table(tmp_path):
         trainer.source.batch = shifted
 
     with pytest.raises(
-        DataError, match=r"a batch holds the example_index 1\d{4}, .* from 0 to 202"
+        DataError, match=r"a batch contains the example_index 1\d{4}, .* from 0 to 202"
     ):
         tiny.train(tmp_path, fault=renumber, **SOX_MODEL)
 

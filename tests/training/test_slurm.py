@@ -8,7 +8,7 @@ import pytest
 from tests.source_tree import ROOT
 from tfxc.core.errors import ConfigError, MachineError
 from tfxc.training import slurm
-from tfxc.training.strategies import check_tf_config, is_chief
+from tfxc.training.tf_config import check_tf_config, is_chief
 
 STEP = {
     "SLURM_JOB_ID": "12",

@@ -7,7 +7,8 @@ import pytest
 from tests import tiny
 from tests.processes import Started, finish
 from tfxc.core.errors import ConfigError
-from tfxc.training.strategies import check_tf_config, choose_gpu
+from tfxc.training.strategies import choose_gpu
+from tfxc.training.tf_config import check_tf_config
 
 TWO = {"strategy": "mirrored", "devices": ["CPU:0", "CPU:1"]}
 # A larger epsilon: Adam would blow the rounding of gradients near 0 up.

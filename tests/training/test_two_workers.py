@@ -19,7 +19,8 @@ from tfxc.data.store.preparation import ensure_prepared
 from tfxc.runs import resuming
 from tfxc.runs.folder import RunFolder
 from tfxc.training.job import TrainingJob
-from tfxc.training.strategies import is_chief, make_strategy
+from tfxc.training.strategies import make_strategy
+from tfxc.training.tf_config import is_chief
 
 WORKERS = {"strategy": "multi_worker"}
 TEXTS = {

@@ -45,7 +45,7 @@ def search(folder, kill_at=None, suggested=2):
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory):
+def expected(tmp_path_factory, quick_database):
     return search(tmp_path_factory.mktemp("whole"))
 
 

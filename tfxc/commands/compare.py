@@ -258,7 +258,7 @@ def draw(path: Path, curves: Sequence[Curve], options: Options) -> None:
     logarithmic = options.scale == "log"
     if logarithmic and any((method.values <= 0).any() for method in curves):
         raise ConfigError(
-            "a value of 0 or less has no logarithm", where="--scale", fix="use linear"
+            "a value of 0 or less has no logarithm", where="--scale", fix="use --scale linear"
         )
     from tfxc.reports import charts
     from tfxc.reports import curves as drawing

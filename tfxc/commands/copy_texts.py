@@ -62,7 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     examples: list[tuple[str, Sequence[Any]]] = []
     for chunk in reader.chunks(_CHUNK):
         if chunk.texts is None:
-            raise DataError("the file has features instead of texts", where=options.data)
+            raise DataError(
+                "the file has features instead of texts",
+                where=options.data,
+                fix="name a file of texts",
+            )
         examples += zip(chunk.texts, chunk.labels, strict=True)
     try:
         change = TextCopies(
@@ -74,7 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             seed=options.seed,
         )
     except ValueError as error:
-        raise DataError(str(error), where=options.data) from None  # texts without a word
+        raise DataError(
+            str(error), where=options.data, fix="name another file"
+        ) from None  # texts without a word
     total = len(examples) * (1 + options.copies)
     with (
         atomic_file(options.output) as stream,

@@ -199,8 +199,7 @@ def _checked(vectors: "np.ndarray", first: int, options: Options) -> "np.ndarray
         wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if wrong.size:
             raise DataError(
-                f"the encoder's vector of example {first + wrong[0] + 1:,} is not finite in "
-                f"{values.dtype}",
+                f"the vector of example {first + wrong[0] + 1:,} is not finite in {values.dtype}",
                 where=options.run,
                 fix=fixes[str(values.dtype)],
             )

@@ -164,7 +164,7 @@ def _measure_runs(options: Options) -> list[dict[str, Any]]:
             refuse(
                 options,
                 ("beam", "post_processor", "compare", "step"),
-                "a linear ranker is calibrated as it is used, by itself",
+                "this option does not apply to the calibration of a linear ranker",
                 fix="leave it out, or leave --calibrate out",
             )
     result = _measure(first, options)
@@ -194,9 +194,9 @@ def _check_options(options: Options) -> None:
         return
     if of_predictions.truth is None:
         raise ConfigError(
-            "--predictions are measured against true labels, and their file is missing",
+            "--predictions needs a file of true labels",
             where="--truth",
-            fix="name it",
+            fix="name that file with --truth",
         )
     for name in given(options):
         if name not in _FOR_PREDICTIONS and name != "run":
@@ -207,9 +207,9 @@ def _check_options(options: Options) -> None:
             )
     if of_predictions.propensity is not None and of_predictions.train_labels is None:
         raise ConfigError(
-            "propensities are computed from the training labels, and their file is missing",
+            "--propensity needs a file of the training labels",
             where="--train-labels",
-            fix="name it, or leave --propensity out",
+            fix="name that file with --train-labels, or leave --propensity out",
         )
 
 

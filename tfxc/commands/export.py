@@ -9,7 +9,8 @@ if the text features are "pretrained").
 
 ONNX and LiteRT models map features to label ids and scores. Their folder contains predict.py, which
 reads texts, images or features and prints label names with scores. It needs only ONNX Runtime or
-LiteRT, neither tfxc nor TensorFlow.
+LiteRT, neither tfxc nor TensorFlow. For a linear ranker, the format runtime writes such a folder
+that needs NumPy alone.
 
 --serving writes a SavedModel as the next version of a model of TensorFlow Serving, with requests to
 warm it up.
@@ -44,7 +45,7 @@ class Options(RunOption):
 
     Attributes:
         format: format to write; onnx needs the extra 'onnx'.
-        quantize: store weights in 8 bits (onnx and litert).
+        quantize: store weights in 8 bits (not savedmodel).
         min_agreement: smallest share of dev examples for which a quantised model must keep the best
             label; None means 0.95.
         output: folder to write; None means RUN/FORMAT.
@@ -99,7 +100,7 @@ def _check(options: Options) -> None:
     if options.serving and (options.format != "savedmodel" or options.output):
         option = "--output" if options.output else f"--format {options.format}"
         raise ConfigError(
-            f"it writes a SavedModel into a folder of its own, so {option} does not apply",
+            f"it writes a SavedModel into a new folder, so {option} does not apply",
             where="--serving",
             fix="leave one of them out",
         )

@@ -188,7 +188,7 @@ def _extract(options: ExtractOptions) -> None:
     count = extract_features(reader, encoder, options.output, labels, settings, origin=origin)
     print(
         f"{options.output}: {len(labels.ids):,} rows of {encoder.num_features} values, "
-        f"{labels.count:,} labels; {count:,} rows were encoded now"
+        f"{labels.count:,} labels; {count:,} rows encoded by this call"
     )
 
 
@@ -273,7 +273,7 @@ def _array(path: str) -> "np.ndarray":
     tensor = load_torch(path)
     if not isinstance(tensor, TorchTensor):
         raise DataError(
-            f"the file holds a {type(tensor).__name__}, not one tensor",
+            f"the file contains a {type(tensor).__name__}, not a single tensor",
             where=path,
             fix="save the tensor alone: torch.save(features, file)",
         )

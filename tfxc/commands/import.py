@@ -26,7 +26,7 @@ from tfxc.data.reading.inspection.completion import load_config
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What every kind needs.
+    """Options of every kind of model.
 
     Attributes:
         path: what is imported.
@@ -43,7 +43,7 @@ class Imported:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Labelled(Imported):
-    """What kinds need whose files hold no names of labels.
+    """Options of the kinds whose files have no names of labels.
 
     Attributes:
         labels: file with one label name per line; None means numbers from 0.
@@ -54,7 +54,7 @@ class Labelled(Imported):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Counted(Labelled):
-    """What kinds of tables of labels need.
+    """Options of the kinds that have a table of labels.
 
     Attributes:
         train_labels: matrix of the training labels (.npz), which gives the label frequencies for
@@ -77,7 +77,7 @@ class Pecos(Counted):
 
     def write(self) -> str:
         """Writes the run; returns what to print."""
-        from tfxc.imports.pecos_transformer import import_transformer, is_transformer
+        from tfxc.imports.pecos import import_run, is_transformer
 
         arguments = {
             "names": self.labels,
@@ -85,9 +85,9 @@ class Pecos(Counted):
             "train_labels": self.train_labels,
         }
         if is_transformer(self.path):
-            return f"{self.run}: {import_transformer(self.path, self.run, **arguments)}"
-        from tfxc.imports.pecos import import_run
+            from tfxc.imports.pecos_transformer import import_transformer
 
+            return f"{self.run}: {import_transformer(self.path, self.run, **arguments)}"
         tree = import_run(self.path, self.run, **arguments)
         return f"{self.run}: layers of {', '.join(f'{size:,}' for size in tree.sizes)} nodes"
 

@@ -318,7 +318,7 @@ def _ranker_and_pairs(options: Options, matrix: str) -> "tuple[LoadedRun, scipy.
             f"--pairs needs a linear ranker, but this run searches with the "
             f"{loaded.model.searched_part}",
             where="--run",
-            fix="set --k to the number of labels",
+            fix="leave --pairs out, and set --k to the number of labels",
         )
     if options.probabilities:
         loaded.model.check_probabilities()
@@ -338,7 +338,7 @@ def _check_rows(options: Options, examples: int | None, pairs: "scipy.sparse.csr
         raise DataError(
             f"the matrix has {pairs.shape[0]:,} rows, but {options.file} has {examples:,} examples",
             where=options.pairs,
-            fix="give the examples and the matrix of the same file",
+            fix="give a matrix with one row for each example of FILE",
         )
 
 
@@ -348,7 +348,7 @@ def _check_model_options(options: Options) -> None:
         for name in given(options):
             if name in ("probabilities", "scores") or name in given(options.search):
                 raise ConfigError(
-                    "a SavedModel can only output the scores of its export",
+                    "a SavedModel outputs only the scores that it was exported with",
                     where=option_of(name),
                     fix="give --run instead of --model"
                     + (", or export with --probabilities" if name == "probabilities" else ""),
@@ -372,7 +372,7 @@ def _check_model_options(options: Options) -> None:
         )
     if several and options.probabilities and options.ensemble != "average":
         raise ConfigError(
-            f"{options.ensemble or _ENSEMBLE} of several runs gives no probabilities",
+            f"several runs combined by {options.ensemble or _ENSEMBLE} have no probabilities",
             where="--probabilities",
             fix="add --ensemble average, or leave it out",
         )
@@ -385,9 +385,10 @@ def _check_output(options: Options) -> None:
     layout = _layout_of_lines(options.output, options.format)
     if options.format not in (None, layout):
         raise ConfigError(
-            f"{Path(options.output).name} is not written in the format {options.format}",
+            f"the ending of {Path(options.output).name} asks for another format than "
+            f"{options.format}",
             where="--format",
-            fix="leave it out: the ending of --output says what is written",
+            fix="leave --format out, or give --output another ending",
         )
     if layout is None:
         refuse(
@@ -544,7 +545,7 @@ def _interactive(predictor: "Predictor", min_score: float | None) -> int:
 
 
 def ranking(predictions: "Predictions", min_score: float | None = None) -> str:
-    """Scores and labels of one example, one line each."""
+    """Returns scores and labels of one example, one line each."""
     (pairs,) = _pairs(predictions, min_score)
     lines = (f"{score:10.4f}  {one_line(label)}" for label, score in pairs)
     return "\n".join(lines) or f"  {_NO_LABEL}"
@@ -553,7 +554,7 @@ def ranking(predictions: "Predictions", min_score: float | None = None) -> str:
 def _pairs(
     predictions: "Predictions", min_score: float | None
 ) -> Iterator[list[tuple[str, float]]]:
-    """For each example the (label, score) pairs that count."""
+    """Yields for each example the (label, score) pairs that count."""
     for labels, scores in zip(predictions.labels, predictions.scores.tolist(), strict=True):
         pairs = zip(labels, scores, strict=True)
         yield [(n, s) for n, s in pairs if n and (min_score is None or s >= min_score)]

@@ -314,7 +314,7 @@ def train(
 
 
 def _wait_for(run: Path, holder: str) -> None:
-    NOTES.info(f"waiting for {holder}, which still writes to {run}")
+    NOTES.info(f"waiting for {holder}, which is still writing to {run}")
 
 
 def _train_there(

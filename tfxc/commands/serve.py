@@ -18,11 +18,14 @@ name the server by its own address; --allow-host allows further names.
 import contextlib
 import dataclasses
 import gc
+import socket
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 from tfxc.core.bounds import Count, Natural, NotNegative, Option
 from tfxc.core.command_options import parse
+from tfxc.core.errors import ConfigError
 from tfxc.core.shared_options import TrustOption
 from tfxc.inference.search_options import SearchOptions
 from tfxc.serving.limits import Limits
@@ -45,6 +48,8 @@ class Options(TrustOption):
             {"label": ..., "text": ...}; anybody who reaches the server may add labels to it, on the
             page or by POST /labels; None means no labels are added.
         poll: look for newer versions every so many seconds; 0 means only on SIGHUP.
+        processes: number of processes that answer, each of which loads the runs; the weights of
+            linear rankers are in memory once.
         drain: how long after SIGTERM the server still accepts connections, so that clients learn
             that it is ending.
         search: how labels are searched, see docs/scale.md
@@ -59,6 +64,7 @@ class Options(TrustOption):
     scores: bool = False
     label_texts: Annotated[str | None, Option("FILE")] = None
     poll: Annotated[NotNegative, Option("SECONDS")] = 0.0
+    processes: Count = 1
     drain: Annotated[NotNegative, Option("SECONDS")] = 1.0
     search: SearchOptions = SearchOptions()
     limits: Limits = Limits()
@@ -67,13 +73,27 @@ class Options(TrustOption):
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves until a signal."""
     options = parse(Options, argv, "serve", __doc__)
+    if options.label_texts and options.processes > 1:
+        raise ConfigError(
+            "labels that are added reach one process only",
+            where="--label-texts",
+            fix="leave out --processes",
+        )
+    from tfxc.serving.processes import Handles, serve_in_processes
+    from tfxc.serving.server import listen
+
+    handles = Handles.inherited()
+    if handles is None and options.processes > 1:
+        with listen(options.host, options.port) as listener:
+            listener.set_inheritable(True)
+            return serve_in_processes(argv or sys.argv[1:], options.processes, listener)
     from tfxc.serving.application import Application
     from tfxc.serving.connections import checked_connections
     from tfxc.serving.hosts import Hosts
     from tfxc.serving.metrics import Metrics
     from tfxc.serving.new_labels import NewLabels
     from tfxc.serving.served import Catalog, RunOptions, paths_by_name
-    from tfxc.serving.server import Timing, listen, serve
+    from tfxc.serving.server import Timing, serve
 
     limits = dataclasses.replace(
         options.limits,
@@ -83,7 +103,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         k=max(options.limits.k, options.k or 1),
     )
     paths = paths_by_name(options.runs)
-    listener = listen(options.host, options.port)
+    if handles is None:
+        listener = listen(options.host, options.port)
+    else:
+        listener = socket.socket(fileno=handles.listener)
     hosts = Hosts(listener.getsockname()[0], options.host, options.allow_host)
     with contextlib.ExitStack() as stack:
         stack.enter_context(listener)
@@ -97,5 +120,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         catalog = Catalog(paths, limits, opening, metrics.searched)
         for name, slot in catalog.slots.items():
             print(f"{name}: version {slot.current.number}, {slot.current.version.folder}")
-        serve(Application(catalog, metrics, hosts), listener, Timing(options.drain, options.poll))
+        timing = Timing(options.drain, options.poll)
+        serve(Application(catalog, metrics, hosts), listener, timing, handles)
     return 0

@@ -119,7 +119,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(options: Options) -> int:
     """Trains as the options say; returns the exit code of the command."""
     if options.list:
-        return _list(options.list)
+        from tfxc.core import registry
+
+        for name in registry.names(options.list.rstrip("s")):
+            method = registry.get(options.list.rstrip("s"), name)
+            print(f"{name:14} {(method.__doc__ or '').strip().splitlines()[0]}")
+        return 0
     _check(options)
     config, completed = _config(options)
     with contextlib.ExitStack() as stack:
@@ -151,7 +156,6 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
         config: of the run.
         summary: what ``Recipe.run`` returned.
     """
-    from tfxc.training.rehearsal.rehearsal import summary_lines
     from tfxc.training.reporting import headline
 
     seconds = summary.get("seconds")
@@ -159,6 +163,8 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
     lines = ["trained" if seconds is None else f"trained in {duration(seconds)}"]
     lines[0] += f"; dev {headline(dev)}" if dev else ""
     if "rehearsal" in summary:
+        from tfxc.training.rehearsal.rehearsal import summary_lines
+
         lines += summary_lines(summary["rehearsal"])
     lines += [f"run: {config.run}", "next:"]
     splits = any((config.data.test, config.data.dev, config.data.dev_share))
@@ -242,13 +248,15 @@ def _train(
     from tfxc.data.store.preparation import ensure_prepared
     from tfxc.parallel import cluster
     from tfxc.recipes.base import Context
-    from tfxc.training.data_dependent import resolved
-    from tfxc.training.strategies import check_tf_config, choose_gpu
 
     check_config(config)
     if config.training.strategy == "multi_worker":
+        from tfxc.training.tf_config import check_tf_config
+
         check_tf_config()  # it says which process writes the run
     if options.gpu is not None or options.gpu_usage is not None:
+        from tfxc.training.strategies import choose_gpu
+
         choose_gpu(options.gpu, options.gpu_usage)
     recipe = registry.create("recipe", config.recipe.section())
     # All that is refused, is refused before the data is prepared.
@@ -261,7 +269,10 @@ def _train(
     prepared = ensure_prepared if rehearsal is None else rehearsal.prepared
     with cluster(options.cluster):
         folder = prepared(config.data, options.prepared)
-        config = resolved(config, Manifest.load(folder).num_labels)
+        if config.head is not None:
+            from tfxc.training.data_dependent import resolved
+
+            config = resolved(config, Manifest.load(folder).num_labels)
         if run is None:
             return _dry_run(config, recipe, folder, options, rehearsal), None
         if completed is not None and not is_remote(config.run):
@@ -335,15 +346,37 @@ def check_config(config: "Config") -> None:
     registry.check_section("recipe", config.recipe.section(), where="recipe")
     recipe = registry.get("recipe", config.recipe.name)
     recipe.check_config(config)
+    if recipe.trains_network:
+        _check_network(config)
+    # Some recipes read the files of excluded labels only after the training.
+    data = config.data
+    names = ("dev", "test")
+    measured = names if config.evaluation.test_on_improvement else names[:1]
+    for split in measured:
+        for kind in config.evaluation.exclude:
+            if SPLIT not in kind:
+                continue
+            if split == "dev" and data.dev_share is not None:
+                raise ConfigError(
+                    "a file of excluded labels numbers the examples of a dev file, but the dev "
+                    "split is a share of the training file",
+                    where="evaluation.exclude",
+                    fix="write the dev examples into a file and name it in data.dev",
+                )
+            if getattr(data, split):
+                existing_file(expand(kind.replace(SPLIT, split)), fix="check evaluation.exclude")
+
+
+def _check_network(config: "Config") -> None:
+    """Checks the sections of encoder, head and objective, and those of their training."""
+    from tfxc.core import registry
+
     for kind, method in config.network_sections.items():
         if method is not None:
             registry.check_section(kind, method.section(), where=kind)
     for number, method in enumerate(config.techniques):
         registry.check_section("technique", method.section(), where=f"techniques.{number}")
-    from tfxc.data.images.augmentation import check_augmentation
     from tfxc.techniques.base import check_together
-    from tfxc.training.negatives.chosen import check_hard_labels
-    from tfxc.training.optimization.fused import check_fused
     from tfxc.training.optimization.optimizers import get_optimizer
     from tfxc.training.optimization.schedules import get_schedule
     from tfxc.training.step import check_calls
@@ -355,34 +388,25 @@ def check_config(config: "Config") -> None:
         network = (config.encoder.name, config.head.name)
         parts = [registry.get(*pair) for pair in zip(("encoder", "head"), network, strict=True)]
         check_calls(config.training, techniques, *parts)
-        check_hard_labels(config)
-    check_augmentation(config.training.augmentation)
+        if parts[1].reads_label_texts:
+            from tfxc.training.negatives.chosen import check_hard_labels
+
+            check_hard_labels(config)
+    if config.training.augmentation:
+        from tfxc.data.images.augmentation import check_augmentation
+
+        check_augmentation(config.training.augmentation)
     optimizer = get_optimizer(config.training.optimizer.section())
     if config.head is not None and config.objective is not None:
         head = config.head.section()
         objective = registry.get("objective", config.objective.name)
         if head.get("update") == "fused":
+            from tfxc.training.optimization.fused import check_fused
+
             of_head = head.get("weights", "float32"), head.get("learning_rate")
             check_fused(objective, optimizer, config.training, techniques, *of_head)
     get_schedule(config.training.schedule.section())
     check_trackers(config.training.trackers)
-    # Some recipes read the files of excluded labels only after the training.
-    data = config.data
-    names = ("dev", "test")
-    measured = names if config.evaluation.test_on_improvement else names[:1]
-    for split in measured:
-        for kind in config.evaluation.exclude:
-            if SPLIT not in kind:
-                continue
-            if split == "dev" and data.dev_share is not None:
-                raise ConfigError(
-                    "the numbers of the examples are those of a file in data.dev, but data.dev is "
-                    "a share of the training file",
-                    where="evaluation.exclude",
-                    fix="write the dev examples into a file of their own",
-                )
-            if getattr(data, split):
-                existing_file(expand(kind.replace(SPLIT, split)), fix="check evaluation.exclude")
 
 
 def _dry_run(
@@ -398,8 +422,6 @@ def _dry_run(
     """
     from tfxc.commands.prepare import describe
     from tfxc.data.store.manifest import Manifest
-    from tfxc.training.job import try_one_step
-    from tfxc.training.memory.estimate import allocated, estimate, memory_lines, rate_groups
 
     manifest = Manifest.load(folder)
     if rehearsal is not None:
@@ -412,6 +434,9 @@ def _dry_run(
         print(line)
     if data_dependent is None:
         return 0
+    from tfxc.training.job import try_one_step
+    from tfxc.training.memory.estimate import allocated, estimate, memory_lines, rate_groups
+
     what = "training" if repetition is None else f"repetition {repetition} in its own process"
     what = "the largest of these training runs" if outline else what
     memory = allocated(config, manifest, repetition, **data_dependent)
@@ -439,12 +464,3 @@ def _fits(memory: "Memory", config: "Config") -> bool:
     from tfxc.training.memory.estimate import needs
 
     return all(need.needed <= need.available for need in needs(memory, config.training))
-
-
-def _list(kind: str) -> int:
-    from tfxc.core import registry
-
-    for name in registry.names(kind.rstrip("s")):
-        method = registry.get(kind.rstrip("s"), name)
-        print(f"{name:14} {(method.__doc__ or '').strip().splitlines()[0]}")
-    return 0

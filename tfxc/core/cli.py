@@ -25,14 +25,16 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Wraps the paragraphs of a description on narrow terminals; examples keep their lines."""
 
     def _fill_text(self, text, width, indent):
-        return "\n\n".join(_wrapped(block, width) for block in text.strip().split("\n\n"))
-
-
-def _wrapped(block, width):
-    lines = block.split("\n")
-    if max(map(len, lines)) <= width or any(line.startswith((" ", "* ")) for line in lines):
-        return block
-    return textwrap.fill(" ".join(lines), width, break_long_words=False, break_on_hyphens=False)
+        blocks = text.strip().split("\n\n")
+        for place, block in enumerate(blocks):
+            lines = block.split("\n")
+            is_list = any(line.startswith((" ", "* ")) for line in lines)
+            if max(map(len, lines)) > width and not is_list:
+                whole = " ".join(lines)
+                blocks[place] = textwrap.fill(
+                    whole, width, break_long_words=False, break_on_hyphens=False
+                )
+        return "\n\n".join(blocks)
 
 
 _NEGATIVE_NUMBER = re.compile(
@@ -86,7 +88,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _options_of(parser):
-    """The option strings of a parser and of its sub-commands."""
+    """Returns the option strings of a parser and of its sub-commands."""
     found = [*parser._option_string_actions]
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -151,7 +153,9 @@ def check_shared_output(
 
 
 def ending(*suffixes: str) -> Callable[[str], str]:
-    """``type`` of an option that names a file to write, whose name ends in one of ``suffixes``."""
+    """Returns the ``type`` of an option that names a file to write, whose name ends in one of
+    ``suffixes``.
+    """
 
     def checked(text):
         if not text.endswith(suffixes):
@@ -222,7 +226,15 @@ def _run(main, argv):
             raise
         _fail(system_error(error))
     except _out_of_memory() as error:
-        _fail(_memory_error(error))
+        wanted = re.search(r"shape\s?\[[\d, ]*\]|allocate [^\n]{1,80}", str(error))
+        shown = f" ({wanted.group()})" if wanted else ""
+        _fail(
+            MachineError(
+                f"not enough memory{shown}",
+                fix="see what training needs with `tfxc train --dry-run`; lower its batch size or "
+                "the model's widths, or use a larger machine",
+            )
+        )
     except (KeyboardInterrupt, Terminated) as stop:
         number = getattr(stop, "signal_number", signal.SIGINT)
         _end(f"tfxc: stopped by {signal.Signals(number).name}", 128 + number)
@@ -262,7 +274,8 @@ def _stop_signals(received):
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # A program that ignores or handles a signal (nohup) keeps doing so; so does a thread.
         default = (signal.SIG_DFL, signal.default_int_handler)
-        if signal.getsignal(number) in default and _in_main_thread():
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and signal.getsignal(number) in default:
             before[number] = signal.signal(number, stop)
     try:
         yield
@@ -276,22 +289,8 @@ def _stop_signals(received):
             signal.signal(number, handler)
 
 
-def _in_main_thread():
-    return threading.current_thread() is threading.main_thread()
-
-
 def _out_of_memory():
-    """The errors that Python, NumPy and TensorFlow raise when memory runs out."""
+    """Returns the errors that Python, NumPy and TensorFlow raise when memory runs out."""
     tensorflow = sys.modules.get("tensorflow")
     found = getattr(getattr(tensorflow, "errors", None), "ResourceExhaustedError", MemoryError)
     return MemoryError, found
-
-
-def _memory_error(error):
-    wanted = re.search(r"shape\s?\[[\d, ]*\]|allocate [^\n]{1,80}", str(error))
-    shown = f" ({wanted.group()})" if wanted else ""
-    return MachineError(
-        f"not enough memory{shown}",
-        fix="see what training needs with `tfxc train --dry-run`; lower its batch size or the "
-        "model's widths, or use a larger machine",
-    )

@@ -1,4 +1,4 @@
-"""Command lines that are said once: as dataclasses with annotated fields.
+"""Command lines, declared once: as dataclasses with annotated fields.
 
     @dataclasses.dataclass(frozen=True)
     class Options:
@@ -75,7 +75,7 @@ def parse(
 def parser_of(
     declaration: type | Mapping[str, type], command: str, description: str
 ) -> argparse.ArgumentParser:
-    """The parser of a command whose options are declared; arguments see ``parse``."""
+    """Returns the parser of a command whose options are declared; arguments see ``parse``."""
     parser = cli.Parser(command, description)
     if not isinstance(declaration, Mapping):
         _add(parser, parser, declaration, {})
@@ -101,7 +101,9 @@ def restored(declaration: type[_Options], values: Mapping[str, Any]) -> _Options
 
 
 def _made(declaration: type[_Options], values: dict[str, Any]) -> _Options:
-    """An instance of a declaration, with the parsed values of its fields and of those within."""
+    """Returns an instance of a declaration, with the parsed values of its fields and of those
+    within.
+    """
     made: dict[str, Any] = {}
     for field in dataclasses.fields(declaration):  # type: ignore[arg-type]
         inner = _declaration_of(declaration, field)
@@ -118,7 +120,7 @@ def _made(declaration: type[_Options], values: dict[str, Any]) -> _Options:
 
 
 def _placed(value: object, option: Option, name: str) -> Any:
-    """The value of an option; of an address of a remote storage, the path of its copy."""
+    """Returns the value of an option; of an address of a remote storage, the path of its copy."""
     if isinstance(value, list):
         return [_placed(item, option, name) for item in value]
     if option.remote or not isinstance(value, str):
@@ -136,7 +138,7 @@ def _placed(value: object, option: Option, name: str) -> Any:
 
 
 def _declaration_of(declaration: type, field: dataclasses.Field) -> type | None:
-    """The dataclass whose options a field brings along; None for an option."""
+    """Returns the dataclass whose options a field brings along; None for an option."""
     annotation = _hints(declaration)[field.name]
     return annotation if dataclasses.is_dataclass(annotation) else None  # type: ignore[return-value]
 
@@ -182,7 +184,7 @@ def _add(parser: Any, group: Any, declaration: type, exclusive: dict[str, Any]) 
 
 
 def _name_of(field: dataclasses.Field, annotation: object) -> str:
-    """The name of an option in what the parser returns: ``max_k`` of ``--max-k``."""
+    """Returns the name of an option in what the parser returns: ``max_k`` of ``--max-k``."""
     name = _option_of(annotation).name
     return field.name if name is None else name.removeprefix("--").replace("-", "_")
 
@@ -192,14 +194,14 @@ def _option_of(annotation: object) -> Option:
 
 
 def _marks(annotation: object) -> Sequence[Any]:
-    """What is said of a type besides itself."""
+    """Returns what is said of a type besides itself."""
     return getattr(annotation, "__metadata__", ())
 
 
 def _arguments(
     field: dataclasses.Field, annotation: object, option: Option, sentence: str
 ) -> tuple[list[str], dict[str, Any]]:
-    """The names of an option and the other arguments of ``add_argument``."""
+    """Returns the names of an option and the other arguments of ``add_argument``."""
     default: Any = field.default
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
@@ -251,13 +253,13 @@ def _arguments(
 
 
 def _count(kind: object) -> int | None:
-    """How many items a list has; None for any number."""
+    """Returns how many items a list has; None for any number."""
     parts = typing.get_args(kind)
     return len(parts) if typing.get_origin(kind) is tuple and Ellipsis not in parts else None
 
 
 def _pair(text: str) -> tuple[str, Any]:
-    """``(key, value)`` of a text; a value that is not JSON is a text itself."""
+    """Returns ``(key, value)`` of a text; a value that is not JSON is a text itself."""
     key, sign, value = text.partition("=")
     if not sign:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
@@ -280,7 +282,7 @@ def _spans(text: str) -> list[int]:
 
 
 def _help(sentence: str, default: object) -> str:
-    """The help of an option: its sentence, and its default unless that is told."""
+    """Returns the help of an option: its sentence, and its default unless that is told."""
     text = sentence.rstrip(".").replace("``", "").replace("%", "%%")
     told = re.search(r"; None (?:means|for) (.*)$", text)
     if told:
@@ -294,7 +296,7 @@ _METAVARS = {int: "N", float: "NUMBER", str: "TEXT"}
 
 
 def _kind(annotation: object) -> Any:
-    """The type of an annotation, without None and what is said of it."""
+    """Returns the type of an annotation, without None and what is said of it."""
     if typing.get_origin(annotation) is Annotated:
         return _kind(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
@@ -313,7 +315,7 @@ def _is_mapping(kind: object) -> bool:
 
 
 def _item(kind: object) -> Any:
-    """The annotation of the items of a list; None for what is no list."""
+    """Returns the annotation of the items of a list; None for what is no list."""
     origin = typing.get_origin(kind)
     if inspect.isclass(origin) and issubclass(origin, Sequence):
         return typing.get_args(kind)[0]
@@ -323,7 +325,7 @@ def _item(kind: object) -> Any:
 def _reader(
     name: str, annotation: object, item: object, default: object = None
 ) -> Callable[[str], Any]:
-    """What makes a value of a text; with ``item``, a list of a text with commas."""
+    """Returns what makes a value of a text; with ``item``, a list of a text with commas."""
 
     def read(text: str) -> Any:
         if item is not None:
@@ -335,7 +337,7 @@ def _reader(
 
 
 def value_of(text: str, annotation: object, default: object = None) -> Any:
-    """The value of a text, as an annotation has it.
+    """Returns the value of a text, as an annotation has it.
 
     Args:
         text: what the user has written.
@@ -370,7 +372,7 @@ _ENTRY = r"^    (\w+): ((?:.*\n?)(?:^     .*\n?)*)"
 
 
 def attributes_of(declaration: type) -> dict[str, str]:
-    """The sentences of a dataclass's ``Attributes``, by name.
+    """Returns the sentences of a dataclass's ``Attributes``, by name.
 
     Example:
         >>> attributes_of(Option)["remote"]
@@ -387,7 +389,8 @@ def attributes_of(declaration: type) -> dict[str, str]:
 
 
 def given(options: Any) -> dict[str, Any]:
-    """Values of the options that differ from their defaults, those of groups too, by name.
+    """Returns the values of the options that differ from their defaults, those of groups too, by
+    name.
 
     Example:
         >>> given(Option("FILE", remote=True))

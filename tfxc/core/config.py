@@ -18,7 +18,6 @@ import pydantic
 from tfxc.core import declared
 from tfxc.core.errors import ConfigError, nearest
 from tfxc.core.settings import SPLITS, Config, DataSettings, EarlyStopping, Method, TrainingSettings
-from tfxc.core.shipped import find_config, shipped_configs
 from tfxc.core.storage.files import check_local
 from tfxc.core.storage.reading import existing_file, read_errors
 
@@ -56,11 +55,13 @@ def load_tree(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]
         >>> load_tree("quickstart", ["training.epochs=1"])["training"]["epochs"]
         1
     """
+    from tfxc.core.shipped import find_config
+
     return changed(_read(find_config(path), ()), overrides)
 
 
 def changed(tree: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """A nested dict with texts ``"a.b=value"`` applied.
+    """Returns a nested dict with texts ``"a.b=value"`` applied.
 
     Raises:
         ConfigError: an override cannot be made.
@@ -90,7 +91,11 @@ def changed(tree: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]
             node[part] = named(part, node.get(part, {}))
             node = node[part]
             if not isinstance(node, dict | list):
-                raise ConfigError(f"{part!r} is a value, not a section", where=f"--set {key}")
+                raise ConfigError(
+                    f"{part!r} is a value, not a section",
+                    where=f"--set {key}",
+                    fix=f"leave out what follows {part!r}",
+                )
         is_method = parents and (parents[-1] in _METHOD_SECTIONS or parents[0] == "techniques")
         if isinstance(node, list):
             node[_index(node, last, key)] = value
@@ -131,7 +136,9 @@ def check_given(tree: Mapping[str, Any], where: str = "config") -> None:
 def _refuse_unwritable(value, key, where):
     """Refuses what no file of tfxc could hold: NaN, infinity, and texts that are not Unicode."""
     if isinstance(value, float) and not math.isfinite(value):
-        raise ConfigError(f"must be a number, not {value}", where=f"{where}: {key}")
+        raise ConfigError(
+            f"must be a number, not {value}", where=f"{where}: {key}", fix="change it"
+        )
     if isinstance(value, str) and not value.isascii():
         try:
             value.encode("utf-8")
@@ -187,16 +194,24 @@ def _read(path, seen):
             fix += ", or give a data file without --config"
         raise ConfigError(f"not valid JSON: {reason}", where=f"{path}:{line}", fix=fix) from None
     if not isinstance(tree, dict):
-        raise ConfigError("it does not hold a JSON object", where=path, fix="begin the file with {")
+        raise ConfigError(
+            "the file does not contain a JSON object", where=path, fix="begin the file with {"
+        )
     base = tree.pop("extends", None)
     if base is None:
         return tree
     if not isinstance(base, str):
-        raise ConfigError(f"'extends' must be a file name, not {base!r}", where=path)
+        raise ConfigError(
+            f"'extends' must be a file name, not {base!r}",
+            where=path,
+            fix="write the path of a config, relative to this one",
+        )
     return merge(_read(path.parent / base, (*seen, place)), tree)
 
 
 def _neighbours(path):
+    from tfxc.core.shipped import shipped_configs
+
     near = nearest(path.stem, shipped_configs()).lstrip(", ").rstrip("?")
     found = sorted(p.name for p in path.parent.glob("*.json")) if path.parent.is_dir() else []
     there = f"configs there: {', '.join(found[:20])}" if found else "check the path"
@@ -204,7 +219,7 @@ def _neighbours(path):
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``change`` laid over it, dict by dict.
+    """Returns ``base`` with ``change`` laid over it, dict by dict.
 
     A method section whose ``name`` changes is replaced as a whole: the arguments of another
     method mean nothing to it.
@@ -221,7 +236,7 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def named(key: str, value: object) -> Any:
-    """The value of a key; of a method's section a name becomes a section.
+    """Returns the value of a key; of a method's section a name becomes a section.
 
     Example:
         >>> named("encoder", "textcnn"), named("run", "runs/my")
@@ -238,7 +253,7 @@ def _index(node, part, key):
 
 
 def _readable(first: Mapping[str, Any], where: str) -> ConfigError:
-    """The first of pydantic's errors as one of ours."""
+    """Returns the first of pydantic's errors as one of ours."""
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)
     raised = first.get("ctx", {}).get("error")

@@ -1,4 +1,4 @@
-"""Arguments that are said once, in the annotations of a constructor or a function.
+"""Arguments, declared once: in the annotations of a constructor or a function.
 
     class MHC(Head):
         def __init__(self, num_labels: FromData[int], *, beam: Count = 10, link: Link = "sigmoid"):
@@ -77,7 +77,7 @@ class Argument(NamedTuple):
 
 
 def arguments_of(function: Callable[..., Any]) -> dict[str, Argument]:
-    """The named arguments of a function, or of a class's constructor, without ``self``.
+    """Returns the named arguments of a function, or of a class's constructor, without ``self``.
 
     Example:
         >>> arguments_of(check)["default"].from_data
@@ -146,7 +146,8 @@ leave it out for the default 10.
 
 
 def check_choice(where: str, value: _T, choices: Iterable[object]) -> _T:
-    """``check`` for values that are only known when the program runs, such as the keys of a table.
+    """Returns ``check`` for values that are only known when the program runs, such as the keys of a
+    table.
 
     Example:
         >>> check_choice("method", "logistic", {"isotonic": 1, "logistic": 2})
@@ -156,7 +157,7 @@ def check_choice(where: str, value: _T, choices: Iterable[object]) -> _T:
 
 
 def shown(value: object) -> str:
-    """A value as a message shows it: in the words of JSON, and not too long.
+    """Returns a value as a message shows it: in the words of JSON, and not too long.
 
     Example:
         >>> shown(None), shown("a"), shown(2.5)
@@ -197,7 +198,7 @@ def _adapter(annotation: object) -> "pydantic.TypeAdapter[Any]":
 
 
 def alternatives(annotation: object) -> list[Any]:
-    """The types and the values of which an annotation accepts any."""
+    """Returns the types and the values of which an annotation accepts any."""
     origin = typing.get_origin(annotation)
     if origin is Annotated:
         return alternatives(typing.get_args(annotation)[0])
@@ -207,7 +208,7 @@ def alternatives(annotation: object) -> list[Any]:
 
 
 def words(annotation: object) -> list[str]:
-    """The texts among the values that an annotation names."""
+    """Returns the texts among the values that an annotation names."""
     return [value for value in alternatives(annotation) if isinstance(value, str)]
 
 
@@ -225,7 +226,8 @@ def describe(annotation: object) -> str:
         return _bounded(parts[0], parts[1:])
     if origin in (typing.Union, types.UnionType):
         said = [describe(part) for part in parts if part is not types.NoneType]
-        return " or ".join(dict.fromkeys(said))
+        # Of "a list, each item a text or a path" the path would be an item.
+        return " or ".join(sorted(dict.fromkeys(said), key=lambda words: "each " in words))
     if origin is Literal:
         values = [value for value in parts if value is not None]
         return f"one of {', '.join(map(str, values))}" if len(values) > 1 else shown(values[0])
@@ -239,17 +241,21 @@ def describe(annotation: object) -> str:
         return _NAMES[annotation]
     if annotation is Any:
         return "anything"
+    if hasattr(annotation, "model_fields"):
+        return "a section"
     name = getattr(annotation, "__name__", str(annotation))
     return "an array" if name == "ndarray" else f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"
 
 
 def bounded(annotation: object, bounds: Sequence[Any]) -> Any:
-    """An annotation with bounds that a pydantic model keeps apart from it."""
+    """Returns an annotation with bounds that a pydantic model keeps apart from it."""
     return Annotated[(annotation, *bounds)] if bounds else annotation
 
 
 def _bounded(annotation: object, marks: Sequence[Any]) -> str:
-    """The description of a type with bounds of ``annotated_types`` or of ``pydantic.Field``."""
+    """Returns the description of a type with bounds of ``annotated_types`` or of
+    ``pydantic.Field``.
+    """
     flat: list[Any] = []
     for mark in marks:
         flat.extend(getattr(mark, "metadata", [mark]))
@@ -338,7 +344,7 @@ class LayerArguments(typing.TypedDict, total=False):
 
 
 class Declared:
-    """Base of a class whose constructor says all about its arguments.
+    """Base of a class whose constructor declares all about its arguments.
 
     Each subclass's constructor is checked as by ``checked``.
 
@@ -383,7 +389,7 @@ class Declared:
         cls.data_dependent_arguments = tuple(marked)
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments; of those that depend on the data, no arrays."""
+        """Returns the constructor arguments; of those that depend on the data, no arrays."""
         parent = super()
         # Keras' own: name, dtype, trainable.
         config = parent.get_config() if hasattr(parent, "get_config") else {}
@@ -391,7 +397,8 @@ class Declared:
 
 
 def _config_of(cls: type[Declared], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a config holds of a constructor's arguments, those for its base classes included.
+    """Returns what a config holds of a constructor's arguments, those for its base classes
+    included.
 
     Arrays that depend on the data are left out at once, so that none outlives its use.
     """

@@ -42,7 +42,7 @@ class Environment(pydantic.BaseModel):
 
     @classmethod
     def now(cls, devices: Sequence[str] = ()) -> "Environment":
-        """That of this process.
+        """Describes the environment of this process.
 
         Args:
             devices: names of the accelerators.
@@ -72,7 +72,7 @@ class Environment(pydantic.BaseModel):
         )
 
     def machine(self) -> dict[str, str]:
-        """Commit and hardware as texts, {name: text}."""
+        """Returns commit and hardware as texts, {name: text}."""
         texts = {
             "commit": self.commit,
             "system": self.system,
@@ -85,7 +85,8 @@ class Environment(pydantic.BaseModel):
 
 
 def source_commit(folder: str | Path | None = None) -> str | None:
-    """The commit of a folder of source files, with ``-dirty`` where tracked files have changed.
+    """Returns the commit of a folder of source files, with ``-dirty`` where tracked files have
+    changed.
 
     Args:
         folder: default: where this package is.

@@ -42,7 +42,9 @@ class UserError(ValueError):
 
 
 def _ended(sentence):
-    """The sentence with a full stop, unless it ends with a question mark or with omission dots."""
+    """Returns the sentence with a full stop, unless it ends with a question mark or with omission
+    dots.
+    """
     return sentence if sentence.endswith((".", "?")) else f"{sentence}."
 
 
@@ -114,13 +116,13 @@ def inside(section: str, keys: Container[str] | None = None) -> Iterator[None]:
 
 
 def nearest(word: object, known: Iterable[object]) -> str:
-    """``", did you mean 'x'?"`` for the nearest known word, or an empty text."""
+    """Returns ``", did you mean 'x'?"`` for the nearest known word, or an empty text."""
     close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)
     return f", did you mean {close[0]!r}?" if close else ""
 
 
 def number_spans(numbers: Iterable[int]) -> str:
-    """Ascending numbers as text, for messages.
+    """Returns ascending numbers as text, for messages.
 
     Example:
         >>> number_spans([0, 1, 2, 5, 7, 8])
@@ -178,7 +180,7 @@ it: pip install 'tfxc[report]', or add --no-page.
 
 
 def option_of(name: str) -> str:
-    """The option that sets an attribute of what a parser returns.
+    """Returns the option that sets an attribute of what a parser returns.
 
     Example:
         >>> option_of("search_buckets")

@@ -28,7 +28,7 @@ _FORMULA = re.compile("^(?=[\t\n])|(^|[;\t\n]\\s*)(?=[-=+@\uff1d\uff0b\uff0d\uff
 
 
 def one_line(text: object) -> str:
-    """``text`` without control characters: each is written as its escape.
+    """Returns ``text`` without control characters: each is written as its escape.
 
     Example:
         >>> print(one_line("red\\x1b[31m\\nowl"))
@@ -43,7 +43,8 @@ def several_lines(text: object) -> str:
 
 
 def json_text(value: object, **options: Any) -> str:
-    """``value`` as JSON that can be printed: exact, other scripts readable, controls escaped.
+    """Returns ``value`` as JSON that can be printed: exact, other scripts readable, controls
+    escaped.
 
     NaN and infinity, which JSON has not, become null.
 
@@ -73,7 +74,7 @@ def _finite(value: object) -> object:
 
 
 def markdown_text(text: object) -> str:
-    """``text`` for a line or a table cell of Markdown, shown as it is.
+    """Returns ``text`` for a line or a table cell of Markdown, shown as it is.
 
     Example:
         >>> print(markdown_text("<b>a|b</b> [x](y)"))
@@ -83,12 +84,12 @@ def markdown_text(text: object) -> str:
 
 
 def html_text(text: object) -> str:
-    """``text`` for a page or an attribute of HTML."""
+    """Returns ``text`` for a page or an attribute of HTML."""
     return html.escape(one_line(text))
 
 
 def csv_cell(value: object) -> Any:
-    """A cell of a table that spreadsheets open; numbers, and texts that are numbers, stay.
+    """Returns a cell of a table that spreadsheets open; numbers, and texts that are numbers, stay.
 
     What a spreadsheet could take for a formula gets an apostrophe in front, also after what it
     could take for a separator or the end of a row. Control characters but line breaks and tabs are

@@ -112,7 +112,8 @@ class StoppedBetween(Stopped):
 
 
 def stop_with_parent(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Arguments of ``subprocess.Popen`` for a child that stops, and saves, when this process ends.
+    """Returns the arguments of ``subprocess.Popen`` for a child that stops, and saves, when this
+    process ends.
 
     However it ends: the child sees that the other end of its standard input was closed.
 
@@ -123,7 +124,7 @@ def stop_with_parent(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def watch_parent() -> None:
-    """In a child that was started so: sends this process SIGTERM when its parent has ended."""
+    """Sends this process SIGTERM when its parent has ended."""
 
     def wait() -> None:
         with contextlib.suppress(OSError):

@@ -41,7 +41,7 @@ class _Printer(logging.Handler):
             logging.getLogger().callHandlers(record)
 
     def prints(self, thread: int | None) -> bool:
-        """Whether the records of a thread are printed."""
+        """Tells whether the records of a thread are printed."""
         return None in self._threads or thread in self._threads
 
     @contextlib.contextmanager
@@ -71,7 +71,7 @@ _printer = _Printer()
 
 
 def printed(this_thread: bool = False) -> contextlib.AbstractContextManager[None]:
-    """Inside, messages of level ``INFO`` and above are printed.
+    """Prints, inside, messages of level ``INFO`` and above are printed.
 
     Args:
         this_thread: whether only those of the thread that calls it are.
@@ -85,5 +85,5 @@ def printed(this_thread: bool = False) -> contextlib.AbstractContextManager[None
 
 
 def is_printed() -> bool:
-    """Whether the messages of this thread are printed, and so are progress lines."""
+    """Tells whether the messages of this thread are printed, and so are progress lines."""
     return _printer.prints(threading.get_ident())

@@ -69,7 +69,7 @@ class Progress:
             self._draw(self.line())
 
     def line(self) -> str:
-        """The progress line as text, the most important first."""
+        """Returns the progress line as text, the most important first."""
         seconds = max(time.monotonic() - self._began, 1e-9)
         rate = (self.done - self._start) / seconds
         parts = [f"{self.title}: {self.done:,}"]
@@ -113,7 +113,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """``seconds`` as a short readable text.
+    """Returns ``seconds`` as a short readable text.
 
     Example:
         >>> duration(75)

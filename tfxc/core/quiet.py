@@ -23,12 +23,12 @@ _START_LINE = re.compile(rb"WARNING: All log messages before absl::InitializeLog
 
 
 def is_verbose() -> bool:
-    """Whether the user wants to see what TensorFlow writes."""
+    """Tells whether the user wants to see what TensorFlow writes."""
     return os.environ.get("TFXC_VERBOSE", "") not in ("", "0")
 
 
 def hide_start_lines() -> None:
-    """From now on, importing TensorFlow writes nothing about its start; may be called again."""
+    """Lets TensorFlow write nothing about its start when it is imported; may be called again."""
     if is_verbose() or _PACKAGE in sys.modules:
         return
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
@@ -41,7 +41,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """The module's spec with a quiet loader; None for all other modules."""
+        """Returns the module's spec with a quiet loader; None for all other modules."""
         if name != _PACKAGE or getattr(_local, "asks", False):
             return None
         _local.asks = True  # the others; the list of finders stays, as another thread may read it

@@ -26,7 +26,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 def names(kind: str) -> list[str]:
-    """The names of all methods of a kind, or of all readers, sorted.
+    """Returns the names of all methods of a kind, or of all readers, sorted.
 
     Example:
         >>> "mach" in names("head")
@@ -36,7 +36,7 @@ def names(kind: str) -> list[str]:
 
 
 def get(kind: str, name: str) -> type[Any]:
-    """The class of a method, reader or tracker.
+    """Returns the class of a method, reader or tracker.
 
     Args:
         kind: one of ``KINDS``, ``"reader"`` or ``"tracker"``.
@@ -70,7 +70,7 @@ def get(kind: str, name: str) -> type[Any]:
 
 
 def modules(package: str, kind: str) -> dict[str, str]:
-    """The modules of a package that have a class each, found by their files, not imported.
+    """Returns the modules of a package that have a class each, found by their files, not imported.
 
     Args:
         package: e.g. ``"tfxc.heads"``.
@@ -95,7 +95,7 @@ def _package(kind):
 
 
 def modules_of(tree: Mapping[str, Any] | list[Any], where: str = "") -> dict[str, str]:
-    """The methods and readers of a config that are outside of tfxc: what it would import.
+    """Returns the methods and readers of a config that are outside of tfxc: what it would import.
 
     Args:
         tree: a config as a nested dict, or a part of one.
@@ -139,7 +139,7 @@ def refuse_modules(tree: Mapping[str, Any], where: str | Path) -> None:
 
 
 def base_class(kind: str) -> type[Any]:
-    """The base class of a kind, e.g. ``tfxc.heads.base.Head``."""
+    """Returns the base class of a kind, e.g. ``tfxc.heads.base.Head``."""
     module = importlib.import_module(f"{_package(kind)}.base")
     return getattr(module, kind.capitalize())
 
@@ -159,7 +159,9 @@ COMMON_KEYS: dict[str, tuple[str, ...]] = {"encoder": ("start", "vectors"), "hea
 
 
 def arguments(method: type[Any]) -> dict[str, Any]:
-    """The arguments a config may set, ``{name: default}``; ``inspect.Parameter.empty`` if none."""
+    """Returns the arguments a config may set, ``{name: default}``; ``inspect.Parameter.empty`` if
+    none.
+    """
     declared_arguments = declared.arguments_of(method).items()
     return {name: one.default for name, one in declared_arguments if not one.from_data}
 
@@ -223,7 +225,7 @@ def create(
 
 
 def class_in(module: str, base: type[Any]) -> type[Any]:
-    """The one class of a module that is derived from ``base``.
+    """Returns the one class of a module that is derived from ``base``.
 
     Args:
         module: its name, as ``modules`` returns it.

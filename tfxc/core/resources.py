@@ -33,7 +33,7 @@ def limited_threads(threads: int | None) -> Iterator[None]:
 
 
 def thread_count(threads: int | None = None) -> int:
-    """``threads``, or for None the cores this process may use.
+    """Returns ``threads``, or for None the cores this process may use.
 
     Raises:
         ConfigError: fewer than 1.
@@ -67,7 +67,8 @@ _PROCESSOR_LINES = {
 
 
 def processor() -> str:
-    """The kind of processor of this machine, on every architecture: a compiled file fits one kind.
+    """Returns the kind of processor of this machine, on every architecture: a compiled file fits
+    one kind.
 
     Returns:
         The architecture, and what the system says about the processors: one line each.
@@ -92,7 +93,7 @@ def _described(cpuinfo: str) -> str:
 
 
 def processor_name() -> str:
-    """What the system calls the processor, as one line."""
+    """Returns what the system calls the processor, as one line."""
     lines = processor().splitlines()
     names = (
         line.partition(":")[2].strip()
@@ -107,7 +108,8 @@ _GROUP = Path("/sys/fs/cgroup")
 
 
 def available_bytes() -> int:
-    """Memory left to this process: of the machine, or of its container where that is smaller.
+    """Returns memory left to this process: of the machine, or of its container where that is
+    smaller.
 
     4 GiB where neither says.
     """
@@ -128,7 +130,9 @@ def available_bytes() -> int:
 
 
 def peak_resident_bytes() -> int:
-    """The most memory that this process, or one that it has started and seen end, has held."""
+    """Returns the most memory that this process, or one that it has started and seen end, has
+    held.
+    """
     import resource
 
     kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
@@ -137,7 +141,9 @@ def peak_resident_bytes() -> int:
 
 
 def resident_bytes() -> int:
-    """Memory that this process holds now; the most it has held where only that is known."""
+    """Returns the memory that this process holds now; the most it has held where only that is
+    known.
+    """
     try:
         with open("/proc/self/statm", encoding="ascii") as stream:
             return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

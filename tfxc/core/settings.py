@@ -15,7 +15,7 @@ MAX_LINE_BYTES = 16 << 20
 
 
 def _section_of(value: object) -> Any:
-    """A method's name alone is short for its section."""
+    """Makes a section of a method's name alone, which is short for it."""
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -188,7 +188,7 @@ class DataSettings(_Section):
             raise ConfigError(
                 "label_texts needs text_features",
                 where="data.label_texts",
-                fix="add data.text_features, which labels' texts share with the examples'",
+                fix="add data.text_features; the texts of labels use those of the examples",
             )
         return self
 
@@ -203,7 +203,7 @@ class DataSettings(_Section):
         return self
 
     def sources(self) -> dict[str, str]:
-        """The paths of the given splits, by split, training split first."""
+        """Returns the paths of the given splits, by split, training split first."""
         paths = {split: getattr(self, split) for split in SPLITS}
         if self.dev_share is not None:
             paths["dev"] = self.train
@@ -229,7 +229,7 @@ class Method(pydantic.BaseModel):
         return _section_of(value)
 
     def section(self) -> dict[str, Any]:
-        """The section as a plain dict."""
+        """Returns the section as a plain dict."""
         return self.model_dump()
 
 
@@ -347,7 +347,7 @@ class TrainingSettings(_Section):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _dependent_defaults(cls, values):
-        """An argument can be set without repeating the default method's name; see ``keep``."""
+        """Lets arguments be set without repeating the default method's name; see ``keep``."""
         if not isinstance(values, dict):
             return values  # refused by pydantic, with the key's name
         values = dict(values)
@@ -467,5 +467,5 @@ class Config(_Section):
         return {"encoder": self.encoder, "head": self.head, "objective": self.objective}
 
     def to_json(self) -> str:
-        """The resolved config as indented JSON text."""
+        """Returns the resolved config as indented JSON text."""
         return json_text(self.model_dump(mode="json"), indent=2)

@@ -9,7 +9,7 @@ from tfxc.core.bounds import Count, Option
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrustOption:
-    """Of commands that open runs.
+    """Option of commands that open runs.
 
     Attributes:
         trust: import the modules that a run's config names (MODULE:CLASS), which runs their code.
@@ -20,7 +20,7 @@ class TrustOption:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOption(TrustOption):
-    """Of commands that open one run.
+    """Option of commands that open one run.
 
     Attributes:
         run: run folder.
@@ -31,7 +31,7 @@ class RunOption(TrustOption):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SetOption:
-    """Of commands that make or read a config.
+    """Option of commands that make or read a config.
 
     Attributes:
         set: change a config key, e.g. training.epochs=3 (may be given several times).
@@ -42,7 +42,7 @@ class SetOption:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PreparedOption:
-    """Of commands that read prepared data.
+    """Option of commands that read prepared data.
 
     Attributes:
         prepared: folder of prepared records.
@@ -53,7 +53,7 @@ class PreparedOption:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptionalConfigOptions(SetOption, PreparedOption):
-    """Of commands that may read a config.
+    """Options of commands that may read a config.
 
     Attributes:
         config: JSON config, or the name of one that comes with tfxc (see tfxc configs).
@@ -64,14 +64,14 @@ class OptionalConfigOptions(SetOption, PreparedOption):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConfigOptions(OptionalConfigOptions):
-    """Of commands that read a config."""
+    """Options of commands that read a config."""
 
     config: Annotated[str, Option("FILE")] = dataclasses.field()  # else the inherited default
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FileChoices:
-    """Of commands that make a config of a data file.
+    """Options of commands that make a config of a data file.
 
     Attributes:
         dev: dev split; None means 15 % of FILE.
@@ -96,7 +96,7 @@ class FileChoices:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReaderOptions:
-    """Of commands that read a file of examples.
+    """Options of commands that read a file of examples.
 
     Attributes:
         reader: format of the file; None means by its name.
@@ -111,7 +111,7 @@ class ReaderOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FileOptions(ReaderOptions):
-    """Of commands that answer the examples of a file, or of standard input.
+    """Options of commands that answer the examples of a file, or of standard input.
 
     Attributes:
         file: file, or - for standard input.

@@ -6,7 +6,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def shipped_folder(name: str) -> Path:
-    """The folder ``configs``, ``examples`` or ``tools`` of the installed tfxc.
+    """Returns the folder ``configs``, ``examples`` or ``tools`` of the installed tfxc.
 
     Example:
         >>> (shipped_folder("configs") / "quickstart.json").is_file()
@@ -17,7 +17,7 @@ def shipped_folder(name: str) -> Path:
 
 
 def shipped_configs() -> dict[str, Path]:
-    """The configs that come with tfxc by name, e.g. ``"quickstart"`` and ``"mhe_xmc/..."``.
+    """Returns the configs that come with tfxc by name, e.g. ``"quickstart"`` and ``"mhe_xmc/..."``.
 
     Example:
         >>> "quickstart" in shipped_configs()
@@ -31,7 +31,7 @@ def shipped_configs() -> dict[str, Path]:
 
 
 def find_config(name: str | Path) -> Path:
-    """The config of a name: that file, else the one of that name that comes with tfxc.
+    """Returns the config of a name: that file, else the one of that name that comes with tfxc.
 
     Args:
         name: a path, or a name such as ``"quickstart"`` or ``"configs/quickstart.json"``.

@@ -166,9 +166,9 @@ class BagMLP(Encoder):
         return self.kernels[:1]
 
     def compute_output_shape(self, _input_shape: object) -> tuple[None, int]:
-        """(batch, hidden[-1])."""
+        """Returns (batch, hidden[-1])."""
         return (None, self.hidden[-1])
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments, with the seed of the last ``hash_with``."""
+        """Returns the constructor arguments, with the seed of the last ``hash_with``."""
         return {**super().get_config(), "hash_seed": self.hash_seed}

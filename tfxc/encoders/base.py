@@ -88,7 +88,7 @@ class Encoder(Declared, LargeWeights):
         return vectors if batch is None else vectors[:batch]
 
     def select_features(self, features: "Mapping[str, tf.Tensor] | tf.Tensor") -> Any:
-        """The part of joined features that the encoder reads; other features as they are.
+        """Returns the part of joined features that the encoder reads; other features as they are.
 
         Args:
             features: of a batch; joined ones are a dict ``tokens``, ``ids``, ``weights``,

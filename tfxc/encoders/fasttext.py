@@ -61,7 +61,7 @@ class FastText(TokenEncoder):
         self.bias = self.matrix((self.hidden_dim,), "bias", "zeros")
 
     def pool(self, x: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
-        """ReLU of a linear map of the mean."""
+        """Returns the ReLU of a linear map of the mean."""
         mean = mean_of_words(x, mask)
         return tf.nn.relu(tf.matmul(mean, self.cast(self.kernel)) + self.cast(self.bias))
 

@@ -92,7 +92,7 @@ class IResNet(ImageEncoder):
         return self.embedding_dim
 
     def make_network(self) -> keras.Model:
-        """Stem, four stages and the embedding."""
+        """Builds stem, four stages and the embedding."""
         layers = self.layer_factory(
             lambda seed: keras.initializers.RandomNormal(stddev=0.1, seed=seed)
         )
@@ -107,7 +107,7 @@ class IResNet(ImageEncoder):
 
 
 def _block(layers: LayerFactory, x: tf.Tensor, filters: int, strides: int) -> tf.Tensor:
-    """Two convolutions with a shortcut."""
+    """Applies two convolutions with a shortcut."""
     y = layers.convolution(layers.norm(x), filters)
     y = layers.convolution(layers.prelu(layers.norm(y)), filters, strides=strides)
     if strides != 1 or x.shape[-1] != filters:

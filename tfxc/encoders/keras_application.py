@@ -104,14 +104,14 @@ class KerasApplication(ImageEncoder):
         return self.network.output_shape[-1]
 
     def normalise(self, images: tf.Tensor) -> tf.Tensor:
-        """Three channels, prepared as the network expects them."""
+        """Returns three channels, prepared as the network expects them."""
         if images.shape[-1] == 1:
             images = tf.repeat(images, 3, axis=-1)
         module = sys.modules[getattr(keras.applications, self.model).__module__]
         return tf.cast(module.preprocess_input(images), self.compute_dtype)
 
     def make_network(self) -> keras.Model:
-        """The network of Keras with tfxc's layers in it."""
+        """Returns the network of Keras with tfxc's layers in it."""
         with _globals_of_keras(self.seed, self.dtype_policy):
             original = getattr(keras.applications, self.model)(
                 include_top=False,
@@ -160,7 +160,7 @@ class KerasApplication(ImageEncoder):
         )
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments; the weights are the model's own from now on."""
+        """Returns the constructor arguments; the weights are the model's own from now on."""
         return {**super().get_config(), "weights": None}
 
 

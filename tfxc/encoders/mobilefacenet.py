@@ -88,14 +88,19 @@ class MobileFaceNet(ImageEncoder):
         return self.embedding_dim
 
     def make_network(self) -> keras.Model:
-        """Stem, bottlenecks, the weighing of all places, and the embedding."""
+        """Builds stem, bottlenecks, the weighing of all places, and the embedding."""
         layers = self.layer_factory()
         inputs = layers.input(self.image_shape)
         x = _active(layers, layers.convolution(inputs, self._scaled(64), strides=2))
         x = _active(layers, layers.depthwise(x))
         for channels, expanded, strides, blocks in STAGES:
             for _ in range(blocks):
-                x = _bottleneck(layers, x, self._scaled(channels), expanded, strides)
+                # Widens, looks around in each channel, narrows.
+                width = self._scaled(channels)
+                y = _active(layers, layers.convolution(x, expanded, size=1))
+                y = _active(layers, layers.depthwise(y, strides=strides))
+                y = layers.norm(layers.convolution(y, width, size=1))
+                x = y if strides == 2 else layers.add(x, y)
         x = _active(layers, layers.convolution(x, LAST_CHANNELS, size=1))
         x = layers.flatten(layers.norm(layers.depthwise(x, x.shape[1:3], padded=False)))
         x = layers.dense(layers.dropout(x, self.dropout), self.embedding_dim, use_bias=False)
@@ -107,13 +112,3 @@ class MobileFaceNet(ImageEncoder):
 
 def _active(layers: LayerFactory, x: tf.Tensor) -> tf.Tensor:
     return layers.prelu(layers.norm(x))
-
-
-def _bottleneck(
-    layers: LayerFactory, x: tf.Tensor, channels: int, expanded: int, strides: int
-) -> tf.Tensor:
-    """Widens, looks around in each channel, narrows; with stride 1 with a shortcut."""
-    y = _active(layers, layers.convolution(x, expanded, size=1))
-    y = _active(layers, layers.depthwise(y, strides=strides))
-    y = layers.norm(layers.convolution(y, channels, size=1))
-    return y if strides == 2 else layers.add(x, y)

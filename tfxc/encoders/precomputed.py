@@ -56,5 +56,5 @@ class Precomputed(Encoder):
         return dropout(x, self.dropout, self.seed) if training else x
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Sequence[int | None]:
-        """The input's shape."""
+        """Returns the input's shape."""
         return input_shape

@@ -110,7 +110,7 @@ class ResNet(ImageEncoder):
         return self.embedding_dim or last * (4 if self.depth in BOTTLENECKS else 1)
 
     def make_network(self) -> keras.Model:
-        """Stem, four stages, pooling, and the linear layer if there is one."""
+        """Builds stem, four stages, pooling, and the linear layer if there is one."""
         layers = self.layer_factory()
         inputs = layers.input(self.image_shape)
         is_small = min(self.image_shape[:2]) < 64
@@ -136,14 +136,14 @@ class ResNet(ImageEncoder):
 
 
 def basic_block(layers: LayerFactory, x: tf.Tensor, filters: int, strides: int) -> tf.Tensor:
-    """Two 3 x 3 convolutions with a shortcut."""
+    """Applies two 3 x 3 convolutions with a shortcut."""
     y = layers.relu(layers.norm(layers.convolution(x, filters, strides=strides)))
     y = layers.norm(layers.convolution(y, filters))
     return layers.relu(layers.add(y, _shortcut(layers, x, filters, strides)))
 
 
 def bottleneck(layers: LayerFactory, x: tf.Tensor, filters: int, strides: int) -> tf.Tensor:
-    """1 x 1, 3 x 3 and 1 x 1 convolutions with a shortcut; four times ``filters`` come out."""
+    """Applies 1 x 1, 3 x 3 and 1 x 1 convolutions with a shortcut; returns 4 · ``filters``."""
     y = layers.relu(layers.norm(layers.convolution(x, filters, size=1)))
     y = layers.relu(layers.norm(layers.convolution(y, filters, strides=strides)))
     y = layers.norm(layers.convolution(y, 4 * filters, size=1))

@@ -77,7 +77,7 @@ class TextCNN(TokenEncoder):
         self.bias = self.matrix((self.output_dim,), "bias", "zeros")
 
     def pool(self, x: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
-        """The largest responses of all filters."""
+        """Returns the largest responses of all filters."""
         missing = tf.maximum(max(self.widths) - tf.shape(x)[1], 0)
         # No tf.pad: after it LiteRT does not know how wide the words are.
         zeros = tf.zeros(tf.stack([tf.shape(x)[0], missing, x.shape[2]]), x.dtype)
@@ -97,7 +97,7 @@ class TextCNN(TokenEncoder):
 def _largest_responses(
     x: tf.Tensor, lengths: tf.Tensor, *kernels: tf.Tensor
 ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor | None, ...]]]:
-    """Largest response of each filter over the windows that count.
+    """Returns the largest response of each filter over the windows that count.
 
     One window of a text decides about the response of a filter. The gradient visits only those
     windows, by products with a sparse matrix, where that of a convolution visits all.
@@ -128,7 +128,9 @@ def _largest_responses(
 def _sparse_gradients(
     x: tf.Tensor, kernels: Sequence[tf.Tensor], best: tf.Tensor, upstream: tf.Tensor
 ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Gradients of ``x`` and the kernels, where filter f of example b looked at ``best[b, f]``."""
+    """Returns the gradients of ``x`` and the kernels, where filter f of example b looked at
+    ``best[b, f]``.
+    """
     dim = x.shape[2]
     shapes = [(k.shape[0], k.shape[2]) for k in kernels]
     looked = _looked_at(tf.shape(x, tf.int64), shapes, best, upstream)
@@ -150,7 +152,7 @@ def _sparse_gradients(
 def _looked_at(
     shape: tf.Tensor, shapes: Sequence[tuple[int, int]], best: tf.Tensor, upstream: tf.Tensor
 ) -> tf.Tensor:
-    """Sparse matrix of the gradient, (batch · length, rows of all filters), in CSR form.
+    """Returns sparse matrix of the gradient, (batch · length, rows of all filters), in CSR form.
 
     Args:
         shape: that of ``x``, int64 (3,).

@@ -70,7 +70,7 @@ class TextRCNN(TokenEncoder):
         self.layers = lstm_layers(self, self.embedding_dim)
 
     def pool(self, x: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
-        """The largest values."""
+        """Returns the largest values."""
         lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
         states = x
         for layer in self.layers:

@@ -76,7 +76,7 @@ class TextRNN(TokenEncoder):
             self.attention_vector = self.matrix((width, 1), "attention_vector")
 
     def pool(self, x: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
-        """Weighted sum of the states."""
+        """Returns weighted sum of the states."""
         lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)
         for layer in self.layers:
             x = layer(x, lengths)
@@ -85,7 +85,7 @@ class TextRNN(TokenEncoder):
         return weighted_sum(x, self.weights_of(x, mask))
 
     def weights_of(self, states: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """Weights of the words, float32 (batch, length); 0 at padding."""
+        """Returns the weights of the words, float32 (batch, length); 0 at padding."""
         flat = tf.reshape(states, [-1, self.output_dim])
         scores = tf.tanh(tf.matmul(flat, self.cast(self.attention_kernel)))
         scores = tf.matmul(scores, self.cast(self.attention_vector))

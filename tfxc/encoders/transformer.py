@@ -120,7 +120,7 @@ class Transformer(LayeredEncoder):
             self.layers.append(weights)
 
     def pooled(self, states: Sequence[tf.Tensor], mask: tf.Tensor) -> tf.Tensor:
-        """Mean of the last layer's states."""
+        """Returns the mean of the last layer's states."""
         return mean_of_words(states[-1], mask)
 
     @property
@@ -129,7 +129,7 @@ class Transformer(LayeredEncoder):
         return self.num_layers
 
     def weights_of_layer(self, number: int) -> dict[str, tf.Tensor]:
-        """The weights of layer ``number`` from 1 by name."""
+        """Returns the weights of layer ``number`` from 1 by name."""
         return self.layers[number - 1]
 
     def hidden_states(
@@ -139,7 +139,7 @@ class Transformer(LayeredEncoder):
         training: bool = False,
         scores: list[tf.Tensor] | None = None,
     ) -> list[tf.Tensor]:
-        """What enters the first layer, and what comes out of each.
+        """Returns what enters the first layer, and what comes out of each.
 
         Args:
             x: float (batch, length, embedding_dim), word vectors.
@@ -232,7 +232,7 @@ class Transformer(LayeredEncoder):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
+        """Returns the constructor arguments."""
         return {**super().get_config(), "architecture": self.architecture}
 
 

@@ -22,7 +22,8 @@ _FIX = "pass a dict with a text for each class, or 'names'"
 def texts_of_classes(
     label_texts: Mapping[Any, str] | str, targets: Targets, takes_more: bool
 ) -> tuple[Targets, list[str]]:
-    """The text of each class, and the targets with the classes that have nothing but a text.
+    """Returns the text of each class, and the targets with the classes that have nothing but a
+    text.
 
     Args:
         label_texts: texts by class, or ``"names"`` for the classes themselves.
@@ -73,7 +74,7 @@ def texts_of_classes(
             extended = np.array(labels)
         if extended.dtype.kind != targets.classes.dtype.kind:
             raise ConfigError(
-                f"the classes {_shown(more)} are not of the kind of those of y, such as "
+                f"the classes {_shown(more)} are of another kind than those of y, such as "
                 f"{classes[0]!r}",
                 where="label_texts",
                 fix="make all of them texts, or all of them numbers",
@@ -85,7 +86,7 @@ def texts_of_classes(
 def label_texts_of(
     texts: Sequence[str], examples: Sequence[str], text_features: "TextFeatures"
 ) -> LabelTexts:
-    """What training reads of the texts of classes.
+    """Returns what training reads of the texts of classes.
 
     Args:
         texts: of the classes by id.

@@ -243,7 +243,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def predict(self, X: Examples) -> list[list[Any]] | np.ndarray | scipy.sparse.csr_matrix:
-        """Predictions in the form ``y`` had.
+        """Returns predictions in the form ``y`` had.
 
         Where an example may have several labels, those that reach ``threshold``, best first in
         lists; for 1-D classes the best one.
@@ -256,7 +256,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
     def predict_top_k(
         self, X: Examples, k: int = 5, probabilities: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The k best classes of every example, best first.
+        """Returns the k best classes of every example, best first.
 
         Args:
             X: examples.
@@ -275,7 +275,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[ids], scores
 
     def decision_function(self, X: Examples) -> np.ndarray:
-        """The score of every class.
+        """Returns the score of every class.
 
         For two 1-D classes it is one number: the log-odds of the second where the model decides on
         each class by itself, else the second's score less the first's.
@@ -324,7 +324,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
     def score(
         self, X: Examples, y: Examples, sample_weight: Sequence[float] | np.ndarray | None = None
     ) -> float:
-        """Accuracy for one class each; where there may be several labels, precision at 1.
+        """Returns accuracy for one class each; where there may be several labels, precision at 1.
 
         Precision at 1 is the share of examples whose best label is a true one.
         """
@@ -357,7 +357,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def load(cls, folder: str | Path) -> "XCClassifier":
-        """A fitted estimator from a run folder, of ``save`` or of ``tfxc train``.
+        """Returns a fitted estimator from a run folder, of ``save`` or of ``tfxc train``.
 
         Its parameters are those of the run, so that a ``clone`` of a saved estimator trains the
         same model. What an estimator has no parameter for, such as another optimizer or schedule,
@@ -442,7 +442,9 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _config(self, measured: bool = False) -> dict[str, Any]:
-        """The config tree of this training run; its data section only names the estimator."""
+        """Returns the config tree of this training run; its data section only names the
+        estimator.
+        """
         seed = self.random_state
         if not isinstance(seed, (int, np.integer)):
             seed = check_random_state(seed).randint(2**31)
@@ -486,7 +488,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         }
 
     def _objective(self) -> dict[str, Any]:
-        """The objective's section, with the weights of the classes."""
+        """Returns the objective's section, with the weights of the classes."""
         section = _section(self.objective)
         if self.class_weight is None:
             return section
@@ -529,7 +531,9 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
                 )
 
     def _read_label_texts(self, X: Examples) -> list[str]:
-        """Texts of all classes, none without any; those of more classes extend the targets."""
+        """Returns the texts of all classes, none without any; those of more classes extend the
+        targets.
+        """
         head = _section(self.head)
         reads = not self._is_linear and registry.get("head", head["name"]).reads_label_texts
         starts = not self._is_linear and head.get("start") == registry.LABEL_TEXTS
@@ -598,7 +602,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         return scipy.sparse.csr_matrix(X)
 
     def _all_scores(self, X: Examples, probabilities: bool = False) -> np.ndarray:
-        """Scores or probabilities of all classes, float32 (n, classes)."""
+        """Returns scores or probabilities of all classes, float32 (n, classes)."""
         rows = self._rows_of(X)
         ids, scores = self._fitted.search(rows, len(self.classes_), _BATCH, probabilities)
         assert (ids >= 0).all(), "a search finds as many classes as it is asked for"
@@ -615,7 +619,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _nested(name: str, value: object) -> dict[str, Any]:
-    """The arguments of a section, and of the dicts in it, by their names as parameters."""
+    """Returns the arguments of a section, and of the dicts in it, by their names as parameters."""
     if not isinstance(value, Mapping):
         return {}
     params = {f"{name}__{key}": inner for key, inner in value.items()}
@@ -627,7 +631,7 @@ def _nested(name: str, value: object) -> dict[str, Any]:
 def _with(
     section: Mapping[str, Any], path: Sequence[str], value: object, parameter: str
 ) -> dict[str, Any]:
-    """A section with another value of an argument, which may be one of a dict in it."""
+    """Returns a section with another value of an argument, which may be one of a dict in it."""
     argument, *rest = path
     if not rest:
         return {**section, argument: value}
@@ -642,7 +646,7 @@ def _with(
 
 
 def _section(method: object) -> dict[str, Any]:
-    """A method's config section from its name or dict."""
+    """Returns a method's config section from its name or dict."""
     if isinstance(method, str):
         return {"name": method}
     if isinstance(method, dict) and isinstance(method.get("name"), str):
@@ -654,7 +658,7 @@ def _section(method: object) -> dict[str, Any]:
 
 
 def _class_of_model(recipe: str) -> type[FittedModel]:
-    """What holds the model; TensorFlow is imported for networks only."""
+    """Returns what holds the model; TensorFlow is imported for networks only."""
     if recipe == _LINEAR:
         from tfxc.estimator.fitted_linear import FittedLinear
 

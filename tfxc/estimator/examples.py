@@ -13,12 +13,12 @@ Examples: TypeAlias = Sequence[Any] | np.ndarray | scipy.sparse.csr_matrix
 
 
 def is_texts(X: Examples) -> TypeGuard[list[str]]:
-    """Whether what ``listed_texts`` returns are texts."""
+    """Tells whether what ``listed_texts`` returns are texts."""
     return isinstance(X, list) and bool(X) and isinstance(X[0], str)
 
 
 def listed_texts(X: Examples) -> Examples:
-    """Texts as a list, all else as it is.
+    """Returns texts as a list, all else as it is.
 
     Args:
         X: a list, array or column of any library, or a table of one column.
@@ -48,7 +48,7 @@ def listed_texts(X: Examples) -> Examples:
 
 
 def checked_images(X: Examples, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """Images as uint8 (n, height, width, channels).
+    """Returns images as uint8 (n, height, width, channels).
 
     Args:
         X: an array of them.
@@ -70,7 +70,7 @@ def checked_images(X: Examples, shape: tuple[int, ...] | None = None) -> np.ndar
 
 
 def checked_weights(weights: Sequence[float] | np.ndarray, count: int) -> np.ndarray:
-    """Weights of examples as float32 (count,), scaled to a mean of 1.
+    """Returns the weights of examples as float32 (count,), scaled to a mean of 1.
 
     Raises:
         DataError: another number of them, one below 0 or not finite, or only zeros.

@@ -16,7 +16,8 @@ from tfxc.core.storage.files import copy_folder
 from tfxc.core.storage.locks import scratch_folder
 from tfxc.data.sources.matrices import matrices
 from tfxc.estimator.fitted_model import FitData, FittedModel, best_labels
-from tfxc.inference.ranker_calibration import CALIBRATION, learn_calibration
+from tfxc.inference.ranker_calibration import learn_calibration
+from tfxc.ranker.calibration import CALIBRATION
 from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings, ranker_settings

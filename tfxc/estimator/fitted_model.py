@@ -115,7 +115,7 @@ class FittedModel(abc.ABC):
 
     @classmethod
     def of_run(cls, loaded: "LoadedRun") -> "FittedModel":
-        """The model of a run.
+        """Returns the model of a run.
 
         Raises:
             ConfigError: its recipe makes more of a model than this class holds.
@@ -136,13 +136,15 @@ class FittedModel(abc.ABC):
     def search(
         self, rows: "Rows", k: int, batch_size: int, probabilities: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Ids int32 and scores, or probabilities, float32 (n, k) of the best labels of ``Rows``."""
+        """Returns ids int32 and scores, or probabilities, float32 (n, k) of the best labels of
+        ``Rows``.
+        """
         return self.find(rows, k, batch_size, probabilities)
 
     def predict(
         self, rows: "Rows", batch_size: int, threshold: float | None = None
     ) -> list[list[int]]:
-        """Ids of the labels that count as predicted, best first.
+        """Returns the ids of the labels that count as predicted, best first.
 
         They are those of ``tfxc evaluate --tables`` for the saved run, see ``decision_of``.
 
@@ -166,11 +168,13 @@ class FittedModel(abc.ABC):
         return predicted
 
     def best(self, rows: "Rows", batch_size: int) -> np.ndarray:
-        """The best label of each of the examples, int32 (n,)."""
+        """Returns the best label of each of the examples, int32 (n,)."""
         return self.search(rows, self._depth(Decision()), batch_size)[0][:, 0]
 
     def _depth(self, rule: Decision) -> int:
-        """Labels to search for a decision: as many as an evaluation, as a beam widens with them."""
+        """Returns labels to search for a decision: as many as an evaluation, as a beam widens with
+        them.
+        """
         num_labels = self.model.num_labels
         ks = [k for k in self.config.evaluation.k if k <= num_labels]
         return rule.depth(max(ks, default=1), num_labels)
@@ -218,7 +222,7 @@ class FittedModel(abc.ABC):
             run.write_summary(self.summary)
 
     def _saved_config(self) -> "Config":
-        """The config that a run folder of this model has, but for ``run``."""
+        """Returns the config that a run folder of this model has, but for ``run``."""
         return self.config
 
     @abc.abstractmethod
@@ -229,7 +233,9 @@ class FittedModel(abc.ABC):
 def best_labels(
     model: "RunModel", rows: "Rows", k: int, batch_size: int, probabilities: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ids int32 and scores, or probabilities, float32 (n, k) that a model finds for ``Rows``."""
+    """Returns ids int32 and scores, or probabilities, float32 (n, k) that a model finds for
+    ``Rows``.
+    """
     parts = [(np.zeros((0, k), np.int32), np.zeros((0, k), np.float32))]
     searcher = Searcher(model, k, probabilities=probabilities)
     parts += [part[:2] for part in searcher.over(RowStream(lambda: [rows]), batch_size)]
@@ -248,8 +254,8 @@ def check_recipe(loaded: "LoadedRun", known: Sequence[str]) -> None:
     """
     if loaded.config.recipe.name not in known:
         raise ConfigError(
-            f"the run is of recipe {loaded.config.recipe.name!r}, an estimator holds one of "
-            f"{', '.join(known)}",
+            f"an estimator needs a run of recipe {' or '.join(map(repr, known))}, not of "
+            f"{loaded.config.recipe.name!r}",
             where=loaded.folder.path,
             fix="use tfxc.Run, which predicts with every run",
         )

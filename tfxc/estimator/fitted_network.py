@@ -48,7 +48,7 @@ class FittedNetwork(FittedModel):
         self._make(**data_dependent_arguments(config, source, **self._dimensions))
 
     def _make(self, **arguments: Any) -> None:
-        """A new model; one whose weights are still to come does without what providers find."""
+        """Makes a new model; without what providers find if its weights are still to come."""
         self.model = build_model(self.config, **self._dimensions, **self._architecture, **arguments)
         architecture = self.model.encoder.architecture
         self._architecture = {} if architecture is None else {"architecture": architecture}

@@ -89,7 +89,7 @@ def read(
 
 
 def _joined(parts: list[Any], num_features: int | None) -> Any:
-    """The parts of chunks as one list, matrix or array."""
+    """Returns the parts of chunks as one list, matrix or array."""
     if scipy.sparse.issparse(parts[0]):
         width = num_features or max(part.shape[1] for part in parts)
         for part in parts:

@@ -84,7 +84,7 @@ class Run:
         features: Examples | None = None,
         probabilities: bool | None = None,
     ) -> "Predictions":
-        """The best labels of examples.
+        """Returns the best labels of examples.
 
         Args:
             examples: what the run was trained on: a list of n texts; a sparse or dense matrix (n,
@@ -116,7 +116,7 @@ class Run:
         return Predictions(names, np.concatenate([part.scores for part in parts]))
 
     def encode(self, examples: Examples) -> np.ndarray:
-        """The encoder's vectors of examples.
+        """Returns the encoder's vectors of examples.
 
         Args:
             examples: see ``predict``.
@@ -147,7 +147,8 @@ class Run:
         k: Sequence[int] | None = None,
         prepared: str | os.PathLike[str] = "prepared",
     ) -> dict[str, float]:
-        """Metrics of the run on a file or on a split of its data, as ``tfxc evaluate`` prints them.
+        """Returns the metrics of the run on a file or on a split of its data, as ``tfxc evaluate``
+        prints them.
 
         Warns of true labels that the run does not know, and names some.
 
@@ -218,7 +219,7 @@ class Run:
     def _chunks(
         self, examples: Examples, features: Examples | None, input_kind: str | None = None
     ) -> Iterator[Chunk]:
-        """Examples as ``Chunk``s of a bounded size."""
+        """Yields examples as ``Chunk``s of a bounded size."""
         kind = INPUTS[input_kind or self._loaded.input_kind]
         fields: dict[str, Any] = {kind.chunk_field: _as_field(kind.chunk_field, examples)}
         if features is not None:
@@ -240,7 +241,7 @@ class Run:
 
 
 def _as_field(field: str, examples: Examples) -> Any:
-    """Examples in the form that ``Chunk`` has them."""
+    """Returns examples in the form that ``Chunk`` has them."""
     if field == "texts":
         texts = [examples] if isinstance(examples, str) else list(examples)
         for number, text in enumerate(texts):
@@ -260,7 +261,7 @@ def _as_field(field: str, examples: Examples) -> Any:
 
 
 def _image(image: object) -> bytes | np.ndarray:
-    """An array or the bytes of an encoded image."""
+    """Returns an array or the bytes of an encoded image."""
     if isinstance(image, (str, os.PathLike)):
         from tfxc.core.storage.reading import existing_file, read_errors
 

@@ -49,7 +49,8 @@ class Targets:
         return names
 
     def ids_of(self, y: Examples) -> list[list[int]]:
-        """Label ids of other examples, ``y`` in the form of these; unknown classes get higher ids.
+        """Returns label ids of other examples, ``y`` in the form of these; unknown classes get
+        higher ids.
 
         Raises:
             DataError: it has another form, or another number of columns.
@@ -80,7 +81,7 @@ class Targets:
     def from_ids(
         self, ids: Sequence[Sequence[int]] | np.ndarray
     ) -> list[list[Any]] | np.ndarray | scipy.sparse.csr_matrix:
-        """Lists of label ids in the form ``y`` had."""
+        """Returns the lists of label ids in the form ``y`` had."""
         if self.form == "single":
             return self.classes[np.array([row[0] for row in ids], np.int64)]
         if self.form == "lists":
@@ -94,7 +95,7 @@ class Targets:
 
 
 def read_targets(y: Examples) -> "tuple[Targets, list[list[int]]]":
-    """``Targets`` and one list of label ids per example.
+    """Returns ``Targets`` and one list of label ids per example.
 
     Args:
         y: list of label lists, 1-D array of classes, an array of zeros and ones (n, num_classes),
@@ -146,7 +147,9 @@ def _of_several_kinds(labels: Iterable[Any]) -> DataError:
 
 
 def _listed(y: Examples) -> Any:
-    """Lists of labels as a list of lists, whatever column or table of one column they are in."""
+    """Returns the lists of labels as a list of lists, whatever column or table of one column they
+    are in.
+    """
     if scipy.sparse.issparse(y) or getattr(y, "shape", ())[1:] not in ((), (1,)):
         return y
     rows = y

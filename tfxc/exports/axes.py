@@ -36,7 +36,9 @@ def expand_new_axes(path: Path) -> None:
 
 
 def _new_axes(node: node_def_pb2.NodeDef, constants: Mapping[str, np.ndarray]) -> list[int] | None:
-    """Places of the new axes of a slice that does nothing else; None for any other node."""
+    """Returns the places of the new axes of a slice that does nothing else; None for any other
+    node.
+    """
     if node.op != "StridedSlice" or node.input[3] not in constants:
         return None
     strides = constants[node.input[3]]
@@ -56,7 +58,7 @@ def _places(node: node_def_pb2.NodeDef, name: str, count: int) -> set[int]:
 
 
 def _expanding(node: node_def_pb2.NodeDef, axes: list[int]) -> list[node_def_pb2.NodeDef]:
-    """Nodes with the same result under the same name."""
+    """Returns nodes with the same result under the same name."""
     nodes = []
     source = node.input[0]
     for number, axis in enumerate(axes):

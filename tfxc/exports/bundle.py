@@ -1,4 +1,4 @@
-"""What stands next to an exported model: label names, text features, programs that use them.
+"""What accompanies an exported model: label names, text features, programs that use them.
 
 The programs, ``predict.py`` and for texts ``text_features/tokenize.py``, are copies of the files in
 ``tfxc/exports/standalone/``. They run without tfxc and TensorFlow.
@@ -94,7 +94,9 @@ def write_bundle(
 def _write_tokenizer(
     loaded_run: "LoadedRun", features: "TextFeatures", folder: Path, part: str
 ) -> str | None:
-    """What keeps ``tokenize.py`` from cutting the texts; None once it is there and does so."""
+    """Returns what keeps ``tokenize.py`` from cutting the texts; None once it is there and
+    does so.
+    """
     missing = missing_in_tokenizer(features)
     if missing is not None:
         return missing
@@ -127,7 +129,8 @@ def _write_tokenizer(
 
 
 def missing_in_tokenizer(features: "TextFeatures") -> str | None:
-    """What text features need that ``tokenize.py`` does not have; None if it has everything.
+    """Returns what text features need that ``tokenize.py`` does not have; None if it has
+    everything.
 
     Args:
         features: text features of ``tfxc.data.text``.
@@ -147,7 +150,7 @@ def missing_in_tokenizer(features: "TextFeatures") -> str | None:
 
 
 def head_of_tokenizer(features: "TextFeatures") -> dict[str, str]:
-    """What ``tokenize.py`` finds in ``features.json`` besides name and settings.
+    """Returns what ``tokenize.py`` finds in ``features.json`` besides name and settings.
 
     Args:
         features: text features of ``tfxc.data.text``.
@@ -164,7 +167,8 @@ def head_of_tokenizer(features: "TextFeatures") -> dict[str, str]:
 
 
 def is_alike(pattern: str) -> bool:
-    r"""Whether Python's ``re`` finds what a pattern of RE2 finds, see ``ops.text.token_patterns``.
+    r"""Tells whether Python's ``re`` finds what a pattern of RE2 finds, see
+    ``ops.text.token_patterns``.
 
     Example:
         >>> is_alike("[a-z]+"), is_alike("[[:alpha:]]+"), is_alike(r"\pL+")

@@ -108,8 +108,8 @@ def export_model(
     source = form.source(loaded_run, k, probabilities)
     if form.most_bytes is not None and source.weight_bytes > form.most_bytes:
         raise ConfigError(
-            f"the weights take {source.weight_bytes / 2**30:.1f} GiB, and the format {name!r} "
-            "holds less than 2 GiB",
+            f"the weights take {source.weight_bytes / 2**30:.1f} GiB, but the format {name!r} is "
+            "limited to less than 2 GiB",
             where="--format",
             fix="choose savedmodel",
         )

@@ -54,7 +54,7 @@ class Graph:
         self._probabilities = probabilities
 
     def function(self, batch: int | None = None) -> Any:
-        """The ``tf.function``, whose only concrete function is that of ``signature``.
+        """Returns the ``tf.function``, whose only concrete function is that of ``signature``.
 
         Args:
             batch: number of examples; None leaves it open.
@@ -81,7 +81,7 @@ class Graph:
         return self._kind.tensors(self._manifest)
 
     def signature(self, batch: int | None = None) -> list[Any]:
-        """The ``tf.TensorSpec``s of ``function``."""
+        """Returns the ``tf.TensorSpec``s of ``function``."""
         return feature_signature(self._kind, self._manifest, batch)
 
 

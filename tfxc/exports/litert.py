@@ -45,7 +45,7 @@ class LiteRT:
     most_bytes = MOST_BYTES
 
     def require(self) -> None:
-        """Nothing: TensorFlow has it all."""
+        """Does nothing: TensorFlow has it all."""
 
     def source(self, loaded_run: "LoadedRun", k: int, probabilities: bool) -> Graph:
         """Returns what is converted."""
@@ -87,7 +87,7 @@ class LiteRT:
         return 1
 
     def open(self, path: str | Path) -> Callable[..., Any]:
-        """Function of a dict of arrays -> (ids, scores)."""
+        """Returns a function of a dict of arrays -> (ids, scores)."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*tf.lite.Interpreter is deprecated", UserWarning)
             interpreter = tf.lite.Interpreter(str(path))

@@ -101,7 +101,7 @@ class Onnx:
         path.write_bytes(model.SerializeToString())
 
     def open(self, path: str | Path) -> Callable[..., Any]:
-        """Function of a dict of arrays -> (ids, scores).
+        """Returns a function of a dict of arrays -> (ids, scores).
 
         Raises:
             ConfigError: ONNX Runtime cannot run the model.
@@ -163,7 +163,7 @@ def _nodes(graph: "onnx.GraphProto") -> "Iterator[onnx.NodeProto]":
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the notes of the converter and the quantiser, which are for their authors."""
+    """Hides the notes of the converter and the quantiser, which are for their authors."""
     logging.disable(logging.ERROR)
     try:
         yield

@@ -11,7 +11,7 @@ from tfxc.core.errors import UserError
 from tfxc.data.examples.kinds import DENSE, ENCODED, IMAGE, KINDS, SPARSE, TEXT
 from tfxc.data.examples.rows import Rows
 from tfxc.data.reading.held_out import open_split
-from tfxc.data.text.joined import given_terms
+from tfxc.data.text.registry import given_terms
 from tfxc.inference.protocol import RankerModel
 from tfxc.inference.searcher import Searcher
 
@@ -58,7 +58,7 @@ class Expected:
         self._values = search({"features": features})
 
     def largest_difference(self, answers: Callable[..., Iterator[Any]]) -> float:
-        """Largest difference of a score of an exported model to the run's model.
+        """Returns the largest difference of a score of an exported model to the run's model.
 
         Args:
             answers: of the exported model, ``outputs_of_savedmodel`` or ``outputs_of_function``: a
@@ -83,7 +83,9 @@ class Expected:
 
 
 def outputs_of_savedmodel(folder: str | Path) -> Callable[..., Iterator[Any]]:
-    """The ``answers`` of the SavedModel in ``folder``: of all examples, by every signature."""
+    """Returns the ``answers`` of the SavedModel in ``folder``: of all examples, by every
+    signature.
+    """
 
     def answers(
         loaded_run: "LoadedRun", rows: Rows, texts: list[str] | None
@@ -113,7 +115,7 @@ def outputs_of_savedmodel(folder: str | Path) -> Callable[..., Iterator[Any]]:
 def outputs_of_function(
     model: Callable[..., Any], batch: int | None = None
 ) -> Callable[..., Iterator[Any]]:
-    """The ``answers`` of a converted model, over batches of several sizes.
+    """Returns the ``answers`` of a converted model, over batches of several sizes.
 
     Args:
         model: function of a dict of arrays -> (ids, scores) as arrays.
@@ -135,7 +137,9 @@ def outputs_of_function(
 
 
 def tolerance_of(loaded_run: "LoadedRun") -> float:
-    """Largest difference of a score that counts as rounding, relative to the largest score."""
+    """Returns the largest difference of a score that counts as rounding, relative to the largest
+    score.
+    """
     precision = loaded_run.config.training.precision
     return _TOLERANCE if precision == "float32" else _HALF_PRECISION_TOLERANCE
 
@@ -147,7 +151,7 @@ def checked_difference(
     question: str,
     calibration: "Calibration | None" = None,
 ) -> float:
-    """Largest difference of an exported model's scores to those of the run's model.
+    """Returns the largest difference of an exported model's scores to those of the run's model.
 
     Args:
         answer: NumPy (ids, scores) of the exported model, both (batch, k).
@@ -188,7 +192,7 @@ def checked_difference(
 
 
 def sample_rows(loaded_run: "LoadedRun") -> tuple[Rows, list[str] | None]:
-    """Random examples as the run's data are, except the scaling of rows.
+    """Returns random examples as the run's data are, except the scaling of rows.
 
     Args:
         loaded_run: a ``LoadedRun``.
@@ -223,7 +227,7 @@ def sample_rows(loaded_run: "LoadedRun") -> tuple[Rows, list[str] | None]:
 
 
 def scaled(rows: Rows, manifest: Mapping[str, Any]) -> Rows:
-    """``Rows`` as the run's model takes them: an independent path through scikit-learn."""
+    """Returns ``Rows`` as the run's model takes them: an independent path through scikit-learn."""
     if manifest["row_normalise"] is None:
         return rows
     from sklearn.preprocessing import normalize
@@ -256,7 +260,8 @@ def agreement_of(
     batch: int | None = None,
     probabilities: bool = False,
 ) -> "Agreement":
-    """``Agreement`` of a quantised model on the run's dev data, see ``largest_difference``.
+    """Returns the ``Agreement`` of a quantised model on the run's dev data, see
+    ``largest_difference``.
 
     Where the run has no dev split, its training file is read; where that is missing, features are
     drawn at random.
@@ -276,7 +281,7 @@ def agreement_of(
 
 
 def examples_of(loaded_run: "LoadedRun") -> tuple[Callable[[int], Iterator[Any]], str]:
-    """Examples of a run's own data, as ``agreement_of`` takes them.
+    """Returns the examples of a run's own data, as ``agreement_of`` takes them.
 
     Args:
         loaded_run: a ``LoadedRun``.

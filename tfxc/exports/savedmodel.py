@@ -187,7 +187,7 @@ class ServedModel(tf.Module):
         self.weights = list(variables.values())
 
     def _vectors(self, loaded_run: "LoadedRun", *raw: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The vectors of labels' texts, which are cut as in training."""
+        """Returns the vectors of labels' texts, which are cut as in training."""
         features = self.from_texts(*raw)
         length = loaded_run.model.head.label_length
         if length is not None:
@@ -207,7 +207,7 @@ def forget_gradients(path: Path) -> None:
 
 
 def _from_raw(raw_input: "Input", answer: Callable[..., Any]) -> Any:
-    """The concrete function of ``answer``, a function of the tensors of an ``Input``."""
+    """Returns the concrete function of ``answer``, a function of the tensors of an ``Input``."""
     signature = [tensor.spec() for tensor in raw_input.tensors({})]
     function = tf.function(answer, input_signature=signature, autograph=False)
     return function.get_concrete_function()
@@ -219,7 +219,8 @@ def from_features(
     manifest: Mapping[str, Any],
     batch: int | None = None,
 ) -> Any:
-    """``tf.function`` over a run's own features, whose arguments are the tensors of the kind.
+    """Returns ``tf.function`` over a run's own features, whose arguments are the tensors of the
+    kind.
 
     Args:
         answer: function of the model's features -> dict of outputs.
@@ -240,7 +241,7 @@ def from_features(
 def feature_signature(
     kind: "FeatureKind", manifest: Mapping[str, Any], batch: int | None = None
 ) -> list[Any]:
-    """The ``tf.TensorSpec``s of the tensors of a batch of a run's features, a list.
+    """Returns the ``tf.TensorSpec``s of the tensors of a batch of a run's features, a list.
 
     Args:
         kind, manifest, batch: see ``from_features``.
@@ -249,7 +250,7 @@ def feature_signature(
 
 
 def _label_names(loaded_run: "LoadedRun") -> tf.lookup.StaticHashTable:
-    """Table from label id to name; the empty text for ids that stand for no label."""
+    """Returns table from label id to name; the empty text for ids that stand for no label."""
     loaded_run.vocabulary  # noqa: B018 (TensorFlow reads the file: it has to be whole)
     lines = tf.lookup.TextFileInitializer(
         str(loaded_run.folder / "assets" / "labels.txt"),
@@ -262,5 +263,5 @@ def _label_names(loaded_run: "LoadedRun") -> tf.lookup.StaticHashTable:
 
 
 def size_of(weights: Iterable[Any]) -> int:
-    """Bytes of variables."""
+    """Returns the bytes of variables."""
     return sum(v.shape.num_elements() * v.dtype.size for v in weights)

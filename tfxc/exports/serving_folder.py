@@ -95,7 +95,7 @@ def _requests(input_kind: str, sizes: Mapping[str, Any]) -> Iterator[tuple[str, 
 
 
 def prediction_log(model: str, signature: str, inputs: Mapping[str, Any]) -> bytes:
-    """One serialised ``tensorflow.serving.PredictionLog`` of a predict request.
+    """Returns one serialised ``tensorflow.serving.PredictionLog`` of a predict request.
 
     Args:
         model: name of the model.

@@ -36,7 +36,7 @@ ids = model(**inputs)["label_ids"]""",
 
 
 def inputs_of(input_kind: str, manifest: Mapping[str, Any]) -> str:
-    """The inputs of an exported model in words.
+    """Returns the inputs of an exported model in words.
 
     Args:
         input_kind: name of what it reads, see ``tfxc.data.examples.kinds.INPUTS``.
@@ -46,7 +46,9 @@ def inputs_of(input_kind: str, manifest: Mapping[str, Any]) -> str:
 
 
 def served_call(input_kind: str, manifest: Mapping[str, Any]) -> str:
-    """Python that calls a signature ``model`` of a SavedModel; arguments see ``inputs_of``."""
+    """Returns the Python that calls a signature ``model`` of a SavedModel; arguments see
+    ``inputs_of``.
+    """
     arguments = [
         f"{tensor.name}={_example(tensor, 'tf.constant', 'tf.zeros', f'tf.{tensor.dtype}')}"
         for tensor in INPUTS[input_kind].tensors(manifest)
@@ -55,7 +57,7 @@ def served_call(input_kind: str, manifest: Mapping[str, Any]) -> str:
 
 
 def numpy_inputs(input_kind: str, manifest: Mapping[str, Any]) -> str:
-    """Python that makes ``inputs`` of NumPy arrays; arguments see ``inputs_of``."""
+    """Returns the Python that makes ``inputs`` of NumPy arrays; arguments see ``inputs_of``."""
     arrays = [
         f'"{tensor.name}": {_example(tensor, "np.array", "np.zeros", repr(tensor.dtype))}'
         for tensor in INPUTS[input_kind].tensors(manifest)
@@ -64,14 +66,14 @@ def numpy_inputs(input_kind: str, manifest: Mapping[str, Any]) -> str:
 
 
 def _example(tensor: "Tensor", constant: str, zeros: str, dtype: str) -> str:
-    """Python that makes an example of an input by two functions of a library."""
+    """Returns the Python that makes an example of an input by two functions of a library."""
     if tensor.values is None:
         return f"{zeros}({tensor.shape(1)}, {dtype})"
     return f"{constant}({tensor.values}, {dtype})"
 
 
 def report_of_model(done: "Converted", loaded_run: "LoadedRun") -> str:
-    """What was written, its inputs and outputs, and code that calls it.
+    """Returns what was written, its inputs and outputs, and code that calls it.
 
     Args:
         done: ``tfxc.exports.convert.Converted``.

@@ -109,7 +109,7 @@ class AdaFace(ClassCentres):
         return self.add_weight((), keras.initializers.Constant(start), name=name, **kind)
 
     def strength(self, lengths: tf.Tensor) -> tf.Tensor:
-        """z of each example; in a training step, moves the statistics first."""
+        """Returns the z of each example; in a training step, moves the statistics first."""
         lengths = tf.clip_by_value(tf.stop_gradient(lengths), *_LENGTHS)
         mean = self.length_mean.value
         std = self.length_std.value
@@ -119,7 +119,9 @@ class AdaFace(ClassCentres):
         return tf.clip_by_value(z, -1.0, 1.0)
 
     def _moved(self, lengths):
-        """Mean and deviation with those of a batch in them; a single example has no deviation."""
+        """Returns the mean and deviation with those of a batch in them; a single example has no
+        deviation.
+        """
         mean, variance = tf.nn.moments(lengths, axes=[0])
         count = tf.cast(tf.size(lengths), tf.float32)
         std = tf.sqrt(variance * count / tf.maximum(count - 1, 1))
@@ -131,7 +133,7 @@ class AdaFace(ClassCentres):
         return moved
 
     def with_margin(self, cosines: tf.Tensor, strength: tf.Tensor | None = None) -> tf.Tensor:
-        """``cos(t - margin z) - margin - margin z``."""
+        """Returns ``cos(t - margin z) - margin - margin z``."""
         assert strength is not None
         turned = turned_cosine(cosines, -self.margin * strength)
         return turned - self.margin * (1 + strength)

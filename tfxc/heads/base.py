@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from tfxc.core.declared import Declared, check_k
 from tfxc.ops.randomness import drawn_again, draws
-from tfxc.ops.search.ranks import tiled_ranks
 from tfxc.ops.search.tiled_softmax import mean_cross_entropy, tiled_softmax
 from tfxc.ops.search.top_k import tiled_top_k
 from tfxc.ops.tables.large_weights import LargeWeights
@@ -83,7 +82,7 @@ class Head(Declared, LargeWeights):
 
     @classmethod
     def resolved(cls, section: Mapping[str, Any], num_labels: int) -> dict[str, Any]:
-        """Arguments that a config leaves to a rule over the number of labels, by name.
+        """Returns the arguments that a config leaves to a rule over the number of labels, by name.
 
         They are what the constructor would choose; a run's config shows them.
 
@@ -121,7 +120,7 @@ class Head(Declared, LargeWeights):
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
     ) -> "tuple[LogitGroup, ...]":
-        """Logit groups of a batch."""
+        """Returns logit groups of a batch."""
         raise TypeError(f"{type(self).__name__} must define training_groups(features, labels)")
 
     def fused_step(
@@ -150,7 +149,7 @@ class Head(Declared, LargeWeights):
     def groups_of_passes(
         self, passes: Sequence[tf.Tensor], labels: np.ndarray | tf.Tensor
     ) -> "list[tuple[LogitGroup, ...]]":
-        """Logit groups of several passes over the same examples, all with the same columns.
+        """Returns logit groups of several passes over the same examples, all with the same columns.
 
         Args:
             passes: list of features, e.g. of different dropout masks.
@@ -167,7 +166,9 @@ class Head(Declared, LargeWeights):
         return groups
 
     def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Best k labels of each example; with a ``full_softmax``, exact by tiles of labels."""
+        """Returns the best k labels of each example; with a ``full_softmax``, exact by tiles of
+        labels.
+        """
         if not self.full_softmax:
             raise TypeError(f"{type(self).__name__} must define top_k(features, k)")
         self.check_k(k)
@@ -179,22 +180,24 @@ class Head(Declared, LargeWeights):
         return tiled_top_k(score, self.num_labels, k, tile, unrolled)
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
-        """Function that scores a range of labels."""
+        """Returns a function that scores a range of labels."""
         raise TypeError(f"{type(self).__name__} has no scores of single labels")
 
     def all_scores(self, features: tf.Tensor) -> tf.Tensor:
-        """Float32 (batch, num_labels), scored by the tiles of ``top_k``: they round alike."""
+        """Returns float32 (batch, num_labels), scored by the tiles of ``top_k``: they round
+        alike.
+        """
         score = self.tile_scores(features)
         size = self.tile or TILE
         starts = range(0, self.num_labels, size)
         return tf.concat([score(at, min(at + size, self.num_labels)) for at in starts], 1)
 
     def inner_products(self) -> "InnerProducts":
-        """The scores as inner products, where ``has_inner_products``."""
-        raise NotImplementedError(f"{type(self).__name__} has no such scores")
+        """Returns the scores as inner products, where ``has_inner_products``."""
+        raise NotImplementedError(f"{type(self).__name__} has no inner products")
 
     def label_similarities(self, label: int) -> np.ndarray | None:
-        """How alike the weights of a label and those of every label are.
+        """Returns how alike the weights of a label and those of every label are.
 
         Args:
             label: an id.
@@ -208,7 +211,7 @@ class Head(Declared, LargeWeights):
     def top_k_and_loss(
         self, features: tf.Tensor, labels: tf.Tensor, k: int
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """``top_k``, and the cross-entropy of the softmax over all labels, from one pass.
+        """Returns ``top_k``, and the cross-entropy of the softmax over all labels, from one pass.
 
         Scores are those of ``top_k``, without a margin. Several true labels share the target
         evenly, as in the objective ``softmax``.
@@ -235,7 +238,7 @@ class Head(Declared, LargeWeights):
         return ids, scores, mean_cross_entropy(log_sum, of_true, labels >= 0)
 
     def label_ranks(self, features: tf.Tensor, labels: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
-        """The rank of each true label among all, with a ``full_softmax``.
+        """Returns the rank of each true label among all, with a ``full_softmax``.
 
         See ``tfxc.ops.search.ranks.tiled_ranks``.
 
@@ -245,6 +248,8 @@ class Head(Declared, LargeWeights):
             excluded: int32 (batch, any), labels that do not count, none of them true, padded
                 with -1.
         """
+        from tfxc.ops.search.ranks import tiled_ranks
+
         tile = self.tile or _RANK_TILE
         unrolled = self.tile is not None
         score = self.tile_scores(features)
@@ -256,7 +261,8 @@ class Head(Declared, LargeWeights):
 
 
 def rare_label_bias(columns: int) -> float:
-    """Start of the biases: the logit of a column that is true for one example in ``columns``.
+    """Returns the start of the biases: the logit of a column that is true for one example in
+    ``columns``.
 
     From 0 the first thousand steps would only push every column down, and through the hidden
     layer, which leaves ReLU units dead. A softmax does not see a common constant.

@@ -11,16 +11,14 @@ import tensorflow as tf
 from tfxc.core.declared import FromData, LayerArguments, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.heads.base import Head, rare_label_bias, seen_labels
-from tfxc.heads.bases.label_chunks import LabelChunks, Piece, chunk_size
-from tfxc.heads.bases.sharded_chunks import ShardedChunks
-from tfxc.heads.bases.shards import ShardLayout
 from tfxc.ops.logit_group import LogitGroup
-from tfxc.ops.search.nearest import InnerProducts, of_linear_scores
-from tfxc.ops.search.similarity import cosines_to_row
 from tfxc.ops.search.top_k import read_once
 
 if TYPE_CHECKING:
+    from tfxc.heads.bases.label_chunks import LabelChunks
+    from tfxc.heads.bases.sharded_chunks import ShardedChunks
     from tfxc.ops.fused.logit_chunks import ChunkUpdate
+    from tfxc.ops.search.nearest import InnerProducts
 
 
 @keras.saving.register_keras_serializable("tfxc")
@@ -84,6 +82,7 @@ class Dense(Head):
                 )
         self.sharded = update == "fused"
         self.chunks: LabelChunks | ShardedChunks | None = None
+        self.shards: ShardedChunks | None = None  # the chunks, where replicas share them
 
     def build(self, input_shape: Sequence[int]) -> None:
         """Makes kernel (dim, num_labels), or chunks (labels, dim) of its transpose, and bias."""
@@ -95,16 +94,20 @@ class Dense(Head):
             self.kernel = self.add_weight((dim, self.num_labels), normal, name="kernel")
             self.bias = self.add_weight((self.num_labels,), start, name="bias")
             return
+        from tfxc.heads.bases.label_chunks import chunk_size
+
         size = self.tile = chunk_size(self.num_labels)
         if tf.distribute.has_strategy():
-            self.chunks = chunks = self._sharded_chunks(size, std)
-            self.sharded_tables = chunks.tables
+            self.chunks = self.shards = self._sharded_chunks(size, std)
+            self.sharded_tables = self.shards.tables
         else:
             self.chunks = self._own_chunks(size, std, start)
         self.fused_variables = self.chunks.variables
 
     def _own_chunks(self, size, std, start):
         """The chunks as Keras weights."""
+        from tfxc.heads.bases.label_chunks import LabelChunks, Piece
+
         pieces = []
         for number, begin in enumerate(range(0, self.num_labels, size)):
             end = min(begin + size, self.num_labels)
@@ -121,6 +124,9 @@ class Dense(Head):
 
     def _sharded_chunks(self, size, std):
         """The chunks, of which each replica has a part."""
+        from tfxc.heads.bases.sharded_chunks import ShardedChunks
+        from tfxc.heads.bases.shards import ShardLayout
+
         strategy = tf.distribute.get_strategy()
         layout = ShardLayout(self.num_labels, size, strategy.num_replicas_in_sync)
         if layout.size * (layout.count - 1) >= min(size, self.num_labels):
@@ -171,26 +177,28 @@ class Dense(Head):
 
     def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Best k labels, exact; of shards each replica finds its own best."""
-        if not isinstance(self.chunks, ShardedChunks):
+        if self.shards is None:
             return super().top_k(features, k)
         self.check_k(k)
-        return self.chunks.search().top_k(features, k)
+        return self.shards.search().top_k(features, k)
 
     def top_k_and_loss(
         self, features: tf.Tensor, labels: tf.Tensor, k: int
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """``top_k``, and the loss over all labels."""
-        if not isinstance(self.chunks, ShardedChunks):
+        if self.shards is None:
             return super().top_k_and_loss(features, labels, k)
         self.check_k(k)
         labels = tf.cast(seen_labels(labels, self.num_labels), tf.int32)
-        return self.chunks.search().top_k_and_loss(features, labels, k)
+        return self.shards.search().top_k_and_loss(features, labels, k)
 
-    def inner_products(self) -> InnerProducts:
+    def inner_products(self) -> "InnerProducts":
         """Those with the columns of the kernel."""
-        if isinstance(self.chunks, ShardedChunks):
-            bias = tf.constant(self.chunks.bias_of_labels())
-            return of_linear_scores(self.chunks.rows, bias, self.dim)
+        from tfxc.ops.search.nearest import of_linear_scores
+
+        if self.shards is not None:
+            bias = tf.constant(self.shards.bias_of_labels())
+            return of_linear_scores(self.shards.rows, bias, self.dim)
         bias = read_once(self.bias.value)
         if self.chunks is not None:
             return of_linear_scores(self.chunks.rows, bias, self.dim)
@@ -199,6 +207,8 @@ class Dense(Head):
 
     def label_similarities(self, label: int) -> np.ndarray:
         """Cosines of the columns of the kernel."""
+        from tfxc.ops.search.similarity import cosines_to_row
+
         if self.chunks is not None:
             return cosines_to_row(self.chunks.rows, label, self.num_labels)
         kernel = read_once(self.kernel.value)
@@ -216,23 +226,27 @@ class Dense(Head):
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Writes the weights of one device, also where they are sharded."""
-        if not isinstance(self.chunks, ShardedChunks):
+        if self.shards is None:
             super().save_own_variables(store)
             return
-        for number, gathered in enumerate(self.chunks.weights()):
+        for number, gathered in enumerate(self.shards.weights()):
             store[str(number)] = gathered()
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Reads what ``save_own_variables`` wrote, sharded or not."""
-        if not isinstance(self.chunks, ShardedChunks):
+        if self.shards is None:
             super().load_own_variables(store)
             return
-        self.chunks.assign([store[str(number)] for number in range(len(self.chunks.tables))])
+        self.shards.assign([store[str(number)] for number in range(len(self.shards.tables))])
 
     @property
     def training_columns(self) -> int:
         """All labels; of a fused step those of one chunk."""
-        return chunk_size(self.num_labels) if self.update == "fused" else self.num_labels
+        if self.update != "fused":
+            return self.num_labels
+        from tfxc.heads.bases.label_chunks import chunk_size
+
+        return chunk_size(self.num_labels)
 
 
 def _start_of_chunk(std, seed, shape, dtype=None):

@@ -165,7 +165,7 @@ class MACH(Head):
         return keras.ops.stack([start(shape[1:], dtype=dtype) for start in starts])
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
-        """Bucket logits (batch, R, B)."""
+        """Returns bucket logits (batch, R, B)."""
         if len(features.shape) == 2:
             features = features[:, None, :]
         if self.direct:
@@ -192,7 +192,9 @@ class MACH(Head):
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
     ) -> tuple[LogitGroup, ...]:
-        """One group over B buckets per repetition; labels that share a bucket count once."""
+        """Returns one group over B buckets per repetition; labels that share a bucket count
+        once.
+        """
         labels = seen_labels(labels, self.num_labels)
         logits = self(features)
         buckets = tf.cast(tf.gather(self._lookup_table, tf.maximum(labels, 0)), tf.int64)
@@ -203,7 +205,7 @@ class MACH(Head):
         )
 
     def search_scores(self, features: tf.Tensor) -> tf.Tensor:
-        """Float32 (batch, R, B) bucket scores in the form that is summed up per label."""
+        """Returns float32 (batch, R, B) bucket scores in the form that is summed up per label."""
         logits = tf.cast(self(features), tf.float32)
         if self.aggregate == "logits":
             return logits
@@ -220,7 +222,7 @@ class MACH(Head):
     def search_top_k(
         self, scores: np.ndarray, k: int, method: str = "auto", most: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Native search of the best k labels from ``search_scores`` as a NumPy array.
+        """Returns native search of the best k labels from ``search_scores`` as a NumPy array.
 
         Args:
             scores: float32 (batch, R, B), or of the repetitions that count only.
@@ -252,7 +254,7 @@ class MACH(Head):
         return ids, self._finish(totals, len(numbers))
 
     def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Best k labels, exact, in the graph."""
+        """Returns the best k labels, exact, in the graph."""
         self.check_k(k)
         if not self.built:
             self.build(features.shape)
@@ -272,7 +274,7 @@ class MACH(Head):
         return totals / count if self.aggregate == "probabilities" else totals
 
     def label_similarities(self, label: int) -> np.ndarray | None:
-        """Means over the repetitions of the cosines of buckets; None if ``direct``."""
+        """Returns means over the repetitions of the cosines of buckets; None if ``direct``."""
         if self.direct:
             return None
         total = np.zeros(self.num_labels, np.float32)

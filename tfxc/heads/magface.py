@@ -112,18 +112,18 @@ class MagFace(ClassCentres):
         self.length_weight = length_weight
 
     def strength(self, lengths: tf.Tensor) -> tf.Tensor:
-        """The margin m(a) of each example."""
+        """Returns the margin m(a) of each example."""
         slope = self.largest_margin - self.least_margin
         slope /= self.largest_length - self.least_length
         return self.least_margin + slope * (self._cut(lengths) - self.least_length)
 
     def with_margin(self, cosines: tf.Tensor, strength: tf.Tensor | None = None) -> tf.Tensor:
-        """``cos(t + m(a))``."""
+        """Returns ``cos(t + m(a))``."""
         assert strength is not None
         return angular_margin(cosines, 1.0, strength)
 
     def penalties(self, lengths: tf.Tensor) -> tf.Tensor | None:
-        """``length_weight (1 / a + a / largest_length^2)``."""
+        """Returns ``length_weight (1 / a + a / largest_length^2)``."""
         if not self.length_weight:
             return None
         lengths = self._cut(lengths)

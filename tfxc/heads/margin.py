@@ -116,13 +116,15 @@ class Margin(ClassCentres):
 
     @classmethod
     def resolved(cls, section: Mapping[str, Any], num_labels: int) -> dict[str, Any]:
-        """The scale, where the section has none."""
+        """Returns the scale, where the section has none."""
         return {"scale": least_scale(num_labels)} if section.get("scale") is None else {}
 
     def with_margin(self, cosines: tf.Tensor, strength: tf.Tensor | None = None) -> tf.Tensor:
-        """``cos(m1 t + m2) - m3``."""
+        """Returns ``cos(m1 t + m2) - m3``."""
         return angular_margin(cosines, self.m1, self.m2, self.m3)
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments, with the scale in use: it must not change with more labels."""
+        """Returns the constructor arguments, with the scale in use: it must not change with more
+        labels.
+        """
         return {**super().get_config(), "scale": self.scale}

@@ -155,7 +155,7 @@ class MHC(DigitHead):
             self.tables.append(self.add_weight(shape, uniform, name=f"table_{level}"))
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
-        """Logits of the groups of level 0."""
+        """Returns the logits of the groups of level 0."""
         features = tf.cast(features, self.compute_dtype)
         return self.as_logits(_linear(features, self.kernel, self.bias))
 
@@ -178,13 +178,13 @@ class MHC(DigitHead):
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
     ) -> tuple[LogitGroup, ...]:
-        """One group per level."""
+        """Returns one group per level."""
         return self.groups_of_passes([features], labels)[0]
 
     def groups_of_passes(
         self, passes: Sequence[tf.Tensor], labels: np.ndarray | tf.Tensor
     ) -> list[tuple[LogitGroup, ...]]:
-        """All passes see the candidates of the first."""
+        """Returns groups of all passes, which see the candidates of the first."""
         chosen: list = []
         levels = [self.training_levels(features, labels, chosen) for features in passes]
         return [tuple(group for group, _ in level) for level in levels]
@@ -192,7 +192,8 @@ class MHC(DigitHead):
     def training_levels(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor, chosen: list | None = None
     ) -> list[tuple[LogitGroup, tf.Tensor]]:
-        """Group and candidates of each level; ``chosen`` lists the choices of an earlier pass.
+        """Returns group and candidates of each level; ``chosen`` lists the choices of an earlier
+        pass.
 
         Returns:
             List of (``LogitGroup``, int64 (batch, columns) nodes of the columns, -1 where empty).
@@ -239,7 +240,7 @@ class MHC(DigitHead):
         return self.num_candidate_groups > 1 and self.link not in _EACH_BY_ITSELF
 
     def _scores_above(self, level, candidates, positives, of_parents, nodes, scores):
-        """Scores (batch, slots) of the candidates' parents.
+        """Returns scores (batch, slots) of the candidates' parents.
 
         Args:
             level: of the candidates.
@@ -260,7 +261,7 @@ class MHC(DigitHead):
         return tf.tensor_scatter_nd_update(above, places, values)
 
     def _family_scores(self, logits, level, above):
-        """Scores (batch, n·C_h) of nodes by their logits and their parents' scores (batch, n)."""
+        """Returns scores (batch, n·C_h) of nodes by their logits and the (batch, n) of parents."""
         shape = [-1, above.shape[1] or tf.shape(above)[1], self.heads[level]]
         scores = tf.reshape(logits, shape)
         scores = scores if self._joint else self._scores(scores)
@@ -276,7 +277,7 @@ class MHC(DigitHead):
         return _linear(tf.cast(features, self.compute_dtype), *self.projections[level])
 
     def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Best k labels; exact if the beam holds all nodes above the labels."""
+        """Returns the best k labels; exact if the beam holds all nodes above the labels."""
         self.check_k(k)
         if not self.built:
             self.build(features.shape)
@@ -298,7 +299,9 @@ class MHC(DigitHead):
         return ids, best - tf.reduce_logsumexp(scores, 1, True) if self._joint else best
 
     def _widths(self, k):
-        """How many nodes are kept from each level to the next, so many that k labels are found."""
+        """Returns how many nodes are kept from each level to the next, so many that k labels are
+        found.
+        """
         widths = []
         needed = k
         for level in reversed(range(1, len(self.heads))):
@@ -310,13 +313,15 @@ class MHC(DigitHead):
         return widths[::-1]
 
     def _beam_level(self, projected, level, scores, nodes, width):
-        """Scores and nodes (batch, width·C_h) of the children of the best nodes."""
+        """Returns scores and nodes (batch, width·C_h) of the children of the best nodes."""
         size = self.heads[level]
         above, columns = tf.math.top_k(scores, min(width, scores.shape[1]))
         parents = columns if nodes is None else tf.gather(nodes, columns, batch_dims=1)
 
         def family(parent):
-            """Logits of one node's children per example: all at once need beam times the memory."""
+            """Returns the logits of one node's children per example: all at once need beam times
+            the memory.
+            """
             rows = tf.maximum(parent, 0)[:, None] * size + tf.range(size)
             return tf.linalg.matvec(tf.gather(self.tables[level].value, rows), projected)
 
@@ -332,7 +337,7 @@ class MHC(DigitHead):
         return scores, tf.reshape(tf.where(exists, nodes, -1), [-1, slots])
 
     def _best_of_all(self, projected, level, above, k):
-        """Best k labels, where all of them are scored."""
+        """Returns the best k labels, where all of them are scored."""
         tile = max(1, _TILE // self.heads[level]) * self.heads[level]
         nodes = self.nodes[level]
         score = self._tiles(projected, level, above)
@@ -343,7 +348,9 @@ class MHC(DigitHead):
         return ids, scores - log_sum[:, None]
 
     def _tiles(self, projected, level, above):
-        """Function (begin, end) -> scores of consecutive nodes, from the first child of a node."""
+        """Returns a function (begin, end) -> scores of consecutive nodes, from the first child of a
+        node.
+        """
         size = self.heads[level]
         table = read_once(self.tables[level].value)
 

@@ -150,7 +150,7 @@ class MHP(DigitHead):
         return self.heads * self.repeats
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
-        """Logits of all digits."""
+        """Returns the logits of all digits."""
         return self.as_logits(keras.ops.matmul(features, self.kernel) + self.bias)
 
     @property
@@ -166,7 +166,7 @@ class MHP(DigitHead):
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
     ) -> tuple[LogitGroup, ...]:
-        """One group per digit, or one over all digits' columns of a code."""
+        """Returns one group per digit, or one over all digits' columns of a code."""
         logits = tf.split(self(features), self.repeats, axis=1)
         return tuple(
             group
@@ -175,7 +175,9 @@ class MHP(DigitHead):
         )
 
     def _codes(self, labels):
-        """The R codes of label ids, each int64 of the same shape; -1 for padding and unseen."""
+        """Returns the R codes of label ids, each int64 of the same shape; -1 for padding and
+        unseen.
+        """
         if self.repeats == 1:
             return [self.codes_of(labels)]
         known = seen_labels(labels, self.num_labels)
@@ -198,13 +200,13 @@ class MHP(DigitHead):
         return [LogitGroup(logits, distinct_positives(tf.concat(columns, axis=1)))]
 
     def _digit_scores(self, features):
-        """Float32 (batch, C_h) log-probabilities of every digit, code by code."""
+        """Returns float32 (batch, C_h) log-probabilities of every digit, code by code."""
         logits = tf.matmul(tf.cast(features, tf.float32), self.kernel.value) + self.bias.value
         parts = tf.split(logits, self._sizes, axis=1)
         return [log_probabilities(part, self.link) for part in parts]
 
     def label_similarities(self, label: int) -> np.ndarray:
-        """Means over the digits of the cosines of their columns."""
+        """Returns means over the digits of the cosines of their columns."""
         columns = tf.split(tf.transpose(self.kernel.value), self._sizes)
         digits = [
             digit
@@ -218,7 +220,9 @@ class MHP(DigitHead):
         return total / len(digits)
 
     def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Best k labels, exact; with one code per label without the scores of all labels."""
+        """Returns the best k labels, exact; with one code per label without the scores of all
+        labels.
+        """
         self.check_k(k)
         if not self.built:
             self.build(features.shape)
@@ -235,7 +239,9 @@ class MHP(DigitHead):
         return top_k_of_buckets(scores, digits_between, self.num_labels, k)
 
     def search_scores(self, features: tf.Tensor) -> tf.Tensor:
-        """Float32 (batch, R·H, max(C_h)) log-probabilities of the digits, -inf after the last."""
+        """Returns float32 (batch, R·H, max(C_h)) log-probabilities of the digits, -inf after the
+        last.
+        """
         width = max(self.heads)
         padded = (
             tf.pad(part, [[0, 0], [0, width - part.shape[1]]], constant_values=-math.inf)
@@ -246,13 +252,15 @@ class MHP(DigitHead):
     def search_top_k(
         self, scores: np.ndarray, k: int, method: str = "auto"
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Native search of the best k labels, see ``ops.search.bucket_search.gather``."""
+        """Returns native search of the best k labels, see ``ops.search.bucket_search.gather``."""
         self.check_k(k)
         lookups, inverse = self._tables()
         return gather.top_k(scores, lookups, k, method=method, inverse=inverse)
 
     def _tables(self):
-        """Lookups (R·H, N) of every digit, and their inverse; kept until weights are loaded."""
+        """Returns lookups (R·H, N) of every digit, and their inverse; kept until weights are
+        loaded.
+        """
         if self._cached is None:
             codes = [np.asarray(codes) for codes in self._codes(tf.range(self.num_labels))]
             digits = [digit for code in codes for digit in encode(code, self.heads)]

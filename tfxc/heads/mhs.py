@@ -111,7 +111,7 @@ class MHS(DigitHead):
             self.bias = self.add_weight(shape[:2], start, name="bias")
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
-        """Logits of all codes."""
+        """Returns the logits of all codes."""
         features = tf.cast(features, self.compute_dtype)
         bias = None if self.bias is None else self.bias.value
         logits = _shared_logits(features, self.table.value, bias)[:, : self.num_labels]
@@ -125,7 +125,7 @@ class MHS(DigitHead):
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
     ) -> tuple[LogitGroup, ...]:
-        """One group over the columns of each example's blocks."""
+        """Returns one group over the columns of each example's blocks."""
         if not self.built:
             self.build(features.shape)
         codes = self.codes_of(labels)
@@ -134,7 +134,7 @@ class MHS(DigitHead):
         return (sample(features, codes),)
 
     def _per_example(self, features, codes):
-        """Own blocks of each example, the true ones first."""
+        """Returns the logits of blocks of each example's own, the true ones first."""
         true = distinct_positives(codes // self.block_size)
         rows = tf.range(tf.shape(codes)[0])[:, None]
         columns = tf.range(self.num_blocks)[None]
@@ -147,7 +147,7 @@ class MHS(DigitHead):
         )
 
     def _per_batch(self, features, codes):
-        """The true blocks of each example, then the blocks drawn for all."""
+        """Returns the true blocks of each example, then the blocks drawn for all."""
         true = distinct_positives(codes // self.block_size)
         bits = random_bits(0, tf.range(self.num_blocks)[None], self.seed, shared=True)
         none = tf.zeros((1, 0), codes.dtype)
@@ -169,7 +169,7 @@ class MHS(DigitHead):
         )
 
     def _own_logits(self, features, blocks):
-        """Logits (batch, count * block size) of each example's own blocks."""
+        """Returns logits (batch, count * block size) of each example's own blocks."""
         vectors = tf.cast(tf.gather(self.table.value, blocks), features.dtype)
         logits = tf.einsum("bkcd,bd->bkc", vectors, features)
         if self.bias is not None:
@@ -177,18 +177,20 @@ class MHS(DigitHead):
         return tf.reshape(logits, [-1, self._width(blocks)])
 
     def _positives(self, codes, blocks):
-        """Columns of the true codes."""
+        """Returns the columns of the true codes."""
         place, is_found = find(codes // self.block_size, blocks, codes >= 0)
         return tf.where(is_found, place * self.block_size + codes % self.block_size, -1)
 
     def _valid(self, blocks, counts):
-        """Which columns of own blocks count: a row's first ``counts`` blocks, existing labels."""
+        """Returns which columns of own blocks count: a row's first ``counts`` blocks, existing
+        labels.
+        """
         used = tf.range(tf.shape(blocks, counts.dtype)[1]) < counts[:, None]
         valid = used[:, :, None] & (self._columns(blocks) < self.num_labels)
         return tf.reshape(valid, [-1, self._width(blocks)])
 
     def _columns(self, blocks):
-        """Codes of the blocks' columns, one axis more."""
+        """Returns the codes of the blocks' columns, one axis more."""
         return blocks[..., None] * self.block_size + tf.range(self.block_size, dtype=blocks.dtype)
 
     def _width(self, blocks):
@@ -196,7 +198,7 @@ class MHS(DigitHead):
         return (tf.shape(blocks)[1] if count is None else count) * self.block_size
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
-        """Function that returns the logits of a range of labels."""
+        """Returns a function that returns the logits of a range of labels."""
         features = tf.cast(features, tf.float32)
         size = self.block_size
         table = read_once(self.table.value)
@@ -223,11 +225,11 @@ class MHS(DigitHead):
         return score
 
     def _rows(self, table):
-        """The table with a row per code, (codes, dim)."""
+        """Returns the table with a row per code, (codes, dim)."""
         return tf.reshape(table, [-1, table.shape[2]])
 
     def label_similarities(self, label: int) -> np.ndarray:
-        """Cosines of the labels' rows of the table."""
+        """Returns the cosines of the labels' rows of the table."""
         rows = self._rows(read_once(self.table.value))
         return cosines_to_row(
             lambda b, e: tf.gather(rows, self.codes_of(tf.range(b, e))), label, self.num_labels
@@ -235,7 +237,7 @@ class MHS(DigitHead):
 
 
 def _shared_logits(features, blocks, bias):
-    """Logits (batch, columns) of blocks (count, block size, dim) that all examples see."""
+    """Returns logits (batch, columns) of blocks (count, block size, dim) that all examples see."""
     vectors = tf.reshape(tf.cast(blocks, features.dtype), [-1, blocks.shape[2]])
     logits = tf.matmul(features, vectors, transpose_b=True)
     return logits if bias is None else logits + tf.cast(tf.reshape(bias, [1, -1]), features.dtype)

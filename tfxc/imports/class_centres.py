@@ -20,7 +20,7 @@ _FORMS = "checkpoint_gpu_R.pt, softmax_fc_gpu_R.pt or rank_R_softmax_weight.pt"
 
 
 def read_centres(path: str | Path) -> np.ndarray:
-    """The class centres of one training.
+    """Returns the class centres of one training.
 
     Partial FC shards N centres over w ranks: rank i has the rows from ``N // w * i +
     min(i, N % w)``. The files are
@@ -88,7 +88,7 @@ def read_centres(path: str | Path) -> np.ndarray:
 
 
 def _shards(folder: Path) -> list[Path]:
-    """The files of ranks 0, 1, ... in their order."""
+    """Returns the files of ranks 0, 1, ... in their order."""
     for form in _FILES:
         matches = [(form.fullmatch(file.name), file) for file in folder.iterdir()]
         files = {int(match[1]): file for match, file in matches if match}

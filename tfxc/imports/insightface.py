@@ -97,7 +97,7 @@ def import_insightface(
 
 
 def _vocabulary(names: str | Path | None, count: int, heads: list[int] | None) -> LabelVocabulary:
-    """Names of the classes; the last of MHE's heads may have places to spare."""
+    """Returns the names of the classes; the last of MHE's heads may have places to spare."""
     if names is None or heads is None:
         return LabelVocabulary.of(names, count)
     vocabulary = LabelVocabulary.load(names)
@@ -115,7 +115,7 @@ def _vocabulary(names: str | Path | None, count: int, heads: list[int] | None) -
 def _encoder(
     tensors: Mapping[str, TorchTensor], depth: int, where: str | Path
 ) -> tuple[dict[str, Any], tuple[int, int, int]]:
-    """Config section of the encoder, and the images' shape, by the sizes of tensors."""
+    """Returns config section of the encoder, and the images' shape, by the sizes of tensors."""
     for name, form in (("conv1.weight", "(width, channels, 3, 3)"), ("fc.weight", "(dim, places)")):
         shape = tensors[name].shape if name in tensors else ()
         if len(shape) != form.count(",") + 1 or not all(shape):
@@ -136,7 +136,7 @@ def _encoder(
 
 
 def layer_names(blocks: tuple[int, ...]) -> Iterator[str]:
-    """InsightFace's names of the layers in the order in which ``IResNet`` makes them.
+    """Yields InsightFace's names of the layers in the order in which ``IResNet`` makes them.
 
     Args:
         blocks: of each stage.
@@ -153,7 +153,7 @@ def layer_names(blocks: tuple[int, ...]) -> Iterator[str]:
 
 
 def _sources(encoder: "ImageEncoder", depth: int) -> Iterator[Source]:
-    """Where the encoder's weights come from.
+    """Yields where the encoder's weights come from.
 
     The last normalisation has a factor there, frozen at 1; another one goes into the linear layer.
     """
@@ -165,7 +165,9 @@ def _sources(encoder: "ImageEncoder", depth: int) -> Iterator[Source]:
 
 
 def _scaled(source: Source, encoder: "ImageEncoder") -> Source:
-    """The source with the factor of the last normalisation, its rows in the order of places."""
+    """Returns the source with the factor of the last normalisation, its rows in the order of
+    places.
+    """
     ((name, shape),) = source.tensors.items()
     dim = encoder.dim
     height, width, _ = (-(-side // 16) for side in encoder.image_shape)

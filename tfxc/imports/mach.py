@@ -99,7 +99,7 @@ def import_mach(
 
 
 def _weights_of(folder: Path, epoch: int | None) -> list[Path]:
-    """Path of each repetition's weights, of the same epoch."""
+    """Returns the path of each repetition's weights, of the same epoch."""
     epochs: dict[int, dict[int, Path]] = {}
     for path in folder.glob("r_*_epoch_*.npz"):
         match = _WEIGHTS.fullmatch(path.name)
@@ -133,7 +133,7 @@ def _read_weights(path: Path) -> dict[str, np.ndarray]:
     missing = [name for name in _NAMES if name not in arrays]
     if missing:
         raise DataError(
-            f"the file lacks {', '.join(missing)}, it has {', '.join(arrays) or 'no arrays'}",
+            f"the file has no {', '.join(missing)}, it has {', '.join(arrays) or 'no arrays'}",
             where=path,
             fix=_RIGHT_FILE,
         )
@@ -151,7 +151,7 @@ def _read_weights(path: Path) -> dict[str, np.ndarray]:
         floats = arrays[name].dtype.kind == "f"
         if not floats or not np.isfinite(arrays[name]).all():
             raise DataError(
-                f"{name} holds {'NaN or infinity' if floats else arrays[name].dtype} instead of "
+                f"{name} contains {'NaN or infinity' if floats else arrays[name].dtype} instead of "
                 "finite floating-point numbers",
                 where=path,
                 fix=_RIGHT_FILE,
@@ -160,7 +160,7 @@ def _read_weights(path: Path) -> dict[str, np.ndarray]:
 
 
 def _config(output: str | Path, weights: list[dict[str, np.ndarray]]) -> Config:
-    """The config of the original training, as far as its files show it."""
+    """Returns the config of the original training, as far as its files show it."""
     num_hashed, hidden = weights[0]["W1"].shape
     num_buckets = weights[0]["W2"].shape[1]
     return parse_config(
@@ -186,7 +186,7 @@ def _config(output: str | Path, weights: list[dict[str, np.ndarray]]) -> Config:
 
 
 def _checked_lookups(folder: str | Path, count: int, num_buckets: int, item: str) -> int:
-    """Number of items of the lookups in a folder, each compared with the formula."""
+    """Returns the number of items of the lookups in a folder, each compared with the formula."""
     sizes = set()
     for number in range(count):
         path = Path(folder) / f"bucket_order_{number}.npy"
@@ -218,7 +218,7 @@ def _checked_lookups(folder: str | Path, count: int, num_buckets: int, item: str
 def _model(
     config: Config, number: int, num_features: int, num_labels: int, arrays: dict[str, np.ndarray]
 ) -> XCModel:
-    """The network of one repetition."""
+    """Returns the network of one repetition."""
     model = build_model(
         config, repetition=number, num_features=num_features, num_labels=num_labels, num_examples=0
     )

@@ -124,12 +124,12 @@ def import_mhe(
 
 
 def _width(tensors: Mapping[str, TorchTensor], folder: str | Path, path: str | Path) -> int:
-    """How many layers' vectors the features consist of."""
+    """Returns how many layers' vectors the features consist of."""
     hub = read_hub_config(open_folder(folder, "--pretrained"))
     if hub["model_type"] == "xlnet":
         raise ConfigError(
-            "a model of XLNet reads the first token there, which is an ordinary one: it cannot be "
-            "imported, as those of BERT and RoBERTa can",
+            "models with XLNet cannot be imported: they read the first token, which XLNet, unlike "
+            "BERT and RoBERTa, does not add to the text",
             where="--pretrained",
             fix="train such a model here, with encoder.pooling last_layers",
         )
@@ -137,7 +137,7 @@ def _width(tensors: Mapping[str, TorchTensor], folder: str | Path, path: str | P
     hidden = hub.get("hidden_size") or 0
     if len(shape) != 2 or not all(shape) or not hidden or shape[1] % hidden:
         raise DataError(
-            f"the layer l0 of shape {shape} does not read vectors of {hidden} values",
+            f"the layer l0, of shape {shape}, does not fit vectors of {hidden} values",
             where=path,
             fix="give the language model that it was fine-tuned from with --pretrained",
         )
@@ -147,7 +147,7 @@ def _width(tensors: Mapping[str, TorchTensor], folder: str | Path, path: str | P
 def _labels(
     tensors: Mapping[str, TorchTensor], names: str | Path | None, path: str | Path
 ) -> tuple[list[int] | None, LabelVocabulary]:
-    """[groups, labels of a group] or None, and the labels."""
+    """Returns [groups, labels of a group] or None, and the labels."""
     outputs = tensors["l0.weight"].shape[0]
     if "embed.weight" not in tensors:
         return None, LabelVocabulary.of(names, outputs)
@@ -165,12 +165,12 @@ def _labels(
     if names is None:
         if without != size:
             raise DataError(
-                f"the labels have no names, which would tell {count:,} labels in groups of "
-                f"{size:,} from {count - 1:,} in groups of {without:,}: the last row of embed may "
-                "be of no label, as MHE's code for several devices has it",
+                f"the file may have {count:,} labels in groups of {size:,}, or {count - 1:,} in "
+                f"groups of {without:,}: MHE's code for several devices ends embed with a row "
+                "that belongs to no label",
                 where="--labels",
-                fix="name a file with one name a line, for every label of the training and test "
-                "files",
+                fix="name a file that has the name of every label of the training and test files, "
+                "one per line",
             )
         return [outputs, size], LabelVocabulary.of(None, count)
     vocabulary = LabelVocabulary.load(names)
@@ -178,7 +178,7 @@ def _labels(
         raise DataError(
             f"the file has {len(vocabulary):,} names, but there are {count:,} labels",
             where=names,
-            fix="give one name a line, for every label of the training and test files",
+            fix="give one name per line, for every label of the training and test files",
         )
     return [outputs, -(-len(vocabulary) // outputs)], vocabulary
 
@@ -186,7 +186,7 @@ def _labels(
 def _model(
     tree: dict[str, Any], manifest: "Manifest", path: str | Path, folder: str | Path
 ) -> XCModel:
-    """The network, its language model from the state dict."""
+    """Returns the network, its language model from the state dict."""
     with scratch_folder("import") as scratch:
         for file in open_folder(folder, "--pretrained").iterdir():
             if not file.name.endswith(_WEIGHTS):
@@ -197,12 +197,12 @@ def _model(
 
 
 def _sources(model: XCModel, tensors: Mapping[str, TorchTensor], width: int) -> list[Source]:
-    """Where the weights after the language model come from."""
+    """Returns where the weights after the language model come from."""
     head = model.head
     dim = model.encoder.output_dim
 
     def kernel(values: np.ndarray) -> np.ndarray:
-        """The blocks of the layers in the opposite order."""
+        """Returns the blocks of the layers in the opposite order."""
         blocks = values.reshape(len(values), width, dim // width)
         return blocks[:, ::-1].reshape(len(values), dim).T
 

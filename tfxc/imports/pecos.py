@@ -14,7 +14,7 @@ from tfxc.data.reading.parsing.arrays import load_matrix
 from tfxc.data.text.pecos import load_pecos_vectorizer
 from tfxc.labels.label_matrix import label_matrix
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.ranker.pecos.model import write_pecos_model
+from tfxc.ranker.pecos.model import COPY, write_pecos_model
 from tfxc.runs.writer import manifest_of, new_run, split_of
 
 if TYPE_CHECKING:
@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 
 #: What a run without its data says of them.
 WHERE = "The run was imported from PECOS, without its data: name a file with --data"
+
+# What ``param.json`` calls the models that ``tfxc.imports.pecos_transformer`` reads.
+_TRANSFORMERS = ("XTransformer", "TransformerMatcher")
+
+
+def is_transformer(folder: str | Path) -> bool:
+    """Whether a folder of PECOS says that it is an XR-Transformer."""
+    path = Path(folder) / "param.json"
+    return path.is_file() and read_json(path, fix=COPY).get("model") in _TRANSFORMERS
 
 
 def import_run(
@@ -80,7 +89,7 @@ def import_run(
 
 
 def vectorizer_of(folder: str | Path, width: int) -> "PecosTfidfFeatures":
-    """A vectoriser of PECOS as tfxc's text features.
+    """Returns a vectoriser of PECOS as tfxc's text features.
 
     Args:
         folder: what PECOS's ``Vectorizer.save`` wrote.
@@ -102,7 +111,7 @@ def vectorizer_of(folder: str | Path, width: int) -> "PecosTfidfFeatures":
 def read_label_counts(
     path: str | Path | None, num_labels: int
 ) -> tuple[np.ndarray | None, Sequence[int] | np.ndarray]:
-    """How frequent the labels are in a matrix of training labels.
+    """Returns how frequent the labels are in a matrix of training labels.
 
     Args:
         path: file of the matrix (n, num_labels), ``.npz`` or ``.npy``, or None.

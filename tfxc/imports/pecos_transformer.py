@@ -30,8 +30,6 @@ from tfxc.ranker.pecos.model import COPY, write_pecos_model
 from tfxc.recipes.xr_transformer.model import EncoderRanker, built_encoder
 from tfxc.runs.writer import manifest_of, new_run, split_of
 
-#: What ``param.json`` calls the models that are read here.
-MODELS = ("XTransformer", "TransformerMatcher")
 _XLNET = ": PECOS passes it token types that are not built here"
 # How PECOS pools the vectors of a text, by the model_type of its encoder.
 _POOLING = {"bert": "pooler", "roberta": "pooler", "xlm-roberta": "pooler", "distilbert": "first"}
@@ -56,12 +54,6 @@ class Imported(NamedTuple):
         layers = ", ".join(f"{size:,}" for size in self.sizes)
         terms = f"{self.num_terms:,} features and " if self.num_terms else ""
         return f"a ranker on {terms}an encoder ({self.family}), layers of {layers} nodes"
-
-
-def is_transformer(folder: str | Path) -> bool:
-    """Whether a folder of PECOS says that it is an XR-Transformer."""
-    path = Path(folder) / "param.json"
-    return path.is_file() and read_json(path, fix=COPY).get("model") in MODELS
 
 
 def import_transformer(
@@ -159,7 +151,7 @@ class _Model:
         return count
 
     def terms_of(self, width: int) -> int:
-        """How many features the ranker reads in front of the encoder's vectors."""
+        """Returns how many features the ranker reads in front of the encoder's vectors."""
         num_terms = width - self._shape.hidden_dim
         if num_terms < 0:
             raise DataError(
@@ -171,12 +163,13 @@ class _Model:
         return num_terms
 
     def text_features(self, num_terms: int, vectorizer: str | Path | None) -> Any:
-        """Tokens, and terms if the ranker has any: given, or made by a vectoriser."""
+        """Returns tokens, and terms if the ranker has any: given, or made by a vectoriser."""
         settings: dict[str, Any] = {"folder": self._written, "max_length": self._max_length()}
         if not num_terms:
             if vectorizer is not None:
                 raise ConfigError(
-                    "the model's ranker reads an encoder alone, no features of a vectoriser",
+                    "the model's ranker reads the encoder's vectors only, not the features of a "
+                    "vectoriser",
                     where="--vectorizer",
                     fix="leave it out",
                 )
@@ -191,7 +184,7 @@ class _Model:
         return features
 
     def _max_length(self) -> int:
-        """Tokens of a text: as PECOS cuts it, else the encoder's positions."""
+        """Returns the tokens of a text: as PECOS cuts it, else the encoder's positions."""
         length = (self._matcher.get("pred_params") or {}).get("truncate_length")
         if length is None:
             return self._shape.max_positions
@@ -207,7 +200,7 @@ class _Model:
         return os.path.abspath(self.folder)
 
     def config(self, output: str | Path, manifest: Manifest) -> Config:
-        """The run's ``Config``."""
+        """Returns the run's ``Config``."""
         pooling = _POOLING[self.family]
         recipe = {"name": "xr_transformer", **({} if self.ranker else {"only_encoder": True})}
         data = {"name": "pecos", "train": "unknown", "where": WHERE}

@@ -49,7 +49,7 @@ class Checkpoint(NamedTuple):
 
 
 def read_checkpoint(path: str | Path, epoch: int | None = None) -> Checkpoint:
-    """The checkpoint in a file, or the last one in a folder of them.
+    """Returns the checkpoint in a file, or the last one in a folder of them.
 
     Args:
         path: ``epoch_<e>.pt``, or the folder ``checkpoints`` of an experiment.
@@ -192,7 +192,7 @@ class _Start(NamedTuple):
     manifest: Manifest
 
     def architecture(self) -> None:
-        """None: the encoder has no network."""
+        """Returns None: the encoder has no network."""
 
     def load_weights(self, model: "XCModel") -> None:
         """Gives the model the checkpoint's classifier and dual variables."""
@@ -242,26 +242,26 @@ def _check(checkpoint: Checkpoint, config: Config, manifest: Manifest) -> None:
     assert config.encoder and config.head, "the command has checked the config"
     if (config.encoder.name, config.head.name) != ("precomputed", "sampled"):
         raise ConfigError(
-            f"a checkpoint of SCENT cannot go on with encoder {config.encoder.name!r} and head "
+            f"a checkpoint of SCENT cannot continue with encoder {config.encoder.name!r} and head "
             f"{config.head.name!r}",
             where="head.name",
-            fix="use encoder 'precomputed' and head 'sampled', as configs/sox_glint360k.json",
+            fix="use encoder 'precomputed' and head 'sampled', as in configs/sox_glint360k.json",
         )
     shape = (manifest.num_labels, manifest.num_features)
     if shape != checkpoint.kernel.shape:
         num_labels, dim = checkpoint.kernel.shape
         raise ConfigError(
-            f"the data have {shape[0]:,} labels and {shape[1]:,} features, {checkpoint.path} has "
-            f"{num_labels:,} and {dim:,}",
+            f"the data have {shape[0]:,} labels and {shape[1]:,} features, but {checkpoint.path} "
+            f"has {num_labels:,} and {dim:,}",
             where="data.train",
             fix="import SCENT's train/features.pt and labels.pt with tfxc features import, "
-            "--num-labels as there",
+            "and the same --num-labels",
         )
     slots = get_optimizer(config.training.optimizer.section()).slot_names
     if slots:
         raise ConfigError(
-            f"{config.training.optimizer.name!r} has a state ({', '.join(slots)}), and that of the "
-            "checkpoint's optimizer cannot be read into it",
+            f"{config.training.optimizer.name!r} has a state ({', '.join(slots)}), which the "
+            "checkpoint does not contain in a form that tfxc reads",
             where="training.optimizer",
             fix='set it to {"name": "sgd", "learning_rate": ...}, without momentum',
         )

@@ -32,7 +32,7 @@ class Source(NamedTuple):
 
 
 def sources_of(name: str, layer: keras.layers.Layer) -> list[Source]:
-    """The variables of a built layer, each with the tensor that a PyTorch layer has for it.
+    """Returns the variables of a built layer, each with the tensor that a PyTorch layer has for it.
 
     Convolutions are (outputs, inputs, height, width) there, linear layers (outputs, inputs).
 
@@ -66,7 +66,7 @@ def sources_of(name: str, layer: keras.layers.Layer) -> list[Source]:
 
 
 def linear_sources(name: str, kernel: keras.Variable, bias: keras.Variable) -> list[Source]:
-    """Where kernel (inputs, outputs) and bias of a linear layer come from."""
+    """Returns where kernel (inputs, outputs) and bias of a linear layer come from."""
     inputs, outputs = kernel.shape
     return [
         Source(kernel, {f"{name}.weight": (outputs, inputs)}, np.transpose),
@@ -113,7 +113,7 @@ def fill(
 
 
 def blocks_of(tensors: Iterable[str]) -> tuple[int, ...]:
-    """How many blocks each stage has, by the names ``layer1.0.*`` and so on.
+    """Returns how many blocks each stage has, by the names ``layer1.0.*`` and so on.
 
     Example:
         >>> blocks_of(["conv1.weight", "layer1.0.conv1.weight", "layer1.1.conv1.weight"])
@@ -133,7 +133,7 @@ def depth_of(
     where: str | Path,
     network: str,
 ) -> int:
-    """The depth that has as many blocks.
+    """Returns the depth that has as many blocks.
 
     Args:
         tensors: the state dict.

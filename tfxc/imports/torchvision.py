@@ -109,7 +109,7 @@ def _depth(tensors: Mapping[str, TorchTensor], where: str | Path) -> int:
 
 
 def _classes(tensors: Mapping[str, TorchTensor], where: str | Path) -> int:
-    """Outputs of the last layer; 0 without one."""
+    """Returns the outputs of the last layer; 0 without one."""
     if "fc.weight" not in tensors:
         return 0
     shape = tensors["fc.weight"].shape
@@ -123,7 +123,7 @@ def _classes(tensors: Mapping[str, TorchTensor], where: str | Path) -> int:
 
 
 def layer_names(depth: int) -> Iterator[str]:
-    """torchvision's names of the layers in the order in which ``ResNet`` makes them."""
+    """Yields torchvision's names of the layers in the order in which ``ResNet`` makes them."""
     yield from ("conv1", "bn1")
     bottleneck = depth in BOTTLENECKS
     for stage, count in enumerate(BLOCKS[depth], 1):

@@ -1,4 +1,4 @@
-"""What of a model's answers counts, the same during training, in reports and for predictions."""
+"""Which of a model's answers count, the same during training, in reports and for predictions."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def decision_of(model: RunModel, single_label: bool, threshold: float | None = None) -> Decision:
-    """The rule by which a model's labels count as predicted, the same in every report.
+    """Returns the rule by which a model's labels count as predicted, the same in every report.
 
     They are those whose score reaches the threshold that is given. Without one, where the objective
     is a yes or no for each label and the data is not single-label, they are those of probability
@@ -36,7 +36,7 @@ def decision_of(model: RunModel, single_label: bool, threshold: float | None = N
 def classification_of(
     decision: Decision, single_label: bool, num_labels: int, names: Sequence[str]
 ) -> Classification | None:
-    """The metrics of a decision that every evaluation holds.
+    """Returns the metrics of a decision that every evaluation holds.
 
     They are part of it where a threshold on the scores is given, and where every training example
     has one label. Elsewhere the tables alone have them: of several labels per example the ranking
@@ -58,7 +58,7 @@ def classification_of(
 
 
 def measures_full_loss(settings: "EvaluationSettings", model: RunModel) -> bool:
-    """Whether the loss over all labels is measured.
+    """Tells whether the loss over all labels is measured.
 
     Where the settings do not say, it is if the training loss says less: the objective scores a
     part of the labels only, and the head has a softmax over all.

@@ -225,7 +225,7 @@ def read_predictions(path: str | Path) -> scipy.sparse.csr_matrix | ListedLabels
 def _values(
     labels: str | Sequence[str], scores: str | Sequence[float], where: str
 ) -> tuple[list[str], list[float]]:
-    """Names and numbers of a row, which may be cells of texts."""
+    """Returns names and numbers of a row, which may be cells of texts."""
     with contextlib.suppress(ValueError, TypeError):
         if isinstance(scores, str):
             scores = list(map(float, filter(None, scores.split(_SEPARATOR))))

@@ -8,10 +8,8 @@ import numpy as np
 
 from tfxc.core.declared import check_k
 from tfxc.core.errors import ConfigError
-from tfxc.core.storage.spill import Spill
 from tfxc.inference.searcher import Searcher
 from tfxc.metrics.classification import SEARCHED
-from tfxc.ranker.ensemble import check_weights, combine, label_map
 
 if TYPE_CHECKING:
     from tfxc.data.examples.chunk import Chunk
@@ -154,6 +152,8 @@ class EnsemblePredictor:
         k: int | None = None,
         weights: Sequence[float] | None = None,
     ) -> None:
+        from tfxc.ranker.ensemble import check_weights, label_map
+
         (_, first), *others = predictors.items()
         self.input_kind = first.input_kind
         self.num_features = first.num_features
@@ -193,6 +193,8 @@ class EnsemblePredictor:
         Args:
             keep: whether the runs stay in memory instead, all of them, for the next call.
         """
+        from tfxc.core.storage.spill import Spill
+
         with contextlib.ExitStack() as stack:
             waiting = stack.enter_context(Spill())
             lists = [stack.enter_context(Spill()) for _ in self._predictors]
@@ -210,6 +212,8 @@ class EnsemblePredictor:
         self, lists: Iterable[tuple[np.ndarray, np.ndarray]]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns ids and scores from those that each run has found."""
+        from tfxc.ranker.ensemble import combine
+
         of_first = [
             (np.where(ids >= 0, numbers[ids], -1), scores)
             for (ids, scores), numbers in zip(lists, self._maps, strict=True)

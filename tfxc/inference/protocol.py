@@ -7,11 +7,12 @@ import numpy as np
 
 from tfxc.core.declared import check_k
 from tfxc.core.errors import ConfigError
-from tfxc.ranker.calibration import Calibration
 
 if TYPE_CHECKING:
     import scipy.sparse
     import tensorflow as tf
+
+    from tfxc.ranker.calibration import Calibration
 
 
 @runtime_checkable
@@ -56,7 +57,7 @@ class RunModel(Protocol):
     def decides_each_label(self) -> bool: ...
 
     @property
-    def calibration(self) -> Calibration | None: ...
+    def calibration(self) -> "Calibration | None": ...
 
     @property
     def searched_part(self) -> str: ...
@@ -154,7 +155,7 @@ class RankerModel:
         raise TypeError(f"{type(self).__name__} must define num_labels")
 
     @property
-    def calibration(self) -> Calibration | None:
+    def calibration(self) -> "Calibration | None":
         """What makes probabilities of the scores, with the post-processor searched with."""
         raise TypeError(f"{type(self).__name__} must define calibration")
 

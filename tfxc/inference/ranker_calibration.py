@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from tfxc.inference.protocol import RunModel
     from tfxc.inference.searcher import Examples, Excluded
 
-#: The file of a run that holds its calibration.
-CALIBRATION = "calibration.json"
 _LABELS = 10  # of an example that a calibration learns from
 _MANY = 5_000  # scores from which on a curve of any form is learned
 

@@ -166,7 +166,7 @@ class ClusterTree:
         """
         path = Path(path)
         if not path.is_file():
-            raise DataError("no such file", where=path)
+            raise DataError("no such file", where=path, fix="check the path")
         try:
             with zipfile.ZipFile(path) as archive:
                 require_memory(sum(member.file_size for member in archive.infolist()), path)

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge, Le
-from sklearn.utils import murmurhash3_32
 
 from tfxc.core.declared import Count, check, checked
 from tfxc.core.errors import ConfigError
@@ -59,6 +58,8 @@ def bucket_lookup(num_items: _Number, num_buckets: _Number, seed: _Seed) -> np.n
         >>> bucket_lookup(10, 7, seed=0)[:4].tolist()
         [0, 5, 6, 3]
     """
+    from sklearn.utils import murmurhash3_32
+
     hashes = murmurhash3_32(np.arange(num_items, dtype=np.int32), seed=seed)
     return np.mod(hashes, num_buckets).astype(_bucket_type(num_buckets))
 

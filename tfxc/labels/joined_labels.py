@@ -39,7 +39,7 @@ class JoinedLabels(NamedTuple):
     certain: bool
 
     def __str__(self) -> str:
-        """What was found, as a clause of a message."""
+        """Returns what was found, as a clause of a message."""
         parts = ", ".join(map(repr, self.parts))
         return (
             f"{len(self.names):,} of {self.num_names:,} label names look like several, such as "
@@ -47,7 +47,8 @@ class JoinedLabels(NamedTuple):
         )
 
     def warning(self, where: str | Path, splits_cells: bool) -> str:
-        """What was found in a file whose examples have one label each, and what to do about it.
+        """Returns what was found in a file whose examples have one label each, and what to do about
+        it.
 
         Args:
             where: the file.
@@ -66,7 +67,7 @@ class JoinedLabels(NamedTuple):
 
 
 def joined_labels(names: Iterable[str], examples: int | None = None) -> JoinedLabels | None:
-    """The label names that look like several labels in one, if there are any.
+    """Returns the label names that look like several labels in one, if there are any.
 
     Names are certainly several labels if all their parts occur elsewhere too, as a name of their
     own or in another name, and most have a part that is the first of one name and a later one of

@@ -13,7 +13,7 @@ import scipy.sparse
 from tfxc.core.declared import Share, checked
 from tfxc.core.errors import DataError
 from tfxc.ops.clustering.aggregation import pruned_product
-from tfxc.ops.csr import Matrix
+from tfxc.ops.csr import Matrix, unit_rows
 
 #: How the features of the labels join PIFA.
 Mode = Literal["concat", "convex"]
@@ -234,6 +234,4 @@ def _matrix(values: Matrix) -> Matrix:
 
 def _unit_rows(values: Matrix, copy: bool = True) -> Matrix:
     """Returns rows scaled to length 1; rows of zeros stay as they are."""
-    from sklearn.preprocessing import normalize  # half a second, which only a training needs
-
-    return normalize(values, copy=copy)
+    return unit_rows(values.copy() if copy else values)

@@ -1,4 +1,4 @@
-"""What a matrix of labels says: the one rule for all files and arrays that hold one."""
+"""What a matrix of labels means: one rule for all files and arrays that contain one."""
 
 from pathlib import Path
 

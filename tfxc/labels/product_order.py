@@ -4,9 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy.sparse
-from scipy.optimize import linear_sum_assignment
-from sklearn.cluster import KMeans
-from sklearn.decomposition import TruncatedSVD
 
 from tfxc.labels.label_order import clustered_order
 from tfxc.labels.mixed_radix import strides
@@ -59,6 +56,8 @@ def product_order(label_vectors: Matrix, sizes: Sequence[int], seed: int) -> np.
     elif width < 2:
         vectors = label_vectors.toarray()
     else:
+        from sklearn.decomposition import TruncatedSVD
+
         vectors = TruncatedSVD(width, random_state=seed).fit_transform(label_vectors)
     for digit in range(1, len(sizes)):
         codes = _with_digit(codes, vectors, sizes, digit, seed)
@@ -69,6 +68,8 @@ def _with_digit(
     codes: np.ndarray, vectors: np.ndarray, sizes: Sequence[int], digit: int, seed: int
 ) -> np.ndarray:
     """Changes the ``digit`` of the codes; later digits are in order of ascending id."""
+    from sklearn.cluster import KMeans
+
     before, stride = strides(sizes)[digit - 1 : digit + 1]
     order = np.argsort(codes)
     blocks = [order[start : start + before] for start in range(0, len(order), before)]
@@ -99,6 +100,8 @@ def _assigned(scores: np.ndarray, stride: int) -> np.ndarray:
     """Returns the column of each row (rows, columns), so that the first columns get ``stride`` rows
     each.
     """
+    from scipy.optimize import linear_sum_assignment
+
     columns = np.arange(len(scores)) // stride
     rows, places = linear_sum_assignment(scores[:, columns], maximize=True)
     return columns[places][np.argsort(rows)]

@@ -20,7 +20,8 @@ def propensity_constants(propensity: str | Sequence[float]) -> tuple[float, floa
         if propensity not in DATASET_CONSTANTS:
             near = difflib.get_close_matches(propensity, DATASET_CONSTANTS, n=1)
             raise ConfigError(
-                f"{propensity!r} is none of {', '.join(DATASET_CONSTANTS)}, nor a pair (A, B)",
+                f"must be one of {', '.join(DATASET_CONSTANTS)}, or a pair (A, B), not "
+                f"{propensity!r}",
                 where="propensity",
                 fix=f"write {near[0]!r}" if near else 'write "default"',
             )

@@ -14,7 +14,7 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.tree_shape import built_shape
 from tfxc.ops.clustering.two_means import Bisection
-from tfxc.ops.csr import Matrix
+from tfxc.ops.csr import Matrix, unit_rows
 
 _MAX_SCORES = 1 << 24  # of labels and leaves that are in memory together
 
@@ -151,9 +151,7 @@ def leaf_centroids(tree: ClusterTree, label_vectors: Matrix) -> Matrix:
             f"there are {label_vectors.shape[0]:,} vectors, "
             f"but {tree.num_labels:,} labels in the tree"
         )
-    from sklearn.preprocessing import normalize
-
-    return normalize(tree.matrix(tree.depth - 1).T.tocsr() @ label_vectors, copy=False)
+    return unit_rows(tree.matrix(tree.depth - 1).T.tocsr() @ label_vectors)
 
 
 def add_labels(
@@ -193,7 +191,7 @@ def add_labels(
         )
     for matrix in (new_vectors, centroids):
         if not np.isfinite(matrix.data if scipy.sparse.issparse(matrix) else matrix).all():
-            raise DataError("a vector holds NaN or infinity")
+            raise DataError("a vector contains NaN or infinity")
     counts = np.bincount(tree.parents[-1], minlength=leaves)
     chosen = _nearest(new_vectors, centroids, counts)
     for label in np.flatnonzero(chosen >= 0):
@@ -213,11 +211,9 @@ def _nearest(
     counts: np.ndarray,
 ) -> np.ndarray:
     """Returns the leaf of greatest cosine of each vector, int32; -1 for a vector of zeros."""
-    from sklearn.preprocessing import normalize
-
     by_size = np.argsort(counts, kind="stable")
-    vectors = normalize(vectors)
-    centroids = normalize(centroids)[by_size]
+    vectors = unit_rows(vectors.copy())
+    centroids = unit_rows(centroids.copy())[by_size]
     leaves = np.empty(vectors.shape[0], np.int32)
     step = max(1, _MAX_SCORES // len(by_size))
     for begin in range(0, len(leaves), step):

@@ -198,7 +198,7 @@ class Metric:
         return {}
 
     def per_example_ranked(self, batch: "RankedBatch") -> dict[str, np.ndarray]:
-        """As ``per_example``, of a ``RankedBatch``."""
+        """Works as ``per_example``, of a ``RankedBatch``."""
         return {}
 
     def update(
@@ -247,7 +247,8 @@ class Metric:
         if not same_type or self.settings() != other.settings():
             theirs = f"settings {other.settings()}" if same_type else type(other).__name__
             raise ConfigError(
-                f"{type(self).__name__} with settings {self.settings()} cannot take up {theirs}",
+                f"{type(self).__name__} with settings {self.settings()} cannot be merged with "
+                f"{theirs}",
                 fix="merge metrics built with the same settings",
             )
         self.state = {key: add_padded(value, other.state[key]) for key, value in self.state.items()}

@@ -192,13 +192,13 @@ class _Set:
                 fix="give at least one vector, and a subject for each",
             )
         if not np.isfinite(vectors).all():
-            raise DataError(f"an embedding in {name} holds NaN or infinity")
+            raise DataError(f"an embedding in {name} contains NaN or infinity")
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         self.vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
 
 
 class _Search(NamedTuple):
-    """What one gallery shows of each probe.
+    """How each probe fares against one gallery.
 
     Attributes:
         best: number of the best subject.

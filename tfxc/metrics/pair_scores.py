@@ -24,7 +24,7 @@ def add_halves(embeddings: np.ndarray) -> np.ndarray:
     """
     width = embeddings.shape[1]
     if width % 2:
-        raise DataError(f"the width of the embeddings, {width}, is odd: it holds no two halves")
+        raise DataError(f"the width of the embeddings, {width}, is odd, so it has no two halves")
     return embeddings[:, : width // 2] + embeddings[:, width // 2 :]
 
 

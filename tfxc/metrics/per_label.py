@@ -91,8 +91,8 @@ class PerLabel:
         batch = RankedBatch.of(ids, scores, labels, 1, losses)
         if self.classification.truncated(batch).any():
             raise ConfigError(
-                f"an example has {batch.ids.shape[1]} labels above the threshold, as many as were "
-                "searched, so that it may have more",
+                f"an example has {batch.ids.shape[1]} labels above the threshold, all that were "
+                "searched, so it may have more",
                 where="--threshold",
                 fix="raise it, or search more labels with --labels",
             )

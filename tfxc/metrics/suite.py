@@ -8,14 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core.errors import ConfigError
-from tfxc.labels.slices import frequency_slices
 from tfxc.metrics.base import Metric, RankedBatch, checked_ks
 from tfxc.metrics.classification import Classification, Decision
-from tfxc.metrics.coverage import LabelCoverage, SlicedPrecision, SlicedRecall, TrainedRecall
-from tfxc.metrics.loss import FullLoss
-from tfxc.metrics.propensity_scored import PropensityScoredNDCG, PropensityScoredPrecision
 from tfxc.metrics.ranking import NDCG, NormalisedPrecision, Precision, Recall
-from tfxc.metrics.ranks import Ranks
 
 if TYPE_CHECKING:
     from tfxc.labels.slices import LabelSlices
@@ -70,6 +65,8 @@ def build_metrics(
             fix="give the number of training examples of each label",
         )
     if num_train_examples is not None:
+        from tfxc.metrics.propensity_scored import PropensityScoredNDCG, PropensityScoredPrecision
+
         assert label_counts is not None
         facts = (label_counts, num_train_examples, propensity, ks)
         metrics += [PropensityScoredPrecision(*facts), PropensityScoredNDCG(*facts)]
@@ -77,10 +74,15 @@ def build_metrics(
         metrics.append(classification)
     metrics += more
     if label_counts is not None:
+        from tfxc.labels.slices import frequency_slices
+        from tfxc.metrics.coverage import LabelCoverage, SlicedPrecision, SlicedRecall
+
         slices = slices or frequency_slices(label_counts)
         metrics += [SlicedRecall(slices, ks), SlicedPrecision(slices, ks)]
         metrics.append(LabelCoverage(len(label_counts), ks))
     if full_loss:
+        from tfxc.metrics.loss import FullLoss
+
         metrics.append(FullLoss())
     return MetricSuite(metrics)
 
@@ -93,8 +95,16 @@ def metrics_of_pairs(ks: Sequence[int], trained: "LabelSlices | None", ranks: bo
         trained: ``labels.slices.trained_slices``; None where all have training examples.
         ranks: adds MRR and H@k over all pairs; batches then come with ``ranks``.
     """
-    metrics: list[Metric] = [] if trained is None else [TrainedRecall(trained, ks)]
-    return [*metrics, Ranks(ks, trained)] if ranks else metrics
+    metrics: list[Metric] = []
+    if trained is not None:
+        from tfxc.metrics.coverage import TrainedRecall
+
+        metrics.append(TrainedRecall(trained, ks))
+    if ranks:
+        from tfxc.metrics.ranks import Ranks
+
+        metrics.append(Ranks(ks, trained))
+    return metrics
 
 
 class MetricSuite(Metric):
@@ -146,7 +156,7 @@ class MetricSuite(Metric):
         """
         if not isinstance(other, MetricSuite) or self.settings() != other.settings():
             raise ConfigError(
-                "the suites hold different metrics",
+                "the suites contain different metrics",
                 fix="build both with the same arguments",
             )
         for mine, theirs in zip(self.metrics, other.metrics, strict=True):

@@ -36,6 +36,6 @@ class ASGD(CappedDual):
     """
 
     def step(self, nu: tf.Tensor, negatives: "Negatives") -> tuple[tf.Tensor, tf.Tensor]:
-        """A gradient step, which the loss does not see yet unless it is capped."""
+        """Returns a gradient step, which the loss does not see yet unless it is capped."""
         new, capped = self.gradient_step(nu, negatives)
         return tf.where(capped, new, nu), new

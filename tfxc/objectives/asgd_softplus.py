@@ -56,20 +56,20 @@ class ASGDSoftplus(GradientDual):
         return math.log(self.smoothing)
 
     def first(self, negatives: "Negatives") -> tf.Tensor:
-        """log q for nu = 0."""
+        """Returns log q for nu = 0."""
         logs = tf.math.log_sigmoid(negatives.scores + self._log_smoothing) + negatives.log_weights
         return (
             tf.reduce_logsumexp(logs, axis=1) - self._log_smoothing - tf.math.log(negatives.count)
         )
 
     def step(self, nu: tf.Tensor, negatives: "Negatives") -> tuple[tf.Tensor, tf.Tensor]:
-        """A gradient step, which neither the loss nor a first visit sees."""
+        """Returns a gradient step, which neither the loss nor a first visit sees."""
         parts = tf.sigmoid(negatives.scores - nu[:, None] + self._log_smoothing)
         slope = 1 - self._mean(parts, negatives)
         return nu, nu - self.rate.value * slope
 
     def loss(self, negatives: "Negatives", nu: tf.Tensor) -> tf.Tensor:
-        """Mean of the softened exponentials."""
+        """Returns the mean of the softened exponentials."""
         parts = tf.nn.softplus(negatives.scores - nu[:, None] + self._log_smoothing)
         return self._mean(parts, negatives)
 

@@ -52,7 +52,7 @@ class Objective(Declared, keras.layers.Layer):
         return super().__call__(group, *args, **kwargs)
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
-        """Per-example loss of one group."""
+        """Returns per-example loss of one group."""
         raise TypeError(f"{type(self).__name__} must define call(group, example_index)")
 
     def of_groups(
@@ -61,7 +61,7 @@ class Objective(Declared, keras.layers.Layer):
         example_index: np.ndarray | tf.Tensor | None = None,
         training: bool = True,
     ) -> tf.Tensor:
-        """Losses of all groups of a batch added up, float32 (batch,).
+        """Returns the losses of all groups of a batch added up, float32 (batch,).
 
         Args:
             groups: ``LogitGroup``s.
@@ -75,7 +75,7 @@ class Objective(Declared, keras.layers.Layer):
         return losses * tf.gather(self.example_weights, example_index)
 
     def begin(self, chunks: "LogitChunks") -> Any:
-        """What the two methods below need of all columns, a nest of tensors.
+        """Returns what the two methods below need of all columns, a nest of tensors.
 
         Args:
             chunks: ``LogitChunks`` of a batch; asking for their logits costs a pass.
@@ -83,7 +83,8 @@ class Objective(Declared, keras.layers.Layer):
         raise TypeError(f"{type(self).__name__} must define begin(chunks)")
 
     def loss_of_logits(self, logits: tf.Tensor, positives: tf.Tensor, state: Any) -> tf.Tensor:
-        """A chunk's share of the losses, float32 (batch,); those of all chunks add up to ``call``.
+        """Returns a chunk's share of the losses, float32 (batch,); those of all chunks add up to
+        ``call``.
 
         Args:
             logits: float32 (batch, columns of the chunk).
@@ -93,7 +94,8 @@ class Objective(Declared, keras.layers.Layer):
         raise TypeError(f"{type(self).__name__} must define loss_of_logits(logits, ...)")
 
     def gradient_of_logits(self, logits: tf.Tensor, positives: tf.Tensor, state: Any) -> tf.Tensor:
-        """Gradient of the sum of the losses with respect to a chunk's logits, float32, their shape.
+        """Returns the gradient of the sum of the losses with respect to a chunk's logits, float32,
+        their shape.
 
         Args:
             logits, positives, state: as in ``loss_of_logits``.
@@ -101,11 +103,11 @@ class Objective(Declared, keras.layers.Layer):
         raise TypeError(f"{type(self).__name__} must define gradient_of_logits(logits, ...)")
 
     def logged_metrics(self) -> dict[str, float]:
-        """What a log line should hold in addition to the loss: {name: number}."""
+        """Returns what a log line should hold in addition to the loss: {name: number}."""
         return {}
 
     def final_message(self) -> str:
-        """A sentence for the end of the log, or nothing."""
+        """Returns a sentence for the end of the log, or nothing."""
         return ""
 
     def on_epoch(self, epoch: int, epochs: int) -> None:
@@ -113,12 +115,12 @@ class Objective(Declared, keras.layers.Layer):
 
 
 def penalties_of(groups: "tuple[LogitGroup, ...]") -> list[tf.Tensor]:
-    """The ``penalties`` of those groups that have any, float32 (batch,) each."""
+    """Returns the ``penalties`` of those groups that have any, float32 (batch,) each."""
     return [group.penalties for group in groups if group.penalties is not None]
 
 
 def masked_logits(group: "LogitGroup") -> tf.Tensor:
-    """Float32 logits with -inf where ``group.valid`` is False."""
+    """Returns float32 logits with -inf where ``group.valid`` is False."""
     logits = tf.cast(group.logits, tf.float32)
     if group.valid is None:
         return logits

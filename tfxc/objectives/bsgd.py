@@ -38,7 +38,7 @@ class BSGD(Objective):
         super().__init__(autocast=False, **kwargs)
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
-        """Per-example loss, (batch,)."""
+        """Returns per-example loss, (batch,)."""
         negatives = negatives_of(group)
         loss = tf.reduce_logsumexp(negatives.scores + negatives.log_weights, axis=1)
         return tf.where(negatives.exist, loss, 0.0)

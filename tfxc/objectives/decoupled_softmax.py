@@ -78,7 +78,7 @@ class DecoupledSoftmax(ClassWeighted):
         self.reduction = reduction
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
-        """Per-example loss, (batch,)."""
+        """Returns per-example loss, (batch,)."""
         logits = masked_logits(group)
         positives = group.positives
         of_positives, mask = gather_positives(logits, positives)
@@ -101,7 +101,7 @@ class DecoupledSoftmax(ClassWeighted):
         return tf.math.divide_no_nan(shares, count) if self.reduction == "mean" else shares
 
     def begin(self, chunks: "LogitChunks") -> DecoupledState:
-        """The sum over the columns that are not true, and the terms of those that are."""
+        """Returns the sum over the columns that are not true, and the terms of those that are."""
         positives = chunks.positives
         rows = tf.shape(positives)[0]
         none = tf.zeros(tf.shape(positives))
@@ -116,7 +116,7 @@ class DecoupledSoftmax(ClassWeighted):
     def loss_of_logits(
         self, logits: tf.Tensor, positives: tf.Tensor, state: DecoupledState
     ) -> tf.Tensor:
-        """The terms of the chunk's true columns."""
+        """Returns the terms of the chunk's true columns."""
         of_positives, mask = gather_positives(logits, positives)
         terms = state.shares * tf.nn.softplus(state.log_sum[:, None] - of_positives)
         return tf.reduce_sum(tf.where(mask, terms, 0.0), axis=1)
@@ -124,7 +124,9 @@ class DecoupledSoftmax(ClassWeighted):
     def gradient_of_logits(
         self, logits: tf.Tensor, positives: tf.Tensor, state: DecoupledState
     ) -> tf.Tensor:
-        """Of a column that is not true, its probability among these; of a true one, its term's."""
+        """Returns, of a column that is not true, its probability among these; of a true one, its
+        term's.
+        """
         of_positives, _ = gather_positives(logits, positives)
         exists = state.log_sum > float("-inf")
         log_sum = tf.where(exists, state.log_sum, 0.0)
@@ -135,14 +137,15 @@ class DecoupledSoftmax(ClassWeighted):
 
 
 def _log(total):
-    """-inf for 0, with a gradient of 0 there."""
+    """Returns the logarithm; -inf for 0, with a gradient of 0 there."""
     exists = total > 0
     return tf.where(exists, tf.math.log(tf.where(exists, total, 1.0)), float("-inf"))
 
 
 def _more_columns(state, logits, positives):
-    """Largest logit so far and the sum of the exponentials relative to it, of columns that are not
-    true, and the logits of those that are, with a chunk more."""
+    """Returns the largest logit so far and the sum of the exponentials relative to it, of columns
+    that are not true, and the logits of those that are, with a chunk more.
+    """
     largest, total, of_positives = state
     in_chunk, _ = gather_positives(logits, positives)  # 0 for those of other chunks
     others = set_at_positives(logits, positives, float("-inf"))

@@ -64,7 +64,7 @@ class Focal(Objective):
             check_columns("alpha", len(alpha), num_labels, num_groups, columns_are_labels)
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
-        """Per-example loss, (batch,)."""
+        """Returns per-example loss, (batch,)."""
         log_probabilities, mask = true_log_probabilities(group)
         losses = -focal_factor(log_probabilities, self.gamma) * log_probabilities
         if self.alpha is not None:

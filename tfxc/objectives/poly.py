@@ -63,7 +63,7 @@ class Poly(Objective):
         self._exponent = (2.0 if gamma is None else gamma) * focal
 
     def call(self, group: "LogitGroup", example_index: "tf.Tensor | None" = None) -> "tf.Tensor":
-        """Per-example loss, (batch,)."""
+        """Returns per-example loss, (batch,)."""
         log_probabilities, mask = true_log_probabilities(group)
         losses = -focal_factor(log_probabilities, self._exponent) * log_probabilities
         losses += self.epsilon * focal_factor(log_probabilities, self._exponent + 1)

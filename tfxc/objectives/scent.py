@@ -46,7 +46,7 @@ class SCENT(DualObjective):
         self.log_dual_learning_rate = log_dual_learning_rate
 
     def step(self, nu: tf.Tensor, negatives: "Negatives") -> tuple[tf.Tensor, tf.Tensor]:
-        """The moving average, used at once."""
+        """Returns the moving average, used at once."""
         odds = self.log_dual_learning_rate + nu
         log_share = -tf.nn.softplus(-odds)
         log_rest = -tf.nn.softplus(odds)

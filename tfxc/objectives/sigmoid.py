@@ -73,7 +73,7 @@ class Sigmoid(ClassWeighted):
         self.reduction = reduction
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
-        """Per-example loss, (batch,)."""
+        """Returns per-example loss, (batch,)."""
         logits = masked_logits(group)
         weights = 1.0
         true_weights = self.weights_of_true(group)
@@ -94,7 +94,7 @@ class Sigmoid(ClassWeighted):
         return tf.math.divide_no_nan(loss, tf.reduce_sum(valid * weights, axis=1))
 
     def begin(self, chunks: "LogitChunks") -> SigmoidState:
-        """What a chunk does not know; no pass over the logits."""
+        """Returns what a chunk does not know; no pass over the logits."""
         weights = self.weights_at(chunks.positives, chunks.num_columns)
         columns = chunks.num_columns if self.reduction == "mean" else 1
         return SigmoidState(1.0 if weights is None else weights, tf.constant(1 / columns))
@@ -102,7 +102,7 @@ class Sigmoid(ClassWeighted):
     def loss_of_logits(
         self, logits: tf.Tensor, positives: tf.Tensor, state: SigmoidState
     ) -> tf.Tensor:
-        """Of the chunk's columns."""
+        """Returns the losses of the chunk's columns."""
         loss = sigmoid_cross_entropy(logits, positives)
         of_positives, mask = gather_positives(logits, positives)
         more = (state.true_weights - 1) * tf.nn.softplus(-of_positives)
@@ -111,7 +111,7 @@ class Sigmoid(ClassWeighted):
     def gradient_of_logits(
         self, logits: tf.Tensor, positives: tf.Tensor, state: SigmoidState
     ) -> tf.Tensor:
-        """sigmoid(z), and w (sigmoid(z) - 1) where true."""
+        """Returns sigmoid(z), and w (sigmoid(z) - 1) where true."""
         of_positives, _ = gather_positives(logits, positives)
         more = 1 + (state.true_weights - 1) * tf.sigmoid(-of_positives)
         gradient = add_at_positives(tf.sigmoid(logits), positives, -more)

@@ -76,7 +76,7 @@ class Softmax(ClassWeighted):
         self.reduction = reduction
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
-        """Per-example loss, (batch,)."""
+        """Returns per-example loss, (batch,)."""
         logits = masked_logits(group)
         positives = group.positives
         if group.cross_replica is None:
@@ -92,7 +92,7 @@ class Softmax(ClassWeighted):
         return loss if self.reduction == "mean" else loss * count
 
     def begin(self, chunks: "LogitChunks") -> SoftmaxState:
-        """The logarithm of the sum over all columns, from one pass over their logits."""
+        """Returns the logarithm of the sum over all columns, from one pass over their logits."""
         positives = chunks.positives
         shares = tf.cast(positives >= 0, tf.float32)
         count = tf.reduce_sum(shares, axis=1, keepdims=True)
@@ -109,7 +109,9 @@ class Softmax(ClassWeighted):
     def loss_of_logits(
         self, logits: tf.Tensor, positives: tf.Tensor, state: SoftmaxState
     ) -> tf.Tensor:
-        """The terms of the chunk's true columns, and of all its columns what smoothing adds."""
+        """Returns the terms of the chunk's true columns, and of all its columns what smoothing
+        adds.
+        """
         of_positives, mask = gather_positives(logits, positives)
         terms = state.shares * (state.log_sum[:, None] - of_positives)
         loss = tf.reduce_sum(tf.where(mask, terms, 0.0), axis=1)
@@ -122,7 +124,9 @@ class Softmax(ClassWeighted):
     def gradient_of_logits(
         self, logits: tf.Tensor, positives: tf.Tensor, state: SoftmaxState
     ) -> tf.Tensor:
-        """The probabilities minus the target, times the sum of the true columns' weights."""
+        """Returns the probabilities minus the target, times the sum of the true columns'
+        weights.
+        """
         total = tf.reduce_sum(state.shares, axis=1)
         # exp(z - log sum + log total) is 0 for examples without a true column: their total is 0.
         gradient = tf.exp(logits + (tf.math.log(total) - state.log_sum)[:, None])
@@ -132,7 +136,9 @@ class Softmax(ClassWeighted):
 
 
 def _more_columns(state, logits, _positives):
-    """Largest logit so far and the sum of the exponentials relative to it, with a chunk more."""
+    """Returns the largest logit so far and the sum of the exponentials relative to it, with a chunk
+    more.
+    """
     largest, total = state
     new = tf.maximum(largest, tf.reduce_max(logits, axis=1))
     total *= tf.exp(largest - new)

@@ -54,12 +54,12 @@ class SOX(ScheduledDual):
         return self.last_share or 1.0
 
     def rate_at(self, epoch: int, epochs: int) -> float:
-        """The share of the new mean."""
+        """Returns the share of the new mean."""
         last = self.last_share or min(1.0, 4.177 * epochs**-0.7265)
         return last + (1 - last) * half_cosine(epoch, epochs)
 
     def step(self, nu: tf.Tensor, negatives: "Negatives") -> tuple[tf.Tensor, tf.Tensor]:
-        """The moving average, used at once."""
+        """Returns the moving average, used at once."""
         share = self.rate.value
         logs = tf.math.log(share), tf.math.log1p(-share)
         new = moving_average(nu, negatives.log_mean, *logs)

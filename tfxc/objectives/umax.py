@@ -50,7 +50,7 @@ class UMax(CappedDual):
         self.slack = slack
 
     def step(self, nu: tf.Tensor, negatives: "Negatives") -> tuple[tf.Tensor, tf.Tensor]:
-        """A gradient step, not too far below the batch, and used at once."""
+        """Returns a gradient step, not too far below the batch, and used at once."""
         new, _ = self.gradient_step(nu, negatives)
         new = tf.where(new < negatives.log_mean - self.slack, negatives.log_mean, new)
         return new, new

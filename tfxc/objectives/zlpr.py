@@ -36,7 +36,7 @@ class ZLPR(Objective):
         super().__init__(autocast=False, **kwargs)
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
-        """Per-example loss, (batch,)."""
+        """Returns per-example loss, (batch,)."""
         logits = masked_logits(group)
         positives = group.positives
         of_true, mask = gather_positives(logits, positives)
@@ -48,7 +48,7 @@ class ZLPR(Objective):
 
 
 def _softplus_of_sum(values):
-    """``log(1 + sum exp(values))`` over the columns, (batch,); -inf is not a column."""
+    """Returns ``log(1 + sum exp(values))`` over the columns, (batch,); -inf is not a column."""
     largest = tf.stop_gradient(tf.maximum(tf.reduce_max(values, axis=1), 0.0))
     total = tf.reduce_sum(tf.exp(values - largest[:, None]), axis=1)
     return largest + tf.math.log(tf.exp(-largest) + total)

@@ -1,4 +1,4 @@
-"""Batches of no examples, which some kernels refuse and others end the process at."""
+"""Batches of no examples, which some kernels refuse and which crash others."""
 
 import contextlib
 import threading

@@ -64,7 +64,7 @@ def current_step() -> tf.Tensor:
     """
     scope = getattr(_local, "scope", None)
     if scope is None:
-        raise RuntimeError("this is not inside of a step_scope")
+        raise RuntimeError("this code does not run inside a step_scope")
     return scope[0]
 
 

@@ -103,13 +103,13 @@ class Architecture:
         return self.hidden_dim // self.num_heads
 
     def heads_wide(self, number: int) -> int:
-        """Width of all heads of layer ``number`` together."""
+        """Returns the width of all heads of layer ``number`` together."""
         heads = self.num_heads if isinstance(self.num_heads, int) else self.num_heads[number]
         return heads * self.head_width
 
 
 def read_architecture(folder: Path) -> "Architecture":
-    """``Architecture`` of a model's folder.
+    """Returns the ``Architecture`` of a model's folder.
 
     Raises:
         ConfigError: config.json is missing, of another model type, lacks a size, or describes a

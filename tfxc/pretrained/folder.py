@@ -23,7 +23,7 @@ _MODELS = "${TFXC_MODELS}"
 
 
 def open_folder(written: str | os.PathLike, where: str) -> Path:
-    """The folder's path, with ``~`` and ``${VAR}`` expanded.
+    """Returns the folder's path, with ``~`` and ``${VAR}`` expanded.
 
     ``${TFXC_MODELS}`` is the folder ``models`` unless the environment says otherwise.
 
@@ -52,7 +52,7 @@ def open_folder(written: str | os.PathLike, where: str) -> Path:
 
 
 def model_path(written: str) -> Path | None:
-    """Where the folder of a model is, or should be; None for a preset of keras-hub.
+    """Returns where the folder of a model is, or should be; None for a preset of keras-hub.
 
     Args:
         written: see ``open_folder``.
@@ -65,7 +65,7 @@ def model_path(written: str) -> Path | None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of the model's folder.
+    """Returns the object in a JSON file of the model's folder.
 
     Raises:
         ConfigError: the file is missing or holds something else.
@@ -80,7 +80,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_hub_config(folder: Path) -> dict[str, Any]:
-    """``config.json`` with a known ``model_type``; its ``pad_token_id`` filled in.
+    """Returns ``config.json`` with a known ``model_type``; its ``pad_token_id`` filled in.
 
     Raises:
         ConfigError: the file is missing, or the model is of another type.
@@ -105,7 +105,7 @@ def read_hub_config(folder: Path) -> dict[str, Any]:
 
 
 def network_folder(folder: Path) -> Path:
-    """Where a model's ``config.json`` and weights are.
+    """Returns where a model's ``config.json`` and weights are.
 
     Args:
         folder: the model's folder, or a model of PECOS (an XR-Transformer or its
@@ -115,7 +115,7 @@ def network_folder(folder: Path) -> Path:
 
 
 def tokeniser_folder(folder: Path) -> Path:
-    """Where a model's tokeniser files are; see ``network_folder``."""
+    """Returns where a model's tokeniser files are; see ``network_folder``."""
     return _part_of(folder, "text_tokenizer")
 
 

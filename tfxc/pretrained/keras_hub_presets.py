@@ -32,7 +32,7 @@ _MODELS = {"xlm-roberta": "sentencepiece.bpe.model", "albert": "spiece.model"}
 
 
 def preset_folder(preset: str, where: str) -> Path:
-    """The folder a preset was turned into, below ``TFXC_CACHE`` (or ``~/.cache/tfxc``).
+    """Returns the folder a preset was turned into, below ``TFXC_CACHE`` (or ``~/.cache/tfxc``).
 
     Args:
         preset: name or folder of a preset. keras-hub downloads what it does not have.
@@ -83,13 +83,13 @@ def preset_folder(preset: str, where: str) -> Path:
 
 
 def _layers(body: "keras_hub.models.Backbone") -> "list[keras.layers.Layer]":
-    """The different layers; groups of ALBERT hold one each."""
+    """Returns the different layers; groups of ALBERT hold one each."""
     layers = [part if isinstance(part, list) else [part] for part in body.transformer_layers]
     return [layer for group in layers for layer in group]
 
 
 def _config(body: "keras_hub.models.Backbone", family: str) -> dict[str, Any]:
-    """``config.json`` of a network."""
+    """Returns the ``config.json`` of a network."""
     vocabulary_size, embedding_dim = body.token_embedding.embeddings.shape
     first = _layers(body)[0]
     name = getattr(first._feedforward_intermediate_dense.activation, "__name__", "")
@@ -133,7 +133,7 @@ def _config(body: "keras_hub.models.Backbone", family: str) -> dict[str, Any]:
 
 
 def _arrays(body: "keras_hub.models.Backbone", family: str) -> dict[str, np.ndarray]:
-    """The weights by the names of the family's folders."""
+    """Returns the weights by the names of the family's folders."""
     arrays = {WORDS: body.token_embedding.embeddings}
     arrays |= _norm("embeddings.LayerNorm", body.embeddings_layer_norm)
     if family == "deberta-v2":
@@ -164,7 +164,7 @@ def _arrays(body: "keras_hub.models.Backbone", family: str) -> dict[str, np.ndar
 
 
 def _positions(body: "keras_hub.models.Backbone", family: str) -> dict[str, np.ndarray]:
-    """Vectors of positions, and of the token types."""
+    """Returns the vectors of positions, and of the token types."""
     holder = body if hasattr(body, "position_embedding") else body.embeddings
     positions = np.asarray(holder.position_embedding.position_embeddings)
     if family in ("roberta", "xlm-roberta"):
@@ -179,7 +179,7 @@ def _positions(body: "keras_hub.models.Backbone", family: str) -> dict[str, np.n
 
 
 def _linear(name: str, part: "keras.layers.Layer") -> dict[str, np.ndarray]:
-    """A linear map; the outputs of all heads are together."""
+    """Returns a linear map; the outputs of all heads are together."""
     bias = np.asarray(part.bias).reshape(-1)
     kernel = np.asarray(part.kernel).reshape(-1, len(bias)).T
     return {f"{name}.weight": kernel, f"{name}.bias": bias}

@@ -55,7 +55,7 @@ def read_pieces(model: bytes, where: str | Path) -> tuple[list[str], int]:
 
 @functools.cache
 def _message_class() -> type[Message]:
-    """What is read of a model, as a class of protocol buffers.
+    """Returns what is read of a model, as a class of protocol buffers.
 
     Source: https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto
     """
@@ -81,7 +81,7 @@ def _message_class() -> type[Message]:
 
 
 def _rules_are_sound(table: bytes) -> bool:
-    """Whether no text leads out of the rules' trie, or to a replacement that is not there.
+    """Tells whether no text leads out of the rules' trie, or to a replacement that is not there.
 
     The library follows the trie unchecked. It is a double array: bytes of its size, its units, and
     behind them the replacements. A unit's children lie at its own place XOR its offset XOR the
@@ -107,7 +107,7 @@ def _rules_are_sound(table: bytes) -> bool:
 
 
 def model_of_pieces(content: Mapping[str, Any], where: str | Path) -> bytes:
-    """A SentencePiece model (bytes) of the pieces and scores of a tokenizer.json.
+    """Returns a SentencePiece model (bytes) of the pieces and scores of a tokenizer.json.
 
     Args:
         content: the file's object, with a model of type Unigram.

@@ -103,7 +103,7 @@ def write_stand_in(folder: Path, name: str, *, small: bool, syllables: list[str]
 
 
 def _values(name: str, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
-    """Of an untrained network: scales of norms 1, biases 0, the rest normal."""
+    """Returns values of an untrained network: scales of norms 1, biases 0, the rest normal."""
     if name.endswith("bias"):
         return np.zeros(shape, np.float32)
     if "norm.weight" in name.lower():
@@ -112,7 +112,7 @@ def _values(name: str, shape: tuple[int, ...], random: np.random.Generator) -> n
 
 
 def _shapes(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of all weights that are read."""
+    """Yields names and shapes of all weights that are read."""
     family = config["model_type"]
     xlnet = family == "xlnet"
     wide = config["d_model" if xlnet else "hidden_size"]
@@ -147,7 +147,7 @@ def _linear(name: str, shape: tuple[int, ...]) -> Iterator[tuple[str, tuple[int,
 
 
 def _words(syllables: list[str]) -> Iterator[str]:
-    """Words of two syllables in the order of their numbers."""
+    """Returns the words of two syllables in the order of their numbers."""
     return map("".join, itertools.product(syllables, repeat=2))
 
 

@@ -61,7 +61,7 @@ class Subwords:
 
 
 def read_subwords(folder: Path) -> "Subwords":
-    """``Subwords`` of a model's folder.
+    """Returns the ``Subwords`` of a model's folder.
 
     The kind follows ``tokenizer_class`` of tokenizer_config.json, else the model's type.
 
@@ -273,7 +273,7 @@ def save_subwords(subwords: "Subwords", folder: Path) -> None:
 
 
 def load_subwords(folder: Path) -> "Subwords":
-    """``Subwords`` as ``save_subwords`` wrote them.
+    """Returns ``Subwords`` as ``save_subwords`` wrote them.
 
     Raises:
         DataError: a file is missing or damaged.

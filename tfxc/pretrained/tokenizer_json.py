@@ -9,7 +9,7 @@ _KINDS = ("wordpiece", "bpe")
 
 
 def missing_in_json(subwords: Subwords) -> str | None:
-    """What subwords have that ``tokenizer_json`` cannot write; None if it can.
+    """Returns what subwords have that ``tokenizer_json`` cannot write; None if it can.
 
     Args:
         subwords: ``Subwords`` of a run.
@@ -23,7 +23,7 @@ def missing_in_json(subwords: Subwords) -> str | None:
 
 
 def tokenizer_json(subwords: Subwords, pieces: list[str], max_length: int) -> dict[str, Any]:
-    """The content of ``tokenizer.json``, whose ids are those of the run.
+    """Returns the content of ``tokenizer.json``, whose ids are those of the run.
 
     Special tokens spelled in a text are cut as any other, as in a run.
 

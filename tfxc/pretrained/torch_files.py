@@ -38,7 +38,7 @@ _SAVE = "save them with torch.save(model.state_dict(), file)"
 
 
 def _refuse_state(self: object, state: object) -> None:
-    """A pickle may set no attributes: the sizes have been checked."""
+    """Refuses a pickle that sets attributes: the sizes have been checked."""
     raise ValueError(f"attributes of a {type(self).__name__.strip('_')}")
 
 
@@ -62,7 +62,9 @@ class TorchTensor:
         self.dtype = storage.result
 
     def array(self) -> np.ndarray:
-        """The values, read-only; mapped from the file where they are stored there in order."""
+        """Returns the values, read-only; mapped from the file where they are stored there in
+        order.
+        """
         if 0 in self.shape:
             return np.zeros(self.shape, self.dtype)
         memory = self._storage.read()[self._offset :]
@@ -185,14 +187,14 @@ class _Unpickler(RestrictedUnpickler):
     def persistent_load(self, saved: Sequence[Any]) -> _Storage:
         word, kind, key, _, count, *view = saved
         if word != "storage" or not isinstance(kind, _Storages) or self._storage is None:
-            raise ValueError("it refers to something else than a storage")
+            raise ValueError("it refers to something other than a storage")
         if type(key) is not str or type(count) is not int or count < 0:
             raise ValueError("a storage has an impossible key or size")
         return self._storage(kind.kind, key, count, view[0] if view else None)
 
 
 def load_torch(path: str | Path) -> Any:
-    """What ``torch.save`` wrote: containers and plain values, tensors as ``TorchTensor``.
+    """Returns what ``torch.save`` wrote: containers and plain values, tensors as ``TorchTensor``.
 
     Nothing that the file names is imported or run: a pickle of anything else than tensors in
     dicts, lists and tuples is refused.
@@ -238,7 +240,7 @@ def load_torch(path: str | Path) -> Any:
 
 
 def load_state_dict(path: str | Path) -> dict[str, TorchTensor]:
-    """The tensors of a model by name.
+    """Returns the tensors of a model by name.
 
     A training checkpoint holds them under ``state_dict``, ``model_state`` or a similar key; names
     of models that were trained in parallel begin with ``module.``, which is left out.
@@ -259,14 +261,14 @@ def load_state_dict(path: str | Path) -> dict[str, TorchTensor]:
             break
     if not isinstance(content, dict):
         raise DataError(
-            f"the file holds a {type(content).__name__} instead of a dict of tensors",
+            f"the file contains a {type(content).__name__} instead of a dict of tensors",
             where=path,
             fix=_SAVE,
         )
     tensors = {name: value for name, value in content.items() if isinstance(value, TorchTensor)}
     if not tensors or not all(isinstance(name, str) for name in tensors):
         raise DataError(
-            f"the file does not hold tensors by name, but "
+            f"the file does not contain tensors by name, but "
             f"{', '.join(map(str, list(content)[:5])) or 'nothing'}",
             where=path,
             fix=_SAVE,
@@ -294,7 +296,17 @@ def _load_zip(path: Path, stream: IO[bytes]) -> Any:
                 info = _stored(members[f"{prefix}data/{key}"])
                 if info.file_size < storages[key].num_bytes:
                     raise ValueError(f"{info.filename} has {info.file_size} bytes")
-                storages[key].position = _data_position(stream, info)
+                # The local header may differ from the central one.
+                stream.seek(info.header_offset)
+                header = stream.read(30)
+                if len(header) < 30 or header[:4] != b"PK\x03\x04":
+                    raise ValueError(f"{info.filename} has no header")
+                lengths = header[26:28], header[28:30]
+                names = sum(int.from_bytes(length, "little") for length in lengths)
+                position = info.header_offset + 30 + names
+                if position + info.file_size > stream.seek(0, 2):
+                    raise ValueError(f"{info.filename} extends beyond the end of the file")
+                storages[key].position = position
             return storages[key]
 
         with archive.open(_stored(members[f"{prefix}data.pkl"])) as pickled:
@@ -302,23 +314,12 @@ def _load_zip(path: Path, stream: IO[bytes]) -> Any:
 
 
 def _stored(info: zipfile.ZipInfo) -> zipfile.ZipInfo:
-    """A member as PyTorch writes them; a compressed one could be a thousand times as large."""
+    """Returns a member as PyTorch writes them; a compressed one could be a thousand times as
+    large.
+    """
     if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
         raise ValueError(f"{info.filename} is compressed or encrypted")
     return info
-
-
-def _data_position(stream: IO[bytes], info: zipfile.ZipInfo) -> int:
-    """Where a stored member's bytes begin; its local header may differ from the central one."""
-    stream.seek(info.header_offset)
-    header = stream.read(30)
-    if len(header) < 30 or header[:4] != b"PK\x03\x04":
-        raise ValueError(f"{info.filename} has no header")
-    names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-    position = info.header_offset + 30 + names
-    if position + info.file_size > stream.seek(0, 2):
-        raise ValueError(f"{info.filename} extends beyond the end of the file")
-    return position
 
 
 def _load_legacy(path: Path, stream: IO[bytes]) -> Any:

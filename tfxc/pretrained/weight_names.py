@@ -57,7 +57,7 @@ _LAYERS = {
 
 
 def layer_weight_names(family: str) -> Mapping[str, tuple[str, ...]]:
-    """Parts of a layer, ``{ours: theirs}``; several of theirs are side by side in ours.
+    """Returns the parts of a layer, ``{ours: theirs}``; several of theirs are side by side in ours.
 
     Example:
         >>> layer_weight_names("albert")["feed_forward_in"]
@@ -67,7 +67,7 @@ def layer_weight_names(family: str) -> Mapping[str, tuple[str, ...]]:
 
 
 def layer_prefix(family: str, number: int) -> str:
-    """What the names of layer ``number`` begin with.
+    """Returns what the names of layer ``number`` begin with.
 
     Example:
         >>> layer_prefix("bert", 3)

@@ -57,7 +57,7 @@ class Weight(NamedTuple):
 
 
 def stem_weights(architecture: "Architecture") -> "list[Weight]":
-    """The weights in front of the layers, without the table of words."""
+    """Returns the weights in front of the layers, without the table of words."""
     a = architecture
     family = a.family
     if family == "xlnet":
@@ -90,7 +90,7 @@ def stem_weights(architecture: "Architecture") -> "list[Weight]":
 
 
 def layer_weights(architecture: "Architecture", number: int) -> "list[Weight]":
-    """The weights of one layer."""
+    """Returns the weights of one layer."""
     family = architecture.family
     start = layer_prefix(family, number)
     wide = architecture.hidden_dim
@@ -114,7 +114,7 @@ def layer_weights(architecture: "Architecture", number: int) -> "list[Weight]":
 
 
 def pooler_weights(architecture: "Architecture") -> list[Weight]:
-    """The weights of the dense layer that some families classify by.
+    """Returns the weights of the dense layer that some families classify by.
 
     Folders that were written by a model without it, as those of RoBERTa, lack them.
 
@@ -143,7 +143,7 @@ def pooler_weights(architecture: "Architecture") -> list[Weight]:
 
 
 def _relative_attention(start: str, wide: int, heads: int) -> list[Weight]:
-    """Those of XLNet's attention, whose kernels are (model, heads, head) and have no bias."""
+    """Returns weights of XLNet's attention: its kernels are (model, heads, head), without bias."""
 
     def flat(tensors: "Tensors", letter: str) -> np.ndarray:
         return tensors.get(f"{start}rel_attn.{letter}").reshape(wide, wide)
@@ -161,7 +161,7 @@ def _relative_attention(start: str, wide: int, heads: int) -> list[Weight]:
 
 
 def _positions(tensors: "Tensors", architecture: "Architecture") -> np.ndarray:
-    """Rows of the positions of ids, that of the only token type added to each."""
+    """Returns the rows of the positions of ids, that of the only token type added to each."""
     first = architecture.padding + 1 if architecture.family in ("roberta", "xlm-roberta") else 0
     last = first + architecture.max_positions
     rows = tensors.get("embeddings.position_embeddings.weight")[first:last]
@@ -187,7 +187,7 @@ def _vector(name: str, shape: tuple[int, ...], theirs: str) -> Weight:
 
 
 def _joined(name: str, shape: tuple[int, ...], theirs: list[str], kind: str) -> Weight:
-    """Several linear maps side by side."""
+    """Returns several linear maps side by side."""
 
     def read(tensors: "Tensors") -> np.ndarray:
         return np.concatenate([tensors.get(f"{part}.{kind}").T for part in theirs], axis=-1)
@@ -196,7 +196,7 @@ def _joined(name: str, shape: tuple[int, ...], theirs: list[str], kind: str) -> 
 
 
 def read_table(tensors: "Tensors", architecture: "Architecture", rows: int) -> np.ndarray:
-    """The table of words: its first rows, padding in row 0, as zeros."""
+    """Returns the table of words: its first rows, padding in row 0, as zeros."""
     name = "word_embedding.weight" if architecture.family == "xlnet" else WORDS
     table = np.array(tensors.get(name)[: max(rows, architecture.padding + 1)], np.float32)
     table[architecture.padding] = table[0]
@@ -244,7 +244,7 @@ class Tensors:
         return self._prefix + name in self._read
 
     def get(self, name: str) -> np.ndarray:
-        """The array of that name, float32.
+        """Returns the array of that name, float32.
 
         Raises:
             ConfigError: there is none.
@@ -259,7 +259,7 @@ class Tensors:
 
 
 def find_files(folder: Path) -> list[Path]:
-    """Paths of a folder's weights: of safetensors, or else of PyTorch.
+    """Returns the paths of a folder's weights: of safetensors, or else of PyTorch.
 
     Raises:
         ConfigError: one is missing.

@@ -13,9 +13,12 @@ from tfxc.core.storage.files import write_json
 from tfxc.core.storage.reading import read_json
 
 METHODS = ("isotonic", "logistic")
+#: The file of a run that holds its calibration.
+CALIBRATION = "calibration.json"
 
 _TRAIN = "restore the run's own files, or train again"
-_WEAK = 1e6  # scikit-learn's C: hardly any penalty; it only bounds the slope of separable pairs
+_WEAK = 1e-6  # of the slope's square: hardly any penalty; it only bounds that of separable pairs
+_STEPS = 100
 
 
 class Calibration:
@@ -75,9 +78,6 @@ class Calibration:
             DataError: no pairs, NaN, all or none of them true, or scores that do not increase with
                 the share of true labels.
         """
-        from sklearn.isotonic import IsotonicRegression
-        from sklearn.linear_model import LogisticRegression
-
         check_choice("method", method, METHODS)
         scores = np.asarray(scores, float)
         hits = np.asarray(hits, bool)
@@ -88,19 +88,22 @@ class Calibration:
                 where="calibration pairs",
             )
         if method == "isotonic":
+            from sklearn.isotonic import IsotonicRegression
+
             fitted = IsotonicRegression(increasing=True, out_of_bounds="clip").fit(scores, hits)
             return cls(method, scores=fitted.X_thresholds_, values=fitted.y_thresholds_)
-        # In units of the scores' own spread, so that the penalty does not depend on it.
+        # From their mean and in units of their spread, so that the penalty does not depend on them.
+        mean = scores.mean()
         spread = scores.std() or 1.0
-        fitted = LogisticRegression(C=_WEAK).fit(scores[:, None] / spread, hits)
-        slope = fitted.coef_[0, 0] / spread
+        slope, log_odds = _logistic_fit((scores - mean) / spread, hits)
         if slope < 0:
             raise DataError(
                 "the share of true labels falls where the scores rise",
                 where="calibration pairs",
                 fix="check that scores and labels belong together",
             )
-        return cls(method, slope=slope, intercept=fitted.intercept_[0])
+        slope /= spread
+        return cls(method, slope=slope, intercept=log_odds - slope * mean)
 
     def apply(self, scores: float | np.ndarray) -> np.ndarray:
         """Returns probabilities float32 of scores of any shape; minus infinity (no label) stays."""
@@ -108,9 +111,8 @@ class Calibration:
         if self.method == "isotonic":
             probabilities = np.interp(scores, self.scores, self.values)
         else:
-            margins = self.slope * np.where(np.isneginf(scores), 0, scores) + self.intercept
-            small = np.exp(-np.abs(margins))
-            probabilities = np.where(margins < 0, small, 1) / (1 + small)
+            finite = np.where(np.isneginf(scores), 0, scores)
+            probabilities = _probabilities(self.slope * finite + self.intercept)
         return np.where(np.isneginf(scores), -np.inf, probabilities).astype(np.float32)
 
     def content(self) -> dict[str, Any]:
@@ -150,6 +152,40 @@ class Calibration:
             )
         check_choice(str(path), calibration.method, METHODS)
         return calibration
+
+
+def _probabilities(log_odds: np.ndarray) -> np.ndarray:
+    small = np.exp(-np.abs(log_odds))
+    return np.where(log_odds < 0, small, 1) / (1 + small)
+
+
+def _logistic_fit(scores: np.ndarray, hits: np.ndarray) -> np.ndarray:
+    """Returns slope and intercept of the log-odds that minimise the logistic loss, by Newton steps.
+
+    The loss is that of ``LogisticRegression`` of scikit-learn with C = 1e6, whose default solver
+    stops where the gradient of a pair is 1e-5; here it ends at 1e-16.
+    """
+    pairs = np.stack([scores, np.ones_like(scores)])
+    penalty = np.array([_WEAK, 0])
+    signs = np.where(hits, -1, 1)
+
+    def loss(weights: np.ndarray) -> float:
+        return np.logaddexp(0, signs * (weights @ pairs)).sum() + penalty @ weights**2 / 2
+
+    share = hits.mean()
+    weights = np.array([0, np.log(share / (1 - share))])
+    for _ in range(_STEPS):
+        expected = _probabilities(weights @ pairs)
+        gradient = pairs @ (expected - hits) + penalty * weights
+        curvature = (pairs * (expected * (1 - expected))) @ pairs.T + np.diag(penalty)
+        step = np.linalg.solve(curvature, gradient)
+        least = loss(weights) * (1 + 1e-12)
+        while loss(weights - step) > least:  # too far, where the loss is no parabola
+            step /= 2
+        weights = weights - step
+        if np.abs(step).max() <= 1e-9 * np.abs(weights).max():  # its square is below rounding
+            break
+    return weights
 
 
 def pairs_of(

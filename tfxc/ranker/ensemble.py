@@ -70,7 +70,7 @@ def combine(
     for number, model in enumerate(lists):
         if model.examples != examples:
             raise DataError(
-                f"its predictions are of {model.examples} examples, those of model 0 of {examples}",
+                f"has predictions for {model.examples} examples, but model 0 for {examples}",
                 where=f"model {number}",
             )
     rows = np.concatenate([model.rows for model in lists])
@@ -195,7 +195,7 @@ def check_weights(
     weights = np.asarray(weights, np.float64)
     if method == "round_robin":
         raise ConfigError(
-            "the method round_robin takes no mean, so it has no use for weights",
+            "the method round_robin does not average scores, so weights do not apply",
             where="weights",
             fix="leave the weights out, or choose another method",
         )

@@ -152,7 +152,9 @@ class Blocks:
         raise BudgetError(min(least) + held, budget)
 
     def entries(self) -> np.ndarray:
-        """Entries of the features that a block reads, once for 16 children: a measure of time."""
+        """Returns the entries of the features that a block reads, once for 16 children: a measure
+        of time.
+        """
         rows = np.full(self.num_parents, self.features.shape[0])
         if self.examples is not None:
             rows = np.diff(self.examples.indptr)
@@ -297,7 +299,7 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def _entries_of(matrix: scipy.sparse.csc_matrix, lengths: np.ndarray) -> np.ndarray:
-    """Sums, for each column of a CSC matrix, the lengths of its rows, int64."""
+    """Returns sums, for each column of a CSC matrix, the lengths of its rows, int64."""
     before = np.zeros(len(matrix.indptr), np.int64)
     total = 0
     for begin in range(0, matrix.nnz, _AT_ONCE):

@@ -14,13 +14,14 @@ from tfxc.core.storage.reading import read_array, read_record
 from tfxc.ops.search.beam_search import beam_search
 from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer, column_of
 from tfxc.ops.search.beam_search.post_processors import PostProcessor
-from tfxc.ops.search.pair_scores import PairScores
 from tfxc.ranker.calibration import at_least
 from tfxc.ranker.post_processors import post_processor
 from tfxc.ranker.store import PARAMETERS, RESTORE
 
 if TYPE_CHECKING:
     import scipy.sparse
+
+    from tfxc.ops.search.pair_scores import PairScores
 
 
 FORMAT = 1
@@ -63,7 +64,7 @@ class _Settings(pydantic.BaseModel):
 
 
 class _Parameters(pydantic.BaseModel):
-    """Of ``param.json``, what is needed to search."""
+    """What a search needs of ``param.json``."""
 
     format: int
     layers: _Count
@@ -103,9 +104,13 @@ class Ranker:
     ) -> None:
         self._last = layers[-1]
         self._search = beam_search.BeamSearch(layers, num_features, bias=bias, native=native)
-        self._pairs = functools.cache(
-            lambda: PairScores(layers, num_features, bias=bias, native=native)
-        )
+
+        def pairs() -> "PairScores":
+            from tfxc.ops.search.pair_scores import PairScores
+
+            return PairScores(layers, num_features, bias=bias, native=native)
+
+        self._pairs = functools.cache(pairs)
         self.num_features = num_features
         self.bias = bias
         self.sizes = self._search.sizes

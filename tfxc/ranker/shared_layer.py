@@ -112,7 +112,7 @@ class SharedBlocks:
         self._ends = np.cumsum(blocks.entries())
 
     def spans(self, first: int) -> Iterator[tuple[int, int]]:
-        """As many blocks as a worker solves in about a second."""
+        """Yields as many blocks as a worker solves in about a second."""
         while first < self.num_parents:
             done = self._ends[first - 1] if first else 0
             last = int(np.searchsorted(self._ends, done + _ENTRIES))

@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from tfxc.core.config import Config
 from tfxc.core.declared import Declared
 from tfxc.core.errors import CheckpointError, ConfigError, number_spans
-from tfxc.core.interrupts import StopAtOnce
 from tfxc.data.store.manifest import Manifest
-from tfxc.inference.protocol import RunModel
 from tfxc.runs import resuming
 from tfxc.runs.folder import RunFolder
-from tfxc.runs.loaded import LoadedRun
 from tfxc.runs.lock import locked
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from tfxc.inference.protocol import RunModel
+    from tfxc.runs.loaded import LoadedRun
     from tfxc.training.start.run_start import RunStart
 
 
@@ -54,7 +53,7 @@ class Context:
     @functools.cached_property
     def folder(self) -> RunFolder:
         """The run folder."""
-        from tfxc.training.strategies import is_chief
+        from tfxc.training.tf_config import is_chief
 
         return RunFolder(self.run, is_chief())
 
@@ -81,12 +80,15 @@ class Context:
 
     def start(self) -> None:
         """Writes config and assets of the run, by the chief, see ``tfxc.runs.resuming.start``."""
+        start = functools.partial(
+            resuming.start, self.folder, self.config, self.data_folder, self.fresh
+        )
+        if self.config.training.strategy != "multi_worker":
+            start()
+            return
         from tfxc.training.strategies import by_chief
 
-        by_chief(
-            self.strategy,
-            lambda: resuming.start(self.folder, self.config, self.data_folder, self.fresh),
-        )
+        by_chief(self.strategy, start)
 
 
 #: What a training takes of the run it starts from.
@@ -213,7 +215,8 @@ class Recipe(Declared):
         config, _ = self.one_model(context.config, context.repetition)
         context = dataclasses.replace(context, config=config)
         with locked(context.folder):
-            context.strategy  # noqa: B018 (made before anything else of TensorFlow)
+            if self.trains_network:
+                context.strategy  # noqa: B018 (made before anything else of TensorFlow)
             self._check_extension(context)
             self._check_start(context)
             self.check(context)
@@ -267,8 +270,8 @@ class Recipe(Declared):
         """
         if not cls.keeps_checkpoints:
             raise ConfigError(
-                f"recipe {name!r} has several stages, and its checkpoints do not hold all that was "
-                "trained",
+                f"recipe {name!r} has several stages, and its checkpoints do not contain all that "
+                "was trained",
                 where=where,
                 fix="leave it out",
             )
@@ -281,9 +284,8 @@ class Recipe(Declared):
             return
         if not self.keeps_checkpoints:
             raise CheckpointError(
-                f"the run ends at epoch {epochs:g}, and one of recipe "
-                f"{context.config.recipe.name!r} cannot be extended to epoch "
-                f"{context.config.training.epochs:g}",
+                f"the run ends at epoch {epochs:g}, and recipe {context.config.recipe.name!r} "
+                f"cannot extend it to epoch {context.config.training.epochs:g}",
                 where=folder.path,
                 fix="choose another folder with --set run=..., or start over with --fresh",
             )
@@ -304,7 +306,7 @@ class Recipe(Declared):
         """
         raise TypeError(f"{type(self).__name__} must define train(context)")
 
-    def assemble(self, loaded: LoadedRun) -> RunModel:
+    def assemble(self, loaded: "LoadedRun") -> "RunModel":
         """Returns the trained model of a run: that of its config with the run's weights."""
         from tfxc.model import build_model
         from tfxc.ops.tables.large_weights import without_starts
@@ -314,7 +316,7 @@ class Recipe(Declared):
         loaded.folder.load_weights(model)
         return model
 
-    def assemble_streamed(self, loaded: LoadedRun) -> RunModel:
+    def assemble_streamed(self, loaded: "LoadedRun") -> "RunModel":
         """Does as ``assemble`` for a search of many examples: one of several networks is in memory.
 
         See ``RunModel.stream``. The model has no search in the graph then.
@@ -337,6 +339,8 @@ class StagedRecipe(Recipe):
 
     def train(self, context: Context) -> dict[str, Any]:
         """Begins the run, runs the stages and writes the summary."""
+        from tfxc.core.interrupts import StopAtOnce
+
         with StopAtOnce(self.saved):
             stages = self.stages(context)
             context.start()

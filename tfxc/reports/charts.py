@@ -144,7 +144,18 @@ class Chart:
         Args:
             place: attributes that say where it is inside another one.
         """
-        parts = self._axes()
+        parts = []
+        grid = {"class_": "grid", "stroke": "#d9dee7"}
+        for value, text in self.y.ticks():
+            y = self.top(value)
+            parts.append(element("line", x1=_LEFT, x2=_RIGHT, y1=y, y2=y, **grid))
+            parts.append(label(text, _LEFT - 6, y + 4, "end"))
+        for value, text in self.x.ticks():
+            x = self.left(value)
+            parts.append(element("line", x1=x, x2=x, y1=_TOP, y2=_BOTTOM, **grid))
+            parts.append(label(text, x, _BOTTOM + 16))
+        parts.append(label(self.x.label, (_LEFT + _RIGHT) / 2, _BOTTOM + 34))
+        parts.append(label(self.y.label, -(_TOP + _BOTTOM) / 2, 12, transform="rotate(-90)"))
         for low, high, value, text in self.bars:
             x = self.left(low)
             y = self.top(value)
@@ -173,22 +184,6 @@ class Chart:
             parts.append(element("g", content, class_=f"colour{colour}", color=_COLOURS[colour]))
         box = f"0 0 {WIDTH} {self.height}"
         return element("svg", *parts, viewBox=box, role="img", aria_label=self.title, **place)
-
-    def _axes(self) -> list[str]:
-        """Returns the lines of the grid, and what stands at the axes."""
-        parts = []
-        grid = {"class_": "grid", "stroke": "#d9dee7"}
-        for value, text in self.y.ticks():
-            y = self.top(value)
-            parts.append(element("line", x1=_LEFT, x2=_RIGHT, y1=y, y2=y, **grid))
-            parts.append(label(text, _LEFT - 6, y + 4, "end"))
-        for value, text in self.x.ticks():
-            x = self.left(value)
-            parts.append(element("line", x1=x, x2=x, y1=_TOP, y2=_BOTTOM, **grid))
-            parts.append(label(text, x, _BOTTOM + 16))
-        parts.append(label(self.x.label, (_LEFT + _RIGHT) / 2, _BOTTOM + 34))
-        parts.append(label(self.y.label, -(_TOP + _BOTTOM) / 2, 12, transform="rotate(-90)"))
-        return parts
 
     def _curve(self, curve: Curve, style: int) -> str:
         """Returns a band, a line and, if they are few, the points."""

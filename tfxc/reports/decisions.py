@@ -1,4 +1,4 @@
-"""What a run decides of each example: its labels, precision, recall and F1, and the tables."""
+"""What a run decides for each example: its labels, precision, recall and F1, and the tables."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

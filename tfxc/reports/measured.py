@@ -123,7 +123,7 @@ class Measured:
 
 
 def _mean(values: np.ndarray) -> float | None:
-    """Of what is not NaN; None where all are."""
+    """Returns the mean of what is not NaN; None where all are."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else None
 

@@ -101,7 +101,7 @@ class ExamplesOptions(ReaderOptions):
         folder = ensure_prepared(loaded.config.data, self.prepared)
         if Manifest.load(folder).num_labels != loaded.manifest["num_labels"]:
             raise ConfigError(
-                "labels were added to the run, and its prepared data do not have them",
+                "labels were added to the run, and its prepared data lack them",
                 where=where,
                 fix="name a file with --data, and --exclude without a word",
             )
@@ -135,7 +135,7 @@ class ExamplesOptions(ReaderOptions):
         return texts_of(lambda: open_split(loaded.config.data, split), wanted)
 
     def excluded(self, loaded: "LoadedRun", rows: "Examples") -> "Exclusions | None":
-        """Labels that do not count for the examples, see ``evaluation.exclude``.
+        """Returns the labels that do not count for the examples, see ``evaluation.exclude``.
 
         They are the same for a split and for its file.
 
@@ -157,7 +157,7 @@ class ExamplesOptions(ReaderOptions):
                 check_exclusion(kind, "--exclude")
             if kind in ("train", "self") and data.label_texts is None:
                 raise ConfigError(
-                    f"{kind!r} goes by the texts of labels, and the run's data have none",
+                    f"{kind!r} needs texts of labels, and the run's data have none",
                     where="--exclude",
                     fix="leave it out",
                 )
@@ -200,7 +200,7 @@ class ExamplesOptions(ReaderOptions):
             if str(self.data) == source or os.path.realpath(self.data) == place:
                 return split
         raise ConfigError(
-            f"{kind} names the excluded labels of each split, and {self.data} is none of them",
+            f"{kind} is a file for each split, and {self.data} is not a split of the run",
             where="--exclude",
             fix="name the file for these examples, or write --exclude alone for none",
         )

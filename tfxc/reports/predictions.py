@@ -121,7 +121,9 @@ def measure_predictions(
     labels = sources[truth]
     _check_shape(predicted.shape == labels.shape, predicted, labels, predictions, truth)
     if not predicted.shape[0]:
-        raise DataError("there is no row", where=predictions, fix="give a row for each example")
+        raise DataError(
+            "the file has no rows", where=predictions, fix="give a row for each example"
+        )
     counts = None
     rows = None
     if train_labels is not None:

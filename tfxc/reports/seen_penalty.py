@@ -74,8 +74,8 @@ def calibrate_penalty(
     if not trained.true.any() or not untrained.true.any():
         missing = "untrained" if trained.true.any() else "trained"
         raise ConfigError(
-            f"there are no examples of {missing} labels, and a penalty weighs trained against "
-            "untrained ones",
+            f"there are no examples of {missing} labels; the penalty balances trained against "
+            "untrained labels",
             where="--calibrate",
             fix="train with data.held_out_labels, or name a file with such examples",
         )

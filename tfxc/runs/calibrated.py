@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING
 
 from tfxc.core.storage import checksums
-from tfxc.inference.ranker_calibration import CALIBRATION, learn_calibration
+from tfxc.inference.ranker_calibration import learn_calibration
+from tfxc.ranker.calibration import CALIBRATION
 from tfxc.runs.lock import locked
 
 if TYPE_CHECKING:

@@ -90,7 +90,7 @@ class CheckpointFiles:
         others = table_shapes(f"{self._path(step)}{_TABLES}").keys() - self._tables.keys()
         if others:
             raise ValueError(
-                f"the checkpoint has {len(others)} large variables more than the model"
+                f"the checkpoint has {len(others)} more large variables than the model"
             )
         read_tables(f"{self._path(step)}{_TABLES}", self._tables)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core.config import Config, parse_config
-from tfxc.core.environment import Environment
 from tfxc.core.errors import CheckpointError, ConfigError, nearest
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import is_inside
@@ -32,6 +31,7 @@ from tfxc.runs.writer import (
 )
 
 if TYPE_CHECKING:
+    from tfxc.core.environment import Environment
     from tfxc.model import XCModel
 
 
@@ -294,7 +294,7 @@ class RunFolder(RunWriter):
         valid_record(values, Summary, path, fix=RESTORE, error=CheckpointError)
         return values
 
-    def environment(self) -> Environment | None:
+    def environment(self) -> "Environment | None":
         """When, by which versions and on what machine it was finished; None if it does not say.
 
         Raises:
@@ -303,6 +303,8 @@ class RunFolder(RunWriter):
         path = self / ENVIRONMENT
         if not os.path.lexists(path):
             return None
+        from tfxc.core.environment import Environment
+
         return read_record(path, Environment, fix=RESTORE, error=CheckpointError)
 
 

@@ -21,13 +21,10 @@ from tfxc.core.storage import checksums
 from tfxc.core.storage.files import check_local
 from tfxc.core.storage.reading import existing_file, read_array, read_errors, read_record
 from tfxc.data.examples.kinds import KINDS, TEXT, TEXT_AND_FEATURES, TOKENS
-from tfxc.data.label_texts import LABEL_TEXTS_FOLDER
-from tfxc.data.label_texts.keys import text_keys
-from tfxc.data.label_texts.prepared import TEXTS_FILE, LabelTexts, features_of, label_texts_by_name
+from tfxc.data.label_texts import LABEL_TEXTS_FOLDER, TEXTS_FILE
 from tfxc.data.store.conversion import Converter
 from tfxc.data.store.manifest import DIMENSIONS, LABEL_COUNTS_FILE, LABELS_FILE, Manifest
-from tfxc.data.text.joined import given_terms
-from tfxc.data.text.registry import load_text_features
+from tfxc.data.text.registry import given_terms, load_text_features
 from tfxc.inference.protocol import RunModel
 from tfxc.inference.search_options import SearchOptions
 from tfxc.labels.vocabulary import LabelVocabulary
@@ -189,6 +186,9 @@ class LoadedRun:
         if self.folder.step is not None and getattr(
             getattr(model, "head", None), "reads_label_texts", False
         ):
+            from tfxc.data.label_texts.keys import text_keys
+            from tfxc.data.label_texts.prepared import LabelTexts, features_of
+
             # A checkpoint has the labels' vectors of the last evaluation.
             texts = self.label_texts
             rows = features_of(texts, self.text_features)
@@ -209,6 +209,8 @@ class LoadedRun:
         """The text of each label by id, "" where it has none; empty if no label has one."""
         if not (self.folder / "assets" / LABEL_TEXTS_FOLDER / TEXTS_FILE).exists():
             return []
+        from tfxc.data.label_texts.prepared import label_texts_by_name
+
         texts = label_texts_by_name(self.folder / "assets")
         return [texts.get(name, "") for name in self.vocabulary.names]
 

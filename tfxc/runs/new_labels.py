@@ -8,9 +8,9 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.files import copy_folder
-from tfxc.data.label_texts import LABEL_TEXTS_FOLDER
+from tfxc.data.label_texts import LABEL_TEXTS_FOLDER, TEXTS_FILE
 from tfxc.data.label_texts.file import read_label_texts
-from tfxc.data.label_texts.prepared import TEXTS_FILE, features_of, shortened, write_texts
+from tfxc.data.label_texts.prepared import features_of, shortened, write_texts
 from tfxc.data.store.manifest import Manifest, fingerprints_of
 from tfxc.inference.embedder import vectors_of_texts
 from tfxc.labels.vocabulary import LabelVocabulary
@@ -124,7 +124,7 @@ def check_run(loaded: "LoadedRun", output: str | Path) -> None:
             "added with --data",
         )
     if Path(output).exists():
-        raise ConfigError("this folder exists already", where=output, fix="choose another one")
+        raise ConfigError("this folder already exists", where=output, fix="choose another one")
 
 
 def takes_labels(loaded: "LoadedRun") -> bool:

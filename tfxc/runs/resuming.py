@@ -158,7 +158,7 @@ def check_extendable(run: RunFolder) -> None:
         check_extendable(part)
     if not parts and run.summary() and not run.has_checkpoint():
         raise CheckpointError(
-            "this finished run has kept no checkpoint from which more epochs could go on",
+            "this finished run has no checkpoint from which training could continue",
             where=run.path,
             fix="begin another run from its weights with recipe.start, or train it again with "
             "--fresh and training.keep_checkpoints=1",
@@ -190,7 +190,7 @@ def check_go_back(run: RunFolder, step: int, may_drop: bool) -> bool:
         lost = ["the weights of the end"] if end and run.summary() else []
         lost = [*(f"the checkpoint of step {number}" for number in later), *lost]
         raise ConfigError(
-            f"to go back to step {step} removes what comes after it: {', '.join(lost)}",
+            f"going back to step {step} removes {', '.join(lost)}",
             where="--from-step",
             fix="add --drop-later, or copy the run first",
         )

@@ -90,7 +90,7 @@ class _DeferredErrorFile(io.BytesIO):
             return size
 
     def flush(self):
-        """Nothing waits in memory."""
+        """Does nothing: nothing waits in memory."""
 
     def close(self):
-        """The file belongs to the caller."""
+        """Does nothing: the file belongs to the caller."""

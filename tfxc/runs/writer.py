@@ -12,13 +12,11 @@ import numpy as np
 import pydantic
 
 from tfxc.core.config import Config
-from tfxc.core.environment import Environment
 from tfxc.core.escaping import json_text
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import atomic_file, make_folder, write_array, write_errors, write_json
 from tfxc.core.storage.ownership import atomic_folder, mark
-from tfxc.data.label_texts import LABEL_TEXTS_FOLDER
-from tfxc.data.label_texts.prepared import TEXTS_FILE, write_texts
+from tfxc.data.label_texts import LABEL_TEXTS_FOLDER, TEXTS_FILE
 from tfxc.data.store.manifest import (
     LABEL_COUNTS_FILE,
     LABELS_FILE,
@@ -27,7 +25,6 @@ from tfxc.data.store.manifest import (
     SplitInfo,
 )
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.runs.weights_file import write_weights
 
 if TYPE_CHECKING:
     from tfxc.data.text.base import TextFeatures
@@ -171,6 +168,8 @@ class RunWriter:
         """Writes the texts of the labels, by id; nothing without any."""
         if texts:
             make_folder(self / "assets" / LABEL_TEXTS_FOLDER)
+            from tfxc.data.label_texts.prepared import write_texts
+
             with atomic_file(self / "assets" / LABEL_TEXTS_FOLDER / TEXTS_FILE) as stream:
                 write_texts(stream, vocabulary.names, texts)
 
@@ -197,6 +196,8 @@ class RunWriter:
         Raises:
             UserError: the disk is full or the folder cannot be written to.
         """
+        from tfxc.runs.weights_file import write_weights
+
         with contextlib.ExitStack() as collected:
             for table in model.sharded_tables:
                 collected.enter_context(table.collected(keep=self.chief))
@@ -226,6 +227,8 @@ class RunWriter:
             details = tf.config.experimental.get_device_details
             gpus = tf.config.list_physical_devices("GPU")
             devices = [details(gpu).get("device_name", gpu.name) for gpu in gpus]
+        from tfxc.core.environment import Environment
+
         write_json(self / ENVIRONMENT, Environment.now(devices).model_dump())
         text = json_text(summary, indent=2)
         content = text.encode()

@@ -330,7 +330,7 @@ class Application:
             if self._held + len(part) > max(self._limits.total_bytes, most):
                 raise RequestError(
                     503,
-                    f"the requests that wait for an answer hold {self._held:,} bytes already",
+                    f"the requests that wait for an answer already take {self._held:,} bytes",
                     where="body",
                     fix="send this request again later",
                 )

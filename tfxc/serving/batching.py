@@ -89,7 +89,7 @@ class Batcher:
         if self._waiting and self._waiting + len(chunk) > self._limits.queue:
             raise RequestError(
                 429,
-                f"{self._waiting:,} examples wait already, and at most {self._limits.queue:,} may",
+                f"{self._waiting:,} examples are waiting, and at most {self._limits.queue:,} may",
                 where="queue",
                 fix="send this request again later",
             )

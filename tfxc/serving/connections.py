@@ -166,7 +166,7 @@ class Acceptor:
 
 
 class _Transport:
-    """That of a connection, which closes it in a way of its own."""
+    """The transport of a connection, which closes it as a server of slow clients must."""
 
     def __init__(self, transport: asyncio.Transport, connection: "Connection") -> None:
         self._transport = transport

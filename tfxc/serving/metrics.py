@@ -1,8 +1,10 @@
 """What a server has done, for Prometheus."""
 
+import os
 from typing import TYPE_CHECKING
 
 from tfxc.core.errors import missing_package
+from tfxc.serving.processes import METRICS_FOLDER
 
 with missing_package("serve"):
     from prometheus_client import (
@@ -12,6 +14,7 @@ with missing_package("serve"):
         Histogram,
         ProcessCollector,
         generate_latest,
+        multiprocess,
     )
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ _EXAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Metrics:
-    """Counters of one server.
+    """Counters of one server, all of its processes together.
 
     Attributes:
         in_flight: number of requests that are being answered.
@@ -40,7 +43,8 @@ class Metrics:
     def __init__(self) -> None:
         self.in_flight = 0
         self._registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
+        if METRICS_FOLDER not in os.environ:  # else there are several
+            ProcessCollector(registry=registry)
         self._requests = Counter(
             "tfxc_requests", "requests answered", ["route", "status"], registry=registry
         )
@@ -58,13 +62,20 @@ class Metrics:
             buckets=_EXAMPLES,
             registry=registry,
         )
-        self._gauges = {
-            name: Gauge(f"tfxc_{name}", text, ["model"], registry=registry)
-            for name, text in (
-                ("waiting_examples", "examples that wait for their search"),
-                ("model_version", "version that is served"),
-            )
-        }
+        self._waiting = Gauge(
+            "tfxc_waiting_examples",
+            "examples that wait for their search",
+            ["model"],
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._version = Gauge(
+            "tfxc_model_version",
+            "version that is served",
+            ["model"],
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Counts an answer.
@@ -82,13 +93,17 @@ class Metrics:
         self._batches.labels(model).observe(examples)
 
     def text(self, catalog: "Catalog | None" = None) -> bytes:
-        """Everything in Prometheus' text format.
+        """Returns everything in Prometheus' text format.
 
         Args:
             catalog: whose queues and versions are shown.
         """
         for name, slot in catalog.slots.items() if catalog else ():
             served = slot.current
-            self._gauges["waiting_examples"].labels(name).set(served.batcher.waiting)
-            self._gauges["model_version"].labels(name).set(served.number)
-        return generate_latest(self._registry)
+            self._waiting.labels(name).set(served.batcher.waiting)
+            self._version.labels(name).set(served.number)
+        registry = self._registry
+        if METRICS_FOLDER in os.environ:
+            registry = CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry)
+        return generate_latest(registry)

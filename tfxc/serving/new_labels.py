@@ -54,7 +54,7 @@ class NewLabels:
             raise ConfigError(
                 f"no labels can be added to {str(path)!r}: {reason}",
                 where="--label-texts",
-                fix="name a .jsonl file in a folder that is there",
+                fix="name a .jsonl file in an existing folder",
             )
         self.texts: dict[str, str] = {}
         self.read()

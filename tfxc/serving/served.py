@@ -16,7 +16,6 @@ from tfxc.core.storage import checksums
 from tfxc.inference.predictors import RunPredictor
 from tfxc.inference.search_options import SearchOptions
 from tfxc.runs.loaded import LoadedRun, load_run
-from tfxc.runs.new_labels import takes_labels, with_labels
 from tfxc.runs.writer import SUMMARY
 from tfxc.serving.batching import Batcher, Found
 from tfxc.serving.examples import ExampleForms, as_shown
@@ -124,10 +123,14 @@ class ServedRun:
         if loaded is None:
             loaded = load_run(version.folder, options.trust, options.search)
         loaded.require_labels()
-        self.takes_labels = options.new_labels is not None and takes_labels(loaded)
-        missing = options.new_labels.missing_in(loaded) if options.new_labels else {}
-        if self.takes_labels and missing:
-            loaded = with_labels(loaded, missing)
+        self.takes_labels = False
+        if options.new_labels is not None:
+            from tfxc.runs.new_labels import takes_labels, with_labels
+
+            self.takes_labels = takes_labels(loaded)
+            missing = options.new_labels.missing_in(loaded)
+            if self.takes_labels and missing:
+                loaded = with_labels(loaded, missing)
         self._limits = limits
         self._options = options
         self._loaded = loaded
@@ -202,6 +205,8 @@ class ServedRun:
             name: new to the run.
             text: by which it is found.
         """
+        from tfxc.runs.new_labels import with_labels
+
         loaded = with_labels(self._loaded, {name: text})
         return ServedRun(self.name, self.version, self.number, self._limits, self._options, loaded)
 
@@ -441,7 +446,7 @@ def paths_by_name(runs: Sequence[str]) -> dict[str, Path]:
             path = run
         if not name or set(name) & set("/:?#%\\") or not name.isprintable():
             raise ConfigError(
-                f"{name!r} cannot be the name of a model, which stands in addresses",
+                f"{name!r} cannot be the name of a model, which is part of addresses",
                 where="RUN",
                 fix="give another one, without / : ? # %, as NAME=RUN",
             )

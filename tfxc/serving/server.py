@@ -5,6 +5,7 @@ import contextlib
 import errno
 import functools
 import logging
+import os
 import signal
 import socket
 from collections.abc import Coroutine, Iterator
@@ -19,6 +20,7 @@ with missing_package("serve"):
 
 if TYPE_CHECKING:
     from tfxc.serving.application import Application
+    from tfxc.serving.processes import Handles
 
 
 _LAST_PORT = 65535
@@ -70,7 +72,12 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(application: "Application", listener: socket.socket, timing: Timing) -> None:
+def serve(
+    application: "Application",
+    listener: socket.socket,
+    timing: Timing,
+    handles: "Handles | None" = None,
+) -> None:
     """Answers requests until SIGTERM or SIGINT, then finishes those in flight.
 
     SIGHUP loads newer versions of the runs. A second SIGTERM or SIGINT ends at once.
@@ -79,6 +86,7 @@ def serve(application: "Application", listener: socket.socket, timing: Timing) -
         application: ``Application``.
         listener: of ``listen``.
         timing: ``Timing``.
+        handles: ``Handles`` of one of several processes.
     """
     limits = application.catalog.limits
     connection = functools.partial(Connection, limits=limits, full=application.full, silent={})
@@ -91,14 +99,21 @@ def serve(application: "Application", listener: socket.socket, timing: Timing) -
         ws="none",
         timeout_keep_alive=75,
     )
-    asyncio.run(_Server(config, application, timing).run_at(listener))
+    asyncio.run(_Server(config, application, timing, handles).run_at(listener))
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn's, with our signals."""
+    """Uvicorn's server, with tfxc's handling of signals."""
 
-    def __init__(self, config: uvicorn.Config, application: "Application", timing: Timing) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        application: "Application",
+        timing: Timing,
+        handles: "Handles | None" = None,
+    ) -> None:
         super().__init__(config)
+        self._handles = handles
         self._application = application
         self._timing = timing
         self._reloading = asyncio.Lock()
@@ -111,6 +126,8 @@ class _Server(uvicorn.Server):
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._begin(self._reload()))
+        if self._handles is not None:
+            loop.add_reader(self._handles.lifeline, self._end_of_parent)
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -129,6 +146,9 @@ class _Server(uvicorn.Server):
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         OUTPUT.info(f"serving at http://{shown}:{port}/ (Ctrl-C ends)")
+        if self._handles is not None:
+            os.write(self._handles.ready, b"1")
+            os.close(self._handles.ready)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accepts who has connected, then closes the address and finishes what is in flight."""
@@ -156,6 +176,11 @@ class _Server(uvicorn.Server):
         NOTES.info("tfxc: ending; requests in flight are finished")
         self._application.draining = True
         self._begin(self._drain())
+
+    def _end_of_parent(self) -> None:
+        assert self._handles is not None, "it is one of several processes"
+        asyncio.get_running_loop().remove_reader(self._handles.lifeline)
+        self._end()
 
     async def _drain(self) -> None:
         await asyncio.sleep(self._timing.drain)

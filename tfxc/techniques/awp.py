@@ -67,14 +67,14 @@ class AWP(Technique):
         self._matrices = {n: weight for n, weight in enumerate(weights) if len(weight.shape) > 1}
 
     def before_step(self, step: int) -> bool:
-        """Whether the attack has started."""
+        """Tells whether the attack has started."""
         self._begun = step >= self.start_step
         return self._begun
 
     def gradients(
         self, compute: Callable[..., Any], batch: Mapping[str, Any]
     ) -> tuple[tf.Tensor, list[Any]]:
-        """The gradients at the perturbed weights, and the clean loss."""
+        """Returns the gradients at the perturbed weights, and the clean loss."""
         loss, clean = compute(batch)
         if not self._begun:
             return loss, clean
@@ -105,7 +105,7 @@ class AWP(Technique):
         return loss, adversarial
 
     def _moved(self, weight: tf.Tensor, values: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-        """The perturbed numbers of a weight, ``values`` those that have a gradient."""
+        """Returns the perturbed numbers of a weight, ``values`` those that have a gradient."""
         largest = tf.reduce_max(tf.abs(gradient))  # squares of small gradients would be lost
         gradient = tf.math.divide_no_nan(gradient, largest)
         length = self.rate * tf.norm(weight)

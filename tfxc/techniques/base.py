@@ -129,7 +129,9 @@ class Technique(Declared):
         """Called outside the graph after update number ``step`` (from 1)."""
 
     def lent_weights(self) -> "Sequence[tuple[tf.Variable, tf.Variable]]":
-        """Pairs of a weight of the model and what it is judged by instead, at this moment."""
+        """Returns the pairs of a weight of the model and what it is judged by instead, at this
+        moment.
+        """
         return ()
 
     def evaluation_weights(self) -> AbstractContextManager[None]:
@@ -163,7 +165,7 @@ def check_together(techniques: Sequence[type[Technique]]) -> None:
 
 
 def overrides(technique: type[Technique], name: str) -> bool:
-    """Whether a class of techniques has its own method of this name.
+    """Tells whether a class of techniques has its own method of this name.
 
     Example:
         >>> from tfxc.techniques.ema import EMA
@@ -174,7 +176,7 @@ def overrides(technique: type[Technique], name: str) -> bool:
 
 
 def method_name(method: type) -> str:
-    """The name of a technique's class in configs."""
+    """Returns the name of a technique's class in configs."""
     module = method.__module__
     if module.startswith("tfxc."):
         return module.rsplit(".", 1)[-1]

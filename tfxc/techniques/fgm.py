@@ -33,5 +33,5 @@ class FGM(TableAttack):
         self.epsilon = epsilon
 
     def moved(self, _before: "tf.Tensor", gradient: "tf.Tensor") -> "tf.Tensor":
-        """``epsilon * gradient / ||gradient||``."""
+        """Returns ``epsilon * gradient / ||gradient||``."""
         return of_length(gradient, self.epsilon)

@@ -28,5 +28,5 @@ class FGSM(TableAttack):
         self.epsilon = epsilon
 
     def moved(self, _before: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-        """``epsilon * sign(gradient)``."""
+        """Returns ``epsilon * sign(gradient)``."""
         return self.epsilon * tf.sign(gradient)

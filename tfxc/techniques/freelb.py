@@ -76,7 +76,7 @@ class FreeLB(Attack):
     def gradients(
         self, compute: Callable[..., Any], batch: Mapping[str, Any]
     ) -> tuple[tf.Tensor, list[Any]]:
-        """Mean gradients over the rounds, and the loss of the first."""
+        """Returns the mean gradients over the rounds, and the loss of the first."""
         ids = tf.cast(self._encoder.select_features(batch["features"]), tf.int32)
         moves = [self._start(ids, table.shape[1], n) for n, table in enumerate(self._tables)]
         loss: Any = None
@@ -92,7 +92,9 @@ class FreeLB(Attack):
         return loss, [None if g is None else scale(g, 1 / self.rounds) for g in total]
 
     def _start(self, ids: tf.Tensor, dim: int, number: int) -> tf.Tensor:
-        """The random perturbation of the words in table ``number``, (batch, length, dim)."""
+        """Returns the random perturbation of the words in table ``number``, (batch, length,
+        dim).
+        """
         batch, length = tf.unstack(tf.shape(ids))
         columns = tf.range(length * dim)[None, :]
         bits = random_bits(tf.range(batch)[:, None], columns, self.seed * 1000 + 970 + number)
@@ -122,5 +124,5 @@ class FreeLB(Attack):
 
 
 def _norms(values: tf.Tensor) -> tf.Tensor:
-    """Euclidean norm of each example."""
+    """Returns euclidean norm of each example."""
     return tf.sqrt(tf.reduce_sum(tf.square(values), axis=(1, 2), keepdims=True))

@@ -46,7 +46,7 @@ class MultiSampleDropout(Technique):
     def groups(
         self, compute: Callable[..., Any], passes: Sequence[tf.Tensor], labels: tf.Tensor | None
     ) -> "list[tuple[LogitGroup, ...]]":
-        """Groups of mean logits, for each pass."""
+        """Returns the groups of mean logits, for each pass."""
         seed = self.seed * 1000 + 960
         copies = [dropout(v, self.rate, seed) for v in passes for _ in range(self.rounds)]
         groups = compute(copies, labels)
@@ -55,7 +55,7 @@ class MultiSampleDropout(Technique):
 
 
 def _mean(*groups: "LogitGroup") -> "LogitGroup":
-    """A group with the mean logits, and penalties, of groups with the same columns."""
+    """Returns a group with the mean logits, and penalties, of groups with the same columns."""
     logits = [tf.cast(group.logits, tf.float32) for group in groups]
     mean = groups[0]._replace(logits=tf.add_n(logits) / len(logits))
     if mean.penalties is None:

@@ -35,6 +35,6 @@ class PGD(TableAttack):
         self.epsilon = epsilon
 
     def moved(self, before: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-        """One move, and back into the ball."""
+        """Returns the table after one move, back in the ball."""
         values = before + of_length(gradient, self.alpha)
         return values * (self.epsilon / tf.maximum(tf.norm(values), self.epsilon))

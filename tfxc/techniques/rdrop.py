@@ -46,7 +46,7 @@ class RDrop(Technique):
         batch: Mapping[str, Any],
         update_state: bool,
     ) -> tf.Tensor:
-        """Losses of a batch, float32 (batch,)."""
+        """Returns the losses of a batch, float32 (batch,)."""
         passes = [model.encoder(batch["features"], training=True) for _ in range(2)]
         pair = groups_of(passes, batch["labels"])
         index = batch.get("example_index")

@@ -86,7 +86,7 @@ class SWA(WeightAverage):
         self.variables_to_save.append(self._count)
 
     def averaged_weights(self, model: "keras.Model") -> list[tf.Variable]:
-        """The trainable weights, and the moving statistics if requested."""
+        """Returns the trainable weights, and the moving statistics if requested."""
         weights = super().averaged_weights(model)
         if self.average_statistics:
             statistics = model.encoder.non_trainable_variables
@@ -96,7 +96,7 @@ class SWA(WeightAverage):
     def learning_rate(
         self, rate_at: Callable[[tf.Tensor], tf.Tensor], step: tf.Tensor
     ) -> tf.Tensor:
-        """The schedule's rate, from the start of the average on that of the average."""
+        """Returns the schedule's rate, from the start of the average on that of the average."""
         rate = tf.cast(rate_at(step), tf.float32)
         if self.last_rate is None:
             return rate
@@ -117,7 +117,7 @@ class SWA(WeightAverage):
         self.move(1 / int(self._count.numpy()))
 
     def lent_weights(self) -> list[tuple[tf.Variable, tf.Variable]]:
-        """Each weight with its mean, once there is one."""
+        """Returns each weight with its mean, once there is one."""
         return super().lent_weights() if self._started else []
 
     @contextlib.contextmanager

@@ -79,24 +79,24 @@ class Callbacks:
         self._model = model
 
     def __bool__(self):
-        """Whether there are any."""
+        """Tells whether there are any."""
         return bool(self._callbacks)
 
     def begin(self) -> None:
-        """The training begins, or is resumed."""
+        """Tells the callbacks that training begins, or is resumed."""
         if self._model is not None:
             self._model.stop_training = False
         self._call("on_train_begin", {})
 
     def before(self, step: int) -> None:
-        """The batch after ``step`` batches of the training is next."""
+        """Tells the callbacks that the batch after ``step`` batches of the training is next."""
         epoch, batch = self._place(step)
         if batch == 0:
             self._call("on_epoch_begin", epoch, {})
         self._call("on_train_batch_begin", batch, {})
 
     def after(self, step: int, loss: float | None, measured: Mapping[str, float]) -> None:
-        """``step`` batches are trained, and what follows the last of them is measured and logged.
+        """Tells the callbacks that ``step`` batches are trained, the last one measured and logged.
 
         Args:
             step: how many, in the whole training.
@@ -113,11 +113,11 @@ class Callbacks:
             self._call("on_epoch_end", epoch, {"loss": loss, **logs})
 
     def end(self) -> None:
-        """The training is finished."""
+        """Tells the callbacks that training is finished."""
         self._call("on_train_end", {})
 
     def _place(self, step: int) -> tuple[int, int]:
-        """Epoch of the batch with this number, and the batch's number within it."""
+        """Returns the epoch of the batch with this number, and the batch's number within it."""
         epoch = step * self._batch_size // self._num_examples
         first = -(-epoch * self._num_examples // self._batch_size)  # rounded up
         return epoch, step - first

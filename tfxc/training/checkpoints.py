@@ -139,13 +139,15 @@ class Checkpoints:
         return False
 
     def _steps(self) -> list[int]:
-        """Steps of which there are files, newest first; the same list in all workers."""
+        """Returns the steps of which there are files, newest first; the same list in all
+        workers.
+        """
         seen = sorted(self._files.steps(), reverse=True)[: 2 * _KEPT]
         seen += [-1] * (2 * _KEPT - len(seen))
         return [int(step) for step in from_all_workers(self._strategy, seen).max(0) if step >= 0]
 
     def _problem(self, step: int) -> str | None:
-        """Why a checkpoint cannot be used, or None."""
+        """Returns why a checkpoint cannot be used, or None."""
         if not self._files.finished(step):
             return "it was not finished when the process ended"
         files = [self._files, *self._shards]
@@ -190,7 +192,7 @@ class Checkpoints:
         self.progress = content.get("progress") or {}
 
     def saved_shape(self, variable: tf.Variable) -> list[int] | None:
-        """Shape of one of the variables in the newest checkpoint, a list.
+        """Returns the shape of one of the variables in the newest checkpoint, a list.
 
         None if there is no checkpoint, or none that can be read: ``restore`` says why.
         """

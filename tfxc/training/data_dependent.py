@@ -1,11 +1,10 @@
-"""What the data decide of a config's head, encoder and objective."""
+"""What the data determine in a config's head, encoder and objective."""
 
 import functools
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core import registry
 from tfxc.data.sources.providers import PROVIDERS, TrainingData
-from tfxc.model import make_components
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -18,7 +17,8 @@ _KINDS = ("head", "encoder", "objective")
 def data_dependent_arguments(
     config: "Config", source: "Source", *, feature_kind: str = "sparse", **known: Any
 ) -> dict[str, Any]:
-    """The arguments of ``build_model`` that providers find, see ``tfxc.data.sources.providers``.
+    """Returns the arguments of ``build_model`` that providers find, see
+    ``tfxc.data.sources.providers``.
 
     Args:
         config: ``Config``.
@@ -34,6 +34,8 @@ def data_dependent_arguments(
 
     @functools.cache
     def parts() -> dict[str, Any]:
+        from tfxc.model import make_components
+
         encoder, head, objective = make_components(config, feature_kind=feature_kind, **known)
         return {"head": head, "encoder": encoder, "objective": objective}
 
@@ -56,17 +58,16 @@ def data_dependent_arguments(
 
 
 def resolved(config: "Config", num_labels: int) -> "Config":
-    """The config with what its head's rules make of the number of labels.
+    """Returns the config with what its head's rules make of the number of labels.
 
     Args:
-        config: ``Config``, whose sections are checked.
+        config: ``Config`` with a head, whose sections are checked.
         num_labels: number of labels.
 
     Returns:
         A config with the same meaning.
     """
-    if config.head is None:
-        return config
+    assert config.head is not None
     section = config.head.section()
     changes = registry.get("head", section["name"]).resolved(section, num_labels)
     return config.model_copy(update={"head": config.head.model_copy(update=changes)})

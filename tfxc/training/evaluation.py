@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tfxc.core.storage.reading import read_array
-from tfxc.data.label_texts.prepared import has_label_texts
-from tfxc.data.sources.exclusions import exclusions
+from tfxc.data.label_texts import has_label_texts
 from tfxc.data.store.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest
 from tfxc.inference.decision import classification_of, decision_of, measures_full_loss
 from tfxc.inference.protocol import RunModel
 from tfxc.inference.searcher import Searcher, evaluate_source
-from tfxc.labels.slices import trained_slices
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.metrics.suite import build_metrics, metrics_of_pairs
 
@@ -100,15 +98,15 @@ class Evaluation:
         return self.has_dev or bool(self._slice)
 
     def of_dev(self) -> dict[str, float]:
-        """Results on the dev split, ``{name: value}``; empty without one."""
+        """Returns results on the dev split, ``{name: value}``; empty without one."""
         return self._results_of(self._dev, "dev")
 
     def of_test(self) -> dict[str, float]:
-        """Results on the test split, ``{name: value}``; empty without one."""
+        """Returns results on the test split, ``{name: value}``; empty without one."""
         return self._results_of(self._test, "test")
 
     def of_training(self) -> dict[str, float]:
-        """The loss over all labels on the slice of the training split; empty without it."""
+        """Returns the loss over all labels on the slice of the training split; empty without it."""
         if not self._slice:
             return {}
         losses = np.concatenate([self._searcher.find(batch).losses for batch in self._slice])
@@ -138,7 +136,7 @@ class EvaluationOfTexts(NamedTuple):
 def evaluation_of_texts(
     data_folder: str | Path, kinds: Sequence[str], train: "Source | None", **splits: "Source"
 ) -> EvaluationOfTexts | None:
-    """What is known of labels without an example, and of labels that do not count.
+    """Returns what is known of labels without an example, and of labels that do not count.
 
     None where there is neither.
 
@@ -150,8 +148,12 @@ def evaluation_of_texts(
     """
     if not kinds and not has_label_texts(data_folder):
         return None
+    from tfxc.data.sources.exclusions import exclusions
+
     trained = None
     if has_label_texts(data_folder):
+        from tfxc.labels.slices import trained_slices
+
         counts = read_array(Path(data_folder) / LABEL_COUNTS_FILE)
         trained = None if (counts > 0).all() else trained_slices(counts)
     excluded = {
@@ -163,7 +165,7 @@ def evaluation_of_texts(
 
 
 def labels_of(data_folder: str | Path, num_labels: int) -> tuple[bool, Sequence[str]]:
-    """Whether each training example has one label; the label names, empty of other than two.
+    """Tells whether each training example has one label; the label names, empty of other than two.
 
     Args:
         data_folder: prepared data.
@@ -175,7 +177,8 @@ def labels_of(data_folder: str | Path, num_labels: int) -> tuple[bool, Sequence[
 
 
 def slice_batches(source: "Source", count: int, batch_size: int) -> list[dict[str, Any]]:
-    """Batches of training examples that are drawn once, the same in every training on the set.
+    """Returns the batches of training examples that are drawn once, the same in every training on
+    the set.
 
     Args:
         source: ``Source``.

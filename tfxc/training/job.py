@@ -10,7 +10,6 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.messages import NOTES
 from tfxc.core.storage.locks import scratch_folder
 from tfxc.data.examples.kinds import KINDS
-from tfxc.data.label_texts.prepared import load_label_texts
 from tfxc.data.sources.base import Source
 from tfxc.data.sources.shards import open_source
 from tfxc.data.store.manifest import Manifest
@@ -22,15 +21,13 @@ from tfxc.runs.lock import locked
 from tfxc.training.data_dependent import data_dependent_arguments
 from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 from tfxc.training.loop import Trainer
-from tfxc.training.negatives.chosen import techniques_of
-from tfxc.training.start.label_texts import start_from_label_texts
-from tfxc.training.start.run_start import RunStart
-from tfxc.training.start.word_vectors import start_from_vectors
-from tfxc.training.strategies import by_chief, is_chief, make_strategy
+from tfxc.training.strategies import by_chief, make_strategy
+from tfxc.training.tf_config import is_chief
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from tfxc.data.label_texts.prepared import LabelTexts
     from tfxc.techniques.base import Technique
 
 
@@ -38,7 +35,7 @@ class Start(Protocol):
     """What a model begins with instead of random weights; a ``RunFolder`` is one."""
 
     def architecture(self) -> dict | None:
-        """The shape of the encoder's network where its config does not say it."""
+        """Returns the shape of the encoder's network where its config does not say it."""
 
     def load_weights(self, model: XCModel) -> None:
         """Gives the built model its first weights."""
@@ -132,8 +129,11 @@ class TrainingJob:
             if finished:
                 return finished
             self.resumes = not anew and self.folder.has_checkpoint()
-            if isinstance(self.start, RunStart) and not self.resumes:
-                self.start.check(config, data_folder)
+            if self.start is not None and not self.resumes:
+                from tfxc.training.start.run_start import RunStart
+
+                if isinstance(self.start, RunStart):
+                    self.start.check(config, data_folder)
             epochs = None if anew else resuming.extended_from(self.folder, config)
             trainer = self.trainer(strategy)
             if from_step is not None or epochs:
@@ -155,7 +155,7 @@ class TrainingJob:
             return trainer.fit(self.title, remarks)
 
     def trainer(self, strategy: "tf.distribute.Strategy") -> Trainer:
-        """Data, model, techniques and evaluation, put together.
+        """Returns data, model, techniques and evaluation, put together.
 
         Args:
             strategy: a ``tf.distribute.Strategy``.
@@ -194,46 +194,66 @@ class TrainingJob:
             if self.start is not None and not self.resumes:
                 self.start.load_weights(model)
             else:
-                texts = self.data_folder / "text_features"
-                start_from_vectors(model, config, lambda: load_text_features(texts))
-                kind = KINDS[manifest.feature_kind]
-                start_from_label_texts(
-                    model,
-                    config,
-                    lambda: load_label_texts(self.data_folder, kind, manifest.num_features),
-                )
+                self._start(model)
+        techniques = self.extra_techniques()
+        if model.head.reads_label_texts:
+            from tfxc.training.negatives.chosen import techniques_of
+
+            techniques = [*techniques, *techniques_of(model.head, config, source)]
         return Trainer(
             model,
             source,
             config,
             self.folder,
             strategy=strategy,
-            extra_techniques=[*self.extra_techniques(), *techniques_of(model.head, config, source)],
+            extra_techniques=techniques,
             evaluation=self.evaluation(model, source, manifest),
             data_fingerprint=manifest.fingerprints or None,
         )
 
+    def _start(self, model: XCModel) -> None:
+        """Gives weights that begin with something the start that the config names."""
+        assert self.config.encoder is not None and self.config.head is not None
+        if self.config.encoder.section().get("vectors"):
+            from tfxc.training.start.word_vectors import start_from_vectors
+
+            texts = self.data_folder / "text_features"
+            start_from_vectors(model, self.config, lambda: load_text_features(texts))
+        if self.config.head.section().get("start") == registry.LABEL_TEXTS:
+            from tfxc.training.start.label_texts import start_from_label_texts
+
+            start_from_label_texts(model, self.config, self._label_texts)
+
+    def _label_texts(self) -> "LabelTexts":
+        from tfxc.data.label_texts.prepared import load_label_texts
+
+        manifest = Manifest.load(self.data_folder)
+        kind = KINDS[manifest.feature_kind]
+        return load_label_texts(self.data_folder, kind, manifest.num_features)
+
     def open_source(self, split: str) -> Source:
-        """The examples of a split."""
+        """Returns the examples of a split."""
         memory = int(self.config.training.memory_gb * 2**30)
         return open_source(self.data_folder, split, memory)
 
     def data_dependent_arguments(
         self, source: Source, dimensions: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Arguments of ``build_model`` computed from the data, other than ``dimensions``."""
+        """Returns the arguments of ``build_model`` computed from the data, other than
+        ``dimensions``.
+        """
         return data_dependent_arguments(self.config, source, **dimensions)
 
     def extra_techniques(self) -> "Sequence[Technique]":
-        """``Technique``s around those of the config."""
+        """Returns ``Technique``s around those of the config."""
         return []
 
     def splits(self, manifest: Manifest) -> set[str]:
-        """Names of the splits there are."""
+        """Returns the names of the splits there are."""
         return {*manifest.splits}
 
     def evaluation(self, model: XCModel, source: Source, manifest: Manifest) -> Evaluation | None:
-        """What is measured during training, or None."""
+        """Returns what is measured during training, or None."""
         splits = self.splits(manifest)
         training = self.config.training
         tests = self.config.evaluation.test_on_improvement
@@ -289,18 +309,18 @@ class StageJob(TrainingJob):
         self.title = title
 
     def open_source(self, split: str) -> Source:
-        """The source that was given, or the training split."""
+        """Returns the source that was given, or the training split."""
         return self._source or super().open_source(split)
 
     def data_dependent_arguments(
         self, source: Source, dimensions: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """The arguments that were given, and what providers find in addition."""
+        """Returns the arguments that were given, and what providers find in addition."""
         arguments = dict(self._arguments)
         return arguments | super().data_dependent_arguments(source, {**dimensions, **arguments})
 
     def evaluation(self, model: XCModel, source: Source, manifest: Manifest) -> None:
-        """None."""
+        """Returns None."""
 
 
 def try_one_step(

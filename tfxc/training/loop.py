@@ -13,7 +13,6 @@ import tensorflow as tf
 from tfxc.core import registry
 from tfxc.core.errors import NonFiniteLossError
 from tfxc.core.interrupts import Stopped, StopSignals
-from tfxc.data.images.augmentation import build_augmentation
 from tfxc.data.sources.dataset import Share, copied_ahead, training_dataset
 from tfxc.ops.distributed.devices import GPU, has_gpu
 from tfxc.ops.search.top_k import read_once
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     import keras
 
     from tfxc.core.settings import Config
+    from tfxc.data.images.augmentation import Augmentation
     from tfxc.data.sources.base import Source
     from tfxc.model import XCModel
     from tfxc.runs.folder import RunFolder
@@ -97,9 +97,13 @@ class Trainer:
             ),
         ]
         self._reordering = [t for t in self.techniques if overrides(type(t), "reorders")]
-        self.augmentation = build_augmentation(
-            settings.augmentation, config.seed, source.image_shape
-        )
+        self.augmentation: Augmentation | None = None
+        if settings.augmentation or source.image_shape is not None:
+            from tfxc.data.images.augmentation import build_augmentation
+
+            self.augmentation = build_augmentation(
+                settings.augmentation, config.seed, source.image_shape
+            )
         self.steps_per_epoch = source.num_examples / settings.batch_size
         self.total_steps = max(1, math.ceil(settings.epochs * self.steps_per_epoch))
         schedule = get_schedule(settings.schedule.section(), self.total_steps, self.steps_per_epoch)
@@ -142,7 +146,7 @@ class Trainer:
         self.checkpoints.restore(lambda line: None, step)
 
     def extended(self, epochs: float) -> str:
-        """What the command reports of a run that is extended.
+        """Returns what the command reports of a run that is extended.
 
         Args:
             epochs: of the run so far.
@@ -220,7 +224,7 @@ class Trainer:
             return float(self.step_function.run(iter(self.batches())))
 
     def batches(self, start: int = 0) -> tf.data.Dataset:
-        """Batches of training from step ``start`` on, for ``step_function``.
+        """Returns the batches of training from step ``start`` on, for ``step_function``.
 
         Returns:
             The result of ``data.sources.dataset.training_dataset``, over replicas a distributed
@@ -320,7 +324,7 @@ class Trainer:
         return step
 
     def _looks_at(self, step: int) -> bool:
-        """Whether somebody wants to know of this step, or keeps what it has led to.
+        """Tells whether somebody wants to know of this step, or keeps what it has led to.
 
         Elsewhere the device is not asked: a GPU would have to finish before it is given more.
         """
@@ -336,7 +340,7 @@ class Trainer:
         reporter.advance(step, losses.last, len(results))
 
     def _progress(self, loss: float | None, began: float) -> dict[str, Any]:
-        """What a resumed training run needs in addition to the variables."""
+        """Returns what a resumed training run needs in addition to the variables."""
         weights = None  # where in the checkpoint those are that the model is judged by
         if not self.step_function.shard_variables:
             variables = self.step_function.variables_to_save
@@ -361,19 +365,21 @@ class Trainer:
         return self.evaluation is not None and self.evaluation.has_any
 
     def _logs(self, step: int) -> bool:
-        """Whether loss and speed are logged: a short training shows its course as well."""
+        """Tells whether loss and speed are logged: a short training shows its course as well."""
         if self.settings.log_every is not None:
             return self._due(step, self.settings.log_every)
         return step == 1 or self._due(step, min(_LOG_EVERY, max(1, self.total_steps // _LOGGED)))
 
     def _due(self, step: int, every: int | None) -> bool:
-        """Whether something is due after a step, of every so many; None: where an epoch ends."""
+        """Tells whether something is due after a step, of every so many; None: where an epoch
+        ends.
+        """
         if step == self.total_steps:
             return True
         return self._begins_epoch(step) if every is None else step % every == 0
 
     def _begins_epoch(self, step: int) -> bool:
-        """Whether the step after this many is the first of an epoch."""
+        """Tells whether the step after this many is the first of an epoch."""
         return step == 0 or self._epoch(step) != self._epoch(step - 1)
 
     def _epoch(self, step: int) -> int:

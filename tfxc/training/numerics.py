@@ -12,7 +12,7 @@ from tfxc.training.optimization.row_adam import row_adam
 
 
 def numerics_changes(before: Mapping[str, Any] | None) -> str | None:
-    """What has changed since a checkpoint was written.
+    """Returns what has changed since a checkpoint was written.
 
     Args:
         before: what ``arithmetic`` was then; None if it is not known.
@@ -37,7 +37,7 @@ def numerics_changes(before: Mapping[str, Any] | None) -> str | None:
 
 
 def numerics(compiles: bool | None = None) -> dict[str, Any]:
-    """What this process computes with, as a dict of names and values.
+    """Returns what this process computes with, as a dict of names and values.
 
     Args:
         compiles: whether weights are updated by operations that a compiler makes; by default

@@ -95,7 +95,9 @@ class Rendezvous:
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise MachineError(
-                    f"cannot listen on port {port}: {error.strerror}", where=self.task
+                    f"cannot listen on port {port}: {error.strerror}",
+                    where=self.task,
+                    fix="name another port in TF_CONFIG",
                 ) from error
             raise ConfigError(
                 f"port {port} is already in use on this machine, perhaps by another {self.task}",
@@ -163,7 +165,7 @@ class Rendezvous:
         return _twice(message, self._message) if task == self.leader else None
 
     def _difference(self, present: "Mapping[str, Guest]") -> dict[str, Any] | None:
-        """The verdict where a worker was given something else than the leader."""
+        """Returns the verdict where a worker was given something else than the leader."""
         leaders = self._message["content"]
         for task, (_, message) in sorted(present.items()):
             guests = message["content"]
@@ -241,7 +243,7 @@ def _send_all(guests: "Mapping[str, Guest]", message: Mapping[str, Any]) -> None
 
 
 def _receive(connection: socket.socket) -> dict[str, Any] | None:
-    """The next message; None if the other side is gone or sends something else."""
+    """Returns the next message; None if the other side is gone or sends something else."""
     line = b""
     try:
         while not line.endswith(b"\n"):

@@ -26,7 +26,7 @@ _LONGEST = 1.0  # seconds for which losses that nobody asks for are not read
 
 
 class Losses:
-    """What the steps came to, in their order, read several calls at a time.
+    """The losses of the steps in their order, read several calls at a time.
 
     Args:
         last: the loss before the first step, or None.
@@ -67,7 +67,9 @@ class Losses:
         self._read_at = time.monotonic()
 
     def take(self) -> tuple[int, float]:
-        """Number of the steps read since the last call of this, and the mean of their losses."""
+        """Returns the number of the steps read since the last call of this, and the mean of their
+        losses.
+        """
         window = self._window
         self._window = []
         return len(window), float(np.nanmean(window))
@@ -157,7 +159,9 @@ class Reporter:
         self.log(f"step {step:,}, epoch {epoch:.2f}: {', '.join(shown)}{mark}")
 
     def recorded(self, step: int | None, split: str) -> dict[str, float]:
-        """Results of a split that were written at a step, ``{name: value}``, possibly empty."""
+        """Returns the results of a split that were written at a step, ``{name: value}``, possibly
+        empty.
+        """
         path = self.run / "metrics.jsonl"
         if not self.run.chief or not path.exists():
             return {}
@@ -195,7 +199,7 @@ class Reporter:
 
 
 def headline(results: Mapping[str, float], watched: str | None = None) -> str:
-    """The most important results of a split as text.
+    """Returns the most important results of a split as text.
 
     Args:
         results: ``{name: value}``.

@@ -29,7 +29,7 @@ def use_slurm_step() -> None:
 
 
 def tf_config_of_step(variables: Mapping[str, str], hosts: list[str] | None = None) -> dict:
-    """The content of ``TF_CONFIG`` of a task.
+    """Returns the content of ``TF_CONFIG`` of a task.
 
     Args:
         variables: those that Slurm sets in the task.

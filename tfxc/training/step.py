@@ -16,7 +16,6 @@ from tfxc.ops.fused.logit_chunks import plain_variable
 from tfxc.ops.gradients import add, global_norm, scale, sum_repeated_rows
 from tfxc.ops.randomness import examples_of, step_scope
 from tfxc.techniques.base import check_together, method_name, overrides
-from tfxc.training.optimization.fused import FusedHead, check_fused
 from tfxc.training.optimization.rates import trained_weights
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from tfxc.heads.base import Head
     from tfxc.model import XCModel
     from tfxc.techniques.base import Technique
+    from tfxc.training.optimization.fused import FusedHead
     from tfxc.training.optimization.row_optimizer import Optimizer
     from tfxc.training.optimization.schedules import Schedule
 
@@ -33,7 +33,7 @@ MIN_SCALE = 2.0**-20  # of a loss: a gradient that overflows at this one is not 
 
 
 class StepResult(NamedTuple):
-    """What a step has come to, the same in all processes.
+    """The result of a step, the same in all processes.
 
     Attributes:
         loss: mean over the global batch, before the update; None where it was not computed.
@@ -52,7 +52,7 @@ class StepResult(NamedTuple):
 
 
 class StepResults:
-    """What the steps of one call have come to.
+    """The results of the steps of one call.
 
     They stay on the device until they are read, so that it need not wait for the next call.
 
@@ -65,14 +65,14 @@ class StepResults:
         self._rows = rows
 
     def read(self) -> list[StepResult]:
-        """The results, one per step; waits for the last of them."""
+        """Returns the results, one per step; waits for the last of them."""
         return [
             StepResult(float(loss) if asked else None, bool(bad == 0), bool(stop > 0))
             for loss, bad, stop, asked in self._rows.numpy()
         ]
 
     def __float__(self):
-        """The loss of the last step; NaN where it was not computed."""
+        """Returns the loss of the last step; NaN where it was not computed."""
         return float(self._rows.numpy()[-1, 0])
 
 
@@ -132,7 +132,9 @@ class TrainStep:
         fused = list(map(plain_variable, model.head.fused_variables))
         self.fused_head: FusedHead | None = None
         if fused:
-            check_fused(
+            from tfxc.training.optimization import fused as fused_updates
+
+            fused_updates.check_fused(
                 type(model.objective),
                 optimizer,
                 settings,
@@ -140,7 +142,7 @@ class TrainStep:
                 model.head.fused_variables[0].dtype,
                 model.head.fused_learning_rate,
             )
-            self.fused_head = FusedHead(model, optimizer, settings)
+            self.fused_head = fused_updates.FusedHead(model, optimizer, settings)
         fused_ids = {id(variable) for variable in fused}
         trained = [variable.value for variable in model.trainable_variables]
         self.variables = [variable for variable in trained if id(variable) not in fused_ids]
@@ -176,7 +178,7 @@ class TrainStep:
         return self.results
 
     def traced(self, iterator: Iterator[Any]) -> Any:
-        """The graph of the first step, a ``ConcreteFunction``; nothing is trained."""
+        """Returns the graph of the first step, a ``ConcreteFunction``; nothing is trained."""
         return self._traced.get_concrete_function(iterator, *self._arguments(0))
 
     def _arguments(self, step: int) -> tuple[Any, ...]:
@@ -190,7 +192,9 @@ class TrainStep:
         return None if self.results is None else self.results.read()[-1]
 
     def learning_rate(self, step: tf.Tensor) -> tf.Tensor:
-        """The rate of the update behind ``step`` others, float32: as scheduled, by techniques."""
+        """Returns the rate of the update behind ``step`` others, float32: as scheduled, by
+        techniques.
+        """
 
         def scheduled(step: tf.Tensor) -> tf.Tensor:
             return self.optimizer.learning_rate * self.schedule(step)
@@ -251,7 +255,7 @@ class TrainStep:
         return variables
 
     def _loss_function(self) -> Callable[..., tf.Tensor]:
-        """Function (batch, update_state=...) -> losses, the techniques in it."""
+        """Returns a function (batch, update_state=...) -> losses, the techniques in it."""
         groups_of: Any = self.model.groups_of_passes
         for technique in reversed(self.techniques):
             groups_of = functools.partial(technique.groups, groups_of)
@@ -315,7 +319,7 @@ class TrainStep:
         return tf.stack([loss, 1 - tf.cast(healthy, tf.float32), stop])
 
     def _computation(self, with_loss: tf.Tensor) -> Callable[..., tuple[tf.Tensor, list[Any]]]:
-        """Function of a micro-batch -> (loss, gradients), the techniques around it."""
+        """Returns a function of a micro-batch -> (loss, gradients), the techniques around it."""
         compute: Callable[..., Any] = _Passes(functools.partial(self._gradients, with_loss))
         for technique in reversed(self.techniques):
             compute = functools.partial(technique.gradients, compute)
@@ -374,7 +378,7 @@ class TrainStep:
         mirrored: Sequence[Any],
         of_replica: Sequence[Any],
     ) -> tf.Tensor:
-        """Euclidean norm of the whole gradient, the same on all replicas."""
+        """Returns euclidean norm of the whole gradient, the same on all replicas."""
         if not of_replica or self.strategy.num_replicas_in_sync == 1:
             return global_norm([*mirrored, *of_replica])
         of_shards = context.all_reduce("SUM", tf.square(global_norm(of_replica)))

@@ -15,8 +15,7 @@ import tensorflow as tf
 
 from tfxc.core.errors import ConfigError, MachineError, UserError
 from tfxc.core.messages import NOTES
-from tfxc.training.rendezvous import Rendezvous, wait_limit
-from tfxc.training.slurm import use_slurm_step
+from tfxc.training.tf_config import addresses, check_tf_config, is_chief, task_name
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config, TrainingSettings
@@ -34,7 +33,7 @@ _LOST = (
 def make_strategy(
     settings: "TrainingSettings", config: "Config | None" = None
 ) -> tf.distribute.Strategy:
-    """The distribution strategy of ``TrainingSettings``.
+    """Returns the distribution strategy of ``TrainingSettings``.
 
     ``mirrored`` uses ``settings.devices`` or all GPUs; on a machine without a GPU, devices
     ``["CPU:0", "CPU:1"]`` are logical CPUs made here. ``multi_worker`` reads ``TF_CONFIG``, or
@@ -55,7 +54,9 @@ def make_strategy(
     elif settings.strategy == "multi_worker":
         check_tf_config()
         if not _multi_worker.cache_info().currsize:
-            Rendezvous(_addresses(), _task_name(), _shared_keys(config), wait_limit()).meet()
+            from tfxc.training.rendezvous import Rendezvous, wait_limit
+
+            Rendezvous(addresses(), task_name(), _shared_keys(config), wait_limit()).meet()
         strategy = _multi_worker()
     else:
         _make_logical_cpus(settings.devices or ())
@@ -65,7 +66,7 @@ def make_strategy(
 
 
 def replicas_here(settings: "TrainingSettings") -> int:
-    """How many replicas of the model this machine will hold, without making the strategy.
+    """Returns how many replicas of the model this machine will hold, without making the strategy.
 
     Example:
         >>> from tfxc.core.settings import TrainingSettings
@@ -78,7 +79,7 @@ def replicas_here(settings: "TrainingSettings") -> int:
 
 
 def num_workers(settings: "TrainingSettings") -> int:
-    """How many processes train together; 1 where nothing says so yet.
+    """Returns how many processes train together; 1 where nothing says so yet.
 
     Raises:
         ConfigError: TF_CONFIG is malformed.
@@ -86,7 +87,7 @@ def num_workers(settings: "TrainingSettings") -> int:
     if settings.strategy != "multi_worker" or not os.environ.get("TF_CONFIG"):
         return 1
     check_tf_config()
-    return len(_addresses())
+    return len(addresses())
 
 
 def _check_devices(devices: Sequence[str], strategy: str) -> None:
@@ -127,13 +128,13 @@ def _check_devices(devices: Sequence[str], strategy: str) -> None:
 
 @functools.cache
 def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
-    """One strategy per process: TensorFlow's collectives mistake those of a second one for it."""
+    """Makes one strategy per process: TensorFlow's collectives mistake those of a second one."""
     return tf.distribute.MirroredStrategy(list(devices) or None)
 
 
 @functools.cache
 def _multi_worker() -> tf.distribute.Strategy:
-    """One per process: it is this process' part in the cluster."""
+    """Makes the strategy of one process of several: its part in the cluster."""
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     # TensorFlow's own handler only records SIGTERM: outside training it has to end us.
     with contextlib.suppress(ValueError):  # not the main thread
@@ -141,86 +142,8 @@ def _multi_worker() -> tf.distribute.Strategy:
     return strategy
 
 
-def check_tf_config() -> None:
-    """Checks the environment variable TF_CONFIG against what a worker needs.
-
-    In a step of Slurm that started several tasks it is set here, if it was not set.
-
-    Raises:
-        ConfigError: it is missing, is not JSON, or cluster and task are not what they must be.
-    """
-    use_slurm_step()
-    text = os.environ.get("TF_CONFIG")
-    if not text:
-        raise _tf_config_error("strategy 'multi_worker' needs a cluster, and none is set")
-    try:
-        content = json.loads(text)
-        cluster = content["cluster"]
-        kind = content["task"]["type"]
-        index = content["task"]["index"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        raise _tf_config_error("it is not JSON with 'cluster' and 'task'") from None
-    _check_cluster(cluster)
-    if kind not in cluster:
-        raise _tf_config_error(
-            f"task.type is {kind!r}, but the cluster has {' and '.join(cluster)} only"
-        )
-    count = len(cluster[kind])
-    if type(index) is not int or not 0 <= index < count:
-        raise _tf_config_error(
-            f"task.index is {index!r}, but the cluster has {count} "
-            f"{kind}{'s' if count > 1 else ''}, numbered from 0"
-        )
-
-
-def _check_cluster(cluster: object) -> None:
-    if not isinstance(cluster, dict):
-        raise _tf_config_error(f"cluster is not an object, but {cluster!r}")
-    for kind, hosts in cluster.items():
-        if kind not in ("chief", "worker"):
-            raise _tf_config_error(f"the cluster has {kind!r}, which is neither chief nor worker")
-        texts = isinstance(hosts, list) and all(isinstance(host, str) for host in hosts)
-        if not texts or not hosts:
-            raise _tf_config_error(
-                f"the cluster's {kind!r} is not a list of addresses, but {hosts!r}"
-            )
-        for host in hosts:
-            if not re.fullmatch(r".+:\d{1,5}", host) or int(host.rpartition(":")[2]) > 65535:
-                raise _tf_config_error(f"{host!r} in the cluster is not a host:port")
-    if len(cluster.get("chief", "1")) > 1:
-        raise _tf_config_error(f"the cluster has {len(cluster['chief'])} chiefs instead of one")
-    addresses = [host for hosts in cluster.values() for host in hosts]
-    twice = [host for host in addresses if addresses.count(host) > 1]
-    if not addresses or twice:
-        raise _tf_config_error(
-            f"the cluster names {twice[0]!r} twice" if twice else "the cluster is empty"
-        )
-
-
-def _tf_config_error(problem: str) -> ConfigError:
-    example = (
-        'set e.g. TF_CONFIG=\'{"cluster": {"worker": ["host1:12345", "host2:12345"]}, '
-        '"task": {"type": "worker", "index": 0}}\''
-    )
-    return ConfigError(problem, where="TF_CONFIG", fix=example)
-
-
-def _addresses() -> dict[str, str]:
-    """{task: address} of the cluster, the chief first."""
-    cluster = json.loads(os.environ["TF_CONFIG"])["cluster"]
-    return {
-        f"{kind} {number}": address
-        for kind in sorted(cluster)
-        for number, address in enumerate(cluster[kind])
-    }
-
-
-def _task_name() -> str:
-    return f"{_task().get('type', 'worker')} {_task().get('index', 0)}"
-
-
 def _shared_keys(config: "Config | None") -> dict[str, Any]:
-    """``{"a.b": value}`` of what may not differ between workers; paths may."""
+    """Returns ``{"a.b": value}`` of what may not differ between workers; paths may."""
     free = {"about", "run", "data.where", "data.rehearsal", "training.log_every"}
     free |= {"recipe.memory_gb", "recipe.threads"}
     flat: dict[str, Any] = {}
@@ -233,29 +156,13 @@ def _shared_keys(config: "Config | None") -> dict[str, Any]:
     return {key: value for key, value in flat.items() if key not in free}
 
 
-def is_chief() -> bool:
-    """Whether this process writes the run folder (worker 0, or the only process)."""
-    if not os.environ.get("TF_CONFIG"):
-        return True
-    task = _task()
-    return task.get("type", "worker") == "chief" or (
-        task.get("type", "worker") == "worker"
-        and task.get("index", 0) == 0
-        and "chief" not in json.loads(os.environ["TF_CONFIG"]).get("cluster", {})
-    )
-
-
-def _task() -> dict[str, Any]:
-    return json.loads(os.environ["TF_CONFIG"]).get("task", {})
-
-
 def has_workers(strategy: tf.distribute.Strategy | None) -> bool:
-    """Whether a strategy's replicas belong to several processes."""
+    """Tells whether a strategy's replicas belong to several processes."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
 def by_chief(strategy: tf.distribute.Strategy, work: Callable[[], Any]) -> None:
-    """Work that one process does for all, e.g. writes files that the others read afterwards.
+    """Lets one process do work for all, e.g. write files that the others read afterwards.
 
     Every worker calls it at the same place of the program and continues when the chief is done.
     Where there is one process only, that one works.
@@ -285,7 +192,7 @@ def by_chief(strategy: tf.distribute.Strategy, work: Callable[[], Any]) -> None:
     if from_all_workers(strategy, [0.0]).any():
         raise MachineError(
             "the chief has failed or was stopped",
-            where=_task_name(),
+            where=task_name(),
             fix="read the chief's messages, then start all workers again",
         )
 
@@ -293,7 +200,7 @@ def by_chief(strategy: tf.distribute.Strategy, work: Callable[[], Any]) -> None:
 def from_all_workers(
     strategy: tf.distribute.Strategy | None, values: Sequence[float] | np.ndarray
 ) -> np.ndarray:
-    """The values that each worker contributes; waits for all of them.
+    """Returns the values that each worker contributes; waits for all of them.
 
     Every worker calls it at the same place of the program.
 
@@ -321,7 +228,9 @@ def from_all_workers(
 
 @functools.cache
 def _gathering(strategy: tf.distribute.Strategy) -> Callable[[tf.Tensor], tf.Tensor]:
-    """What gathers a row of each replica; traced once for a width, TensorFlow warns of more."""
+    """Returns what gathers a row of each replica; traced once for a width, TensorFlow warns of
+    more.
+    """
 
     def gather(row: tf.Tensor) -> tf.Tensor:
         here = tf.identity(row)  # on a device: arguments have none
@@ -369,17 +278,17 @@ def lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
         if not has_workers(strategy) or not lost:
             raise
         named = re.findall(r"/job:(\w+)/replica:\d+/task:(\d+)", error.message)
-        others = {" ".join(name) for name in named} - {_task_name()}
+        others = {" ".join(name) for name in named} - {task_name()}
         raise MachineError(
             f"{' and '.join(sorted(others)) or 'another worker'} has ended or cannot be reached",
-            where=_task_name(),
+            where=task_name(),
             fix="read the other workers' messages, then start all of them again: training "
             "resumes from its last checkpoint",
         ) from error
 
 
 def num_gpus() -> int:
-    """How many GPUs TensorFlow finds; it uses none of them yet."""
+    """Returns how many GPUs TensorFlow finds; it uses none of them yet."""
     return len(tf.config.list_physical_devices("GPU"))
 
 
@@ -431,7 +340,7 @@ def choose_gpu(number: int | None, memory_share: float | None) -> None:
 
 
 def gpu_bytes() -> list[int]:
-    """How much memory each GPU that this process may use has left for it, in bytes.
+    """Returns how much memory each GPU that this process may use has left for it, in bytes.
 
     Empty without a GPU, and where the driver does not say.
     """
@@ -447,7 +356,9 @@ def gpu_bytes() -> list[int]:
 
 
 def _memory_mb(gpu: tf.config.PhysicalDevice, what: str) -> int:
-    """What nvidia-smi knows of a GPU's memory, ``memory.total`` or ``memory.free``, in MB."""
+    """Returns what nvidia-smi knows of a GPU's memory, ``memory.total`` or ``memory.free``, in
+    MB.
+    """
     number = gpu.name.rsplit(":", 1)[-1]
     query = ["nvidia-smi", f"--id={number}", f"--query-gpu={what}"]
     command = [*query, "--format=csv,nounits,noheader"]

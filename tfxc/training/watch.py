@@ -66,7 +66,9 @@ class BestMetric:
         return bool(self.variable.numpy()[2] >= self.stopping.patience)
 
     def summary(self) -> dict[str, Any]:
-        """The best value, its step and the metric's name; empty before the first evaluation."""
+        """Returns the best value, its step and the metric's name; empty before the first
+        evaluation.
+        """
         best, step, _ = self.variable.numpy()
         if not math.isfinite(best):
             return {}

@@ -131,7 +131,9 @@ def read_results(folder: str | Path) -> dict[str, Any] | None:
         and isinstance(rows, list)
         and all(isinstance(row, dict) and keys <= row.keys() for row in rows)
     ):
-        raise DataError("this file does not hold the results of `tfxc search`", where=path, fix=fix)
+        raise DataError(
+            "this file does not contain the results of `tfxc search`", where=path, fix=fix
+        )
     return results
 
 

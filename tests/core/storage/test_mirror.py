@@ -135,7 +135,7 @@ def test_a_change_on_both_sides_is_refused(memory):
         write(path, a="1", b="2")
     memory.pipe("/bucket/runs/mine/a", b"there")
     with (
-        pytest.raises(DataError, match=f"{ADDRESS}: .* was changed there and in"),
+        pytest.raises(DataError, match=f"{ADDRESS}: .* has changed both there and in its copy"),
         mirrors(),
     ):
         write(path, a="here")
@@ -190,7 +190,7 @@ def test_a_folder_that_was_removed_there_stays_here(memory):
         path = mirrored(ADDRESS, "run")
         write(path, a="1")
     memory.rm("/bucket/runs/mine", recursive=True)
-    message = "the 1 files that were there are gone"
+    message = "all files that were at this address are gone"
     with pytest.raises(DataError, match=message), mirrors():
         mirrored(ADDRESS, "run")
     assert (path / "a").read_text() == "1"

@@ -25,11 +25,8 @@ from tfxc.data.store.records import record_writer
 
 KIND_OF = {"pixels": IMAGE, "encoded": ENCODED}
 STORES = list(KIND_OF)
-METHODS = [
-    Method(name="random_crop", padding=2),
-    Method(name="horizontal_flip"),
-    Method(name="affine", rotation=20),
-]
+# That all methods go by seed, step and row: test_augmentation.py.
+METHODS = [Method(name="random_crop", padding=2), Method(name="horizontal_flip")]
 
 
 def image_rows(store, count=37):
@@ -109,8 +106,16 @@ def test_rows_of_files_select_and_join():
     assert joined.nbytes == rows.nbytes
 
 
-@pytest.mark.parametrize("store", STORES)
-@pytest.mark.parametrize("methods", [[], METHODS], ids=["plain", "augmented"])
+# Files are decoded before anything is augmented.
+@pytest.mark.parametrize(
+    ("methods", "store"),
+    [
+        pytest.param([], "pixels", id="plain-pixels"),
+        pytest.param([], "encoded", id="plain-encoded"),
+        pytest.param(METHODS, "encoded", id="augmented-encoded"),
+        pytest.param(METHODS, "pixels", id="augmented-pixels", marks=pytest.mark.slow),
+    ],
+)
 class TestBatches:
     def batches(self, store, methods, **arguments):
         source = source_of(store)

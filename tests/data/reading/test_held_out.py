@@ -129,7 +129,7 @@ def test_bad_settings(tmp_path):
         settings_of(tmp_path, dev="dev.jsonl", dev_share=0.1)
     with pytest.raises(ValueError, match="less than 1"):
         settings_of(tmp_path, dev_share=1.0)
-    with pytest.raises(DataError, match=r"2 examples are too few to hold 0.3"):
+    with pytest.raises(DataError, match=r"2 examples are too few to hold out 0.3"):
         open_split(settings_of(tmp_path, dev_share=0.3), "train")
 
 

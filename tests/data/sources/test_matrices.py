@@ -61,7 +61,7 @@ def test_files_that_are_no_matrices(tmp_path):
     (tmp_path / "text.npy").write_text("text")
     for name in ("other.npz", "text.npy"):
         with pytest.raises(
-            DataError, match=r"does not hold a sparse matrix|neither a dense matrix in"
+            DataError, match=r"does not contain a sparse matrix|neither a dense matrix in"
         ):
             load_matrix(tmp_path / name)
     np.save(tmp_path / "flat.npy", np.ones(3))

@@ -200,9 +200,7 @@ def test_seeking_reads_only_the_windows_it_needs(folder, monkeypatch):
 
 
 def test_part_must_divide_the_batch(folder):
-    with pytest.raises(
-        ConfigError, match=r"it is 16, which is not a positive multiple of 3 .*Use 15"
-    ):
+    with pytest.raises(ConfigError, match=r"must be a positive multiple of 3 .*not 16\. Use 15"):
         sources(folder)["array"].batch(0, 0, 16, part=0, parts=3)
 
 

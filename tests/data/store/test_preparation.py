@@ -129,7 +129,7 @@ def test_seed_decides_the_order_alone(sparse_settings, tmp_path):
 
 
 WORDS = {"name": "words", "min_count": 2, "max_length": 9}
-SYNTHETIC = {"shape": "eurlex4k", "examples": 300, "labels": 60}
+SYNTHETIC = {"shape": "wn18rr", "examples": 300, "labels": 60}  # 15 features each
 
 
 @pytest.mark.parametrize(
@@ -150,6 +150,7 @@ def test_same_bytes_with_one_process_and_with_two(tmp_path, monkeypatch, data):
     """Files read from the beginning on, and sources of which any part can be read."""
     monkeypatch.setattr(preparation, "CHUNK_EXAMPLES", 50)
     monkeypatch.setattr(preparation, "MIN_BLOCKS", 1)
+    monkeypatch.setattr(preparation, "MIN_CHARACTERS", 2000)
     if data == {"reader_options": SYNTHETIC}:  # whoever writes shards has to start TensorFlow
         monkeypatch.setattr(preparation, "MIN_BYTES", 1)
     train = "builtin:synthetic"

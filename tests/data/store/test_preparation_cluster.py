@@ -14,7 +14,7 @@ from tfxc.data.store import preparation
 from tfxc.data.store.preparation import prepare, prepared_folder
 from tfxc.parallel import cluster
 
-SYNTHETIC = {"shape": "eurlex4k", "examples": 300, "labels": 60}
+SYNTHETIC = {"shape": "wn18rr", "examples": 300, "labels": 60}  # 15 features each
 
 
 @pytest.fixture(scope="module")

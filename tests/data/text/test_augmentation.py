@@ -71,7 +71,7 @@ def test_bad_arguments(wrong):
 
 
 def test_no_words():
-    with pytest.raises(ValueError, match="the texts hold no word"):
+    with pytest.raises(ValueError, match="the texts contain no words"):
         TextCopies(["", " "])
 
 
@@ -94,7 +94,7 @@ def test_bad_options_of_the_command(options, message, capsys):
 def test_texts_without_a_word(tmp_path):
     data = tmp_path / "train.jsonl"
     data.write_text('{"text": " ", "labels": ["a"]}\n')
-    with pytest.raises(DataError, match=r"train\.jsonl: the texts hold no word"):
+    with pytest.raises(DataError, match=r"train\.jsonl: the texts contain no words"):
         copy_texts.main([str(data), "--output", str(tmp_path / "copies.jsonl")])
     assert not (tmp_path / "copies.jsonl").exists()
 

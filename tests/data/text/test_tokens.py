@@ -179,7 +179,7 @@ def test_nothing_left():
 def test_damaged_vocabulary(tmp_path, content):
     build_text_features({"name": "characters"}).fit([["a"]]).save(tmp_path / "saved")
     (tmp_path / "saved" / "vocabulary.txt").write_text(content)
-    with pytest.raises(DataError, match=r"does not go from .PAD. to .UNK."):
+    with pytest.raises(DataError, match=r"does not begin with .PAD. and end with .UNK."):
         load_text_features(tmp_path / "saved")
     (tmp_path / "saved" / "vocabulary.txt").unlink()
     with pytest.raises(DataError, match="no such file"):

@@ -105,7 +105,7 @@ def test_npz(tmp_path):
             {"embeddings": np.ones((3, 2)), "same": np.array([0, 7])},
             "instead of integers and flags",
         ),
-        ({"embeddings": np.ones((3, 2)), "same": np.ones(3)}, r"pairs is \(2, 2\) and same \(3,\)"),
+        ({"embeddings": np.ones((3, 2)), "same": np.ones(3)}, r"not \(2, 2\) and \(3,\)"),
         ({"embeddings": np.ones(3)}, r"embeddings: .* instead of numbers \(m, dim\)"),
         ({"images": np.ones((3, 4, 4))}, r"images is float64 \(3, 4, 4\) instead of uint8"),
         ({"embeddings": np.array([{}] * 3)}, "damaged, or of another format"),
@@ -113,7 +113,7 @@ def test_npz(tmp_path):
             {"embeddings": np.ones((3, 2)), "pairs": np.zeros((0, 2), int), "same": np.ones(0)},
             "there are no pairs",
         ),
-        ({"embeddings": np.ones((3, 2)), "pairs": np.array(1)}, r"pairs is \(\) and"),
+        ({"embeddings": np.ones((3, 2)), "pairs": np.array(1)}, r"not \(\) and"),
     ],
 )
 def test_wrong_npz(tmp_path, arrays, message):

@@ -45,9 +45,9 @@ def test_every_pair_there_is():
     assert {frozenset(pair) for pair in pairs[same].tolist()} == {
         frozenset(pair) for pair in ([0, 1], [0, 2], [1, 2], [3, 4])
     }
-    with pytest.raises(DataError, match=r"5 pairs of the same class are wanted, .* only 4"):
+    with pytest.raises(DataError, match=r"5 pairs of the same class were requested, .* only 4"):
         make_pairs(labels, 10, folds=1)
-    with pytest.raises(DataError, match=r"4 pairs of different classes are wanted, .* only 0"):
+    with pytest.raises(DataError, match=r"4 pairs of different classes were requested, .* only 0"):
         make_pairs(np.zeros(9), 8, folds=1)
     with pytest.raises(ConfigError, match="9 pairs are less than two for each of 5 folds"):
         make_pairs(labels, 9, folds=5)

@@ -19,14 +19,14 @@ def test_assignments_of_literals(tmp_path):
     [
         ("a = 1\nb = __import__('os').system('touch run')\n", "config.py:2: .* to be computed"),
         ("a = {'x': 1,\n     'y': 2 ** 9}\n", r"config.py:2: 2 \*\* 9 would have to be computed"),
-        ("a = b = 1\n", "config.py:1: the line gives no value to a name: a = b = 1"),
-        ("if True:\n    a = 1\n", "config.py:1: the line gives no value to a name: if True:"),
-        ("print('x')\n", "config.py:1: the line gives no value to a name"),
+        ("a = b = 1\n", "config.py:1: the line does not assign a value to a name: a = b = 1"),
+        ("if True:\n    a = 1\n", "config.py:1: the line does not assign a value to a name: if"),
+        ("print('x')\n", "config.py:1: the line does not assign a value to a name"),
         ("a = (\n", "this is not Python code"),
         ("a = 1" + " + 1" * 1500, r"config.py:1: 1 \+ 1 would have to be computed\. Write the va"),
         ("a = b" + ".b" * 1500, r"config.py:1: b would have to be computed\. Write"),
         ("a = ----1", r"config.py:1: --1 would have to be computed\. Write"),
-        ("b" + ".b" * 1500, r"config.py:1: .* no value to a name: code nested too deeply"),
+        ("b" + ".b" * 1500, r"config.py:1: .* assign a value to a name: code nested too deeply"),
         ("a = " + "-" * 20000 + "1", r"config.py:1: "),
     ],
 )

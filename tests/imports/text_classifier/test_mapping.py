@@ -159,8 +159,8 @@ def test_pretrained_networks_become_configs(tmp_path):
     ("old", "new", "message"),
     [
         ("'train_small_model'", "'prune'", "stage 'prune' has no section prune_configure"),
-        ("'train_small_model'", "'prunes'", "stage 'prunes' is none of train_small_model, finet"),
-        ("'train_small_model'", "['prune']", r"stage \['prune'\] is none of"),
+        ("'train_small_model'", "'prunes'", "stage must be one of train_small_model, finetune"),
+        ("'train_small_model'", "['prune']", r"stage must be one of .* not \['prune'\]"),
         ("'classes'", "'labels'", "there is no train_configure with the list of classes"),
         ("'TextCNN'", "'LSTM'", "'LSTM' is not a network that tfxc can build"),
         ("'num_filters': 3", "'num_filters': None", "TextCNN has no num_filters"),

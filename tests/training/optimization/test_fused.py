@@ -255,7 +255,7 @@ def test_memory_counts_no_gradient_of_the_chunks(tmp_path):
     from tfxc.data.store.preparation import ensure_prepared
     from tfxc.training.memory.estimate import estimate
 
-    labels, dim, chunk = 30, 512, 4
+    labels, dim, chunk = 30, 512, 8
     encoder = 60 * dim + dim
     of_head = labels * dim
     label_chunks.CHUNK = chunk

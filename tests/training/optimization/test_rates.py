@@ -94,7 +94,14 @@ class ByNumpy:
         return self.rate * first / (np.sqrt(second) + 1e-7), one, two
 
 
-@pytest.mark.parametrize("name", SECTIONS)
+# The others take their rate as Adam does; what they do with it: test_optimizers.py.
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("adam", "coupled", "sgd") else pytest.param(name, marks=pytest.mark.slow)
+        for name in SECTIONS
+    ],
+)
 def test_equals_one_numpy_optimizer_per_weight(name):
     network, data = model(2, 6), texts()
     section = {**SECTIONS[name], "weight_decay": 0.1}
@@ -188,6 +195,7 @@ def test_what_cannot_be(given, message):
         step_of({"name": "adam"}, model(1, 6), **given)
 
 
+@pytest.mark.usefixtures("memory_estimated_once")
 def test_layers_are_needed(tmp_path, capsys):
     """Told before a run is started; the groups are printed by two commands."""
     optimizer = {"name": "adam", "learning_rate": 0.01}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def cache_of(given: str | Path | None = None) -> Path:
-    """The folder of cached things, which need not exist yet.
+    """Returns the folder of cached things, which need not exist yet.
 
     Args:
         given: a folder that a caller names; None = ``TFXC_CACHE`` of the environment, or

@@ -72,7 +72,7 @@ def add(folder: str | Path, name: str) -> None:
 
 
 def entries_of(folder: str | Path, fix: str) -> dict[str, dict[str, Any]]:
-    """What ``record`` wrote down, ``{name: {"bytes", "sha256"}}``.
+    """Returns what ``record`` wrote down, ``{name: {"bytes", "sha256"}}``.
 
     Args:
         fix: for messages: how to get the folder's files back.
@@ -155,18 +155,22 @@ def check_file(folder: str | Path, name: str, fix: str) -> None:
 
 
 def identity(folder: str | Path, fix: str) -> str:
-    """SHA-256 of everything that was recorded of a folder: another one for other files."""
+    """Returns the SHA-256 of everything that was recorded of a folder: another one for other
+    files.
+    """
     return _digest(entries_of(folder, fix))
 
 
 def of_files(folder: str | Path, paths: Iterable[Path]) -> str:
-    """SHA-256 of several files and their names relative to ``folder``, whatever their order."""
+    """Returns the SHA-256 of several files and their names relative to ``folder``, whatever their
+    order.
+    """
     lines = sorted(f"{path.relative_to(folder).as_posix()} {checksum(path)}\n" for path in paths)
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _measured(folder: Path, names: list[str]) -> dict[str, tuple[int, str]]:
-    """Bytes and SHA-256 of files, several read at a time."""
+    """Returns bytes and SHA-256 of files, several read at a time."""
 
     def measured(name: str) -> tuple[int, str]:
         return (folder / name).stat().st_size, checksum(folder / name)

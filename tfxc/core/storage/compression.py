@@ -1,4 +1,4 @@
-"""Compressed files, told by their first bytes, whatever they are called."""
+"""Compressed files, recognised by their first bytes, whatever they are called."""
 
 import bz2
 import contextlib
@@ -53,7 +53,7 @@ _KINDS = {
 
 
 def compression_of(head: bytes) -> Compression | None:
-    """How a file with these first bytes is compressed; None of a plain one.
+    """Returns how a file with these first bytes is compressed; None of a plain one.
 
     Example:
         >>> compression_of(b"\\x1f\\x8b\\x08").name, compression_of(b"text,label")
@@ -93,7 +93,8 @@ def decompressed(raw: BinaryIO, path: str | Path) -> Iterator[Any]:
 
 
 def ending_of(path: str | Path) -> str:
-    """The ending that shows a file's format, in lower case: what stands before one such as ``.gz``.
+    """Returns the ending that shows a file's format, in lower case: what stands before one such as
+    ``.gz``.
 
     Example:
         >>> ending_of("Train.CSV.GZ"), ending_of("train.txt"), ending_of("train")

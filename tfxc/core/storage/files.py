@@ -126,7 +126,7 @@ def atomic_file(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def _stream_handle(path: Path) -> int | None:
-    """An open handle of what cannot be replaced by a file; None of anything else."""
+    """Returns an open handle of what cannot be replaced by a file; None of anything else."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -141,7 +141,7 @@ def _stream_handle(path: Path) -> int | None:
 
 
 def regular_target(path: Path) -> Path:
-    """Where to write a file so that a link stays a link: the path, or the end of the link.
+    """Returns where to write a file so that a link stays a link: the path, or the end of the link.
 
     Raises:
         UserError: something that is no regular file is there.
@@ -203,7 +203,7 @@ def write_array(path: str | Path, array: "np.ndarray") -> None:
 
 
 def folder_bytes(path: str | Path) -> int:
-    """Size of all files in a folder.
+    """Returns the size of all files in a folder.
 
     Example:
         >>> folder_bytes("no such folder")
@@ -213,7 +213,7 @@ def folder_bytes(path: str | Path) -> int:
 
 
 def is_inside(path: str | Path, folder: str | Path) -> bool:
-    """Whether a path is that of a folder or of something in it, wherever links lead.
+    """Tells whether a path is that of a folder or of something in it, wherever links lead.
 
     Example:
         >>> is_inside("runs/a/assets", "runs/a"), is_inside("runs/a/../b", "runs/a")
@@ -308,7 +308,7 @@ def with_final_path(scratch: str | Path, path: str | Path) -> Iterator[None]:
 
 
 def scratch_prefix(path: Path) -> str:
-    """How the names of temporary neighbours of a path begin, see ``SCRATCH``."""
+    """Returns how the names of temporary neighbours of a path begin, see ``SCRATCH``."""
     return f".{path.name}.new-"
 
 
@@ -338,7 +338,9 @@ def make_folder(path: Path) -> None:
 
 
 def path_conflict(path: str | Path, *, wanted: str, present: str) -> UserError:
-    """The ``UserError`` of a path at which there is something else than is to be written."""
+    """Returns the ``UserError`` of a path at which there is something else than is to be
+    written.
+    """
     return UserError(
         f"there is a {present} where a {wanted} is to be written",
         where=path,
@@ -383,7 +385,9 @@ def captured_standard_error() -> Iterator[IO[bytes]]:
 
 
 def _concerns(name: object, path: str | Path) -> bool:
-    """Whether the file an error names is written for ``path``: it, in it, above it, or scratch."""
+    """Tells whether the file an error names is written for ``path``: it, in it, above it, or
+    scratch.
+    """
     if not isinstance(name, (str, bytes, os.PathLike)):
         return True  # a stream does not know its name
     name = Path(os.path.abspath(os.fsdecode(name)))
@@ -393,7 +397,8 @@ def _concerns(name: object, path: str | Path) -> bool:
 
 
 def system_error(error: OSError) -> UserError:
-    """The clear line of an ``OSError`` that nothing nearer to its cause has turned into one.
+    """Returns the clear line of an ``OSError`` that nothing nearer to its cause has turned into
+    one.
 
     Returns:
         UserError: its path leads to no file; else MachineError.

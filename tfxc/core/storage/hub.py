@@ -17,7 +17,7 @@ _SAVED = ("state.json", "dataset_dict.json")
 
 
 def is_dataset(address: str) -> bool:
-    """Whether an address names a data set for ``datasets``; ``hf://`` is fsspec's, of files.
+    """Tells whether an address names a data set for ``datasets``; ``hf://`` is fsspec's, of files.
 
     Example:
         >>> is_dataset("hf:clinc_oos:plus"), is_dataset("hf://datasets/clinc_oos/a.parquet")
@@ -27,7 +27,7 @@ def is_dataset(address: str) -> bool:
 
 
 def saved_folder(address: str) -> Path | None:
-    """The folder of this machine that an address names, if ``save_to_disk`` has written it.
+    """Returns the folder of this machine that an address names, if ``save_to_disk`` has written it.
 
     Args:
         address: see ``builder_of``.
@@ -37,13 +37,14 @@ def saved_folder(address: str) -> Path | None:
 
 
 def one_name(address: str) -> str:
-    """The address with an absolute path, where it names a folder of this machine."""
+    """Returns the address with an absolute path, where it names a folder of this machine."""
     folder = Path(address.removeprefix(_PREFIX)).expanduser()
     return f"{_PREFIX}{folder.resolve()}" if folder.is_dir() else address
 
 
 def builder_of(address: str, where: str | None = None) -> "datasets.DatasetBuilder":
-    """The ``datasets.DatasetBuilder`` of an address; its ``cache_dir`` names one version of it.
+    """Returns the ``datasets.DatasetBuilder`` of an address; its ``cache_dir`` names one version of
+    it.
 
     Args:
         address: ``"hf:NAME"`` or ``"hf:NAME:CONFIGURATION"`` of a set of the Hub, or

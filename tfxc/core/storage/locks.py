@@ -60,12 +60,12 @@ def locked(path: str | Path, busy: Callable[[str], object]) -> Iterator[None]:
 
 
 def is_held(path: str | Path) -> bool:
-    """Whether this process holds a lock file."""
+    """Tells whether this process holds a lock file."""
     return os.path.realpath(path) in _held
 
 
 def holder(path: str | Path) -> str | None:
-    """The other process that holds a lock file in words, or None if there is none."""
+    """Returns the other process that holds a lock file in words, or None if there is none."""
     if is_held(path):
         return None
     try:
@@ -166,7 +166,7 @@ def _is_new(handle: int) -> bool:
 
 
 def _acquire(path: Path, busy: Callable[[str], object]) -> int | None:
-    """An open and locked handle of the lock file, or None if there are no locks."""
+    """Returns an open and locked handle of the lock file, or None if there are no locks."""
     waiting = False
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -199,7 +199,7 @@ def _acquire(path: Path, busy: Callable[[str], object]) -> int | None:
 
 
 def is_same(handle: int, path: str | Path) -> bool:
-    """Whether an open file is still the one of that name."""
+    """Tells whether an open file is still the one of that name."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path))
     except FileNotFoundError:
@@ -207,7 +207,7 @@ def is_same(handle: int, path: str | Path) -> bool:
 
 
 def _holder(path: str | Path) -> str:
-    """Words for whoever has written the lock file."""
+    """Returns words for whoever has written the lock file."""
     try:
         written = json.loads(Path(path).read_text(encoding="utf-8"))
         return "process {process} on {host} (since {since})".format(**written)

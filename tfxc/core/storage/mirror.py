@@ -42,7 +42,7 @@ _open: list["Mirror"] | None = None
 
 
 def mirror_path(address: str) -> Path:
-    """Where the copy of what is at an address is, or will be.
+    """Returns where the copy of what is at an address is, or will be.
 
     Args:
         address: e.g. ``"s3://bucket/runs/mine"``; the copy has its last name.
@@ -83,7 +83,7 @@ def _close_all() -> None:
 
 
 def mirrored(address: str, where: str, *, writes: bool = False, watch: bool = False) -> Path:
-    """The copy on this machine of what is at an address, or is to be written there.
+    """Returns the copy on this machine of what is at an address, or is to be written there.
 
     Args:
         address: of a storage that fsspec knows.
@@ -113,7 +113,7 @@ def mirrored(address: str, where: str, *, writes: bool = False, watch: bool = Fa
 
 
 class Mirror:
-    """A copy of what is at an address, and what was the same on both sides at last.
+    """A copy of what is at an address, and a record of the last state that both sides shared.
 
     One process of a machine synchronises an address at a time, a training from its beginning to its
     end; others use the copy as it is, and synchronise what they have changed when they end, if no
@@ -224,9 +224,9 @@ class Mirror:
             changed_here = _changed(self._here, here)
             if self._there and not there and self.path.exists():
                 raise DataError(
-                    f"the {len(self._there):,} files that were there are gone",
+                    f"all files that were at this address are gone ({len(self._there):,})",
                     where=self.address,
-                    fix=f"copy them there from {self._folder}, or delete that to start over",
+                    fix=f"copy them back from {self._folder}, or delete that folder to start over",
                 )
             if not changed_there and not changed_here:
                 return
@@ -298,7 +298,7 @@ class Mirror:
                 said = str(error)
 
     def _milestones(self) -> dict[str, list[int]]:
-        """The finished files of JSON, and their times."""
+        """Returns the finished files of JSON, and their times."""
         return {name: stat for name, stat in self._files_here().items() if name.endswith(".json")}
 
     def _files_there(self) -> dict[str, dict[str, Any]]:
@@ -310,7 +310,7 @@ class Mirror:
         return {name: marks(info) for name, info in files.items()}
 
     def _files_here(self) -> dict[str, list[int]]:
-        """{name: [size, time]} of the files of the copy; of one file the name is empty."""
+        """Returns {name: [size, time]} of the files of the copy; of one file the name is empty."""
         if self.path.is_file():
             return {"": _stat(self.path)}
         files = {}
@@ -325,7 +325,7 @@ class Mirror:
         return files
 
     def _settle(self, name: str, there: Mapping[str, Any], here: Mapping[str, list[int]]) -> bool:
-        """What has changed on both sides is fine where it is the same now, or was continued here.
+        """Settles what has changed on both sides, if it is the same now or was continued here.
 
         A process that is killed between sending a file and noting that leaves it so.
 
@@ -346,10 +346,10 @@ class Mirror:
                     self._here[name] = here[name]
                 return not same
         raise DataError(
-            f"{name or 'it'} was changed there and in {self._folder}",
+            f"{name or 'the folder'} has changed both there and in its copy {self._folder}",
             where=self.address,
-            fix=f"delete {self._folder} to use what is there, or what is there to use that; write "
-            "from one machine at a time",
+            fix=f"delete {self._folder} to use the remote one, or the remote one to use the copy; "
+            "write from one machine at a time",
         )
 
     def _fetch(self, name: str, original: dict[str, Any] | None) -> None:
@@ -360,7 +360,9 @@ class Mirror:
             _forget(name, self._there, self._here)
             return
         if not file.resolve().is_relative_to(self.path.resolve()):
-            raise DataError("its name leads out of the folder", where=f"{self.address}/{name}")
+            raise DataError(
+                "the name of this file leads out of the folder", where=f"{self.address}/{name}"
+            )
         self._copy(name, file)
         self._there[name] = original
         self._here[name] = _stat(file)
@@ -377,7 +379,9 @@ class Mirror:
                 progress.advance(len(block))
 
     def _put(self, file: Path, place: str) -> bool:
-        """Whether a file was copied; False if it was removed meanwhile, as old checkpoints are."""
+        """Tells whether a file was copied; False if it was removed meanwhile, as old checkpoints
+        are.
+        """
         try:
             self._storage.put_file(str(file), place)
         except FileNotFoundError:
@@ -411,7 +415,7 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]:
 
 
 def _compared(beginning: Path, file: Path) -> tuple[bool, bool]:
-    """Whether a file begins with another one, and whether both are the same."""
+    """Tells whether a file begins with another one, and whether both are the same."""
     with open(beginning, "rb") as first, open(file, "rb") as second:
         while block := first.read(BLOCK):
             if second.read(len(block)) != block:
@@ -420,7 +424,7 @@ def _compared(beginning: Path, file: Path) -> tuple[bool, bool]:
 
 
 def _in_order(names: Iterable[str]) -> list[str]:
-    """What says that other files are complete comes after them."""
+    """Sorts names so that what says that other files are complete comes after them."""
     return sorted(names, key=lambda name: (name in _LAST, name.endswith(".json"), name))
 
 

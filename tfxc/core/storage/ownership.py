@@ -146,7 +146,7 @@ def check_kind(folder: str | Path, kind: str) -> list[str]:
     if marker is None or marker["holds"] != kind:
         content = "other files" if marker is None else f"a tfxc {marker['holds']}"
         raise UserError(
-            f"the folder is for a tfxc {kind}, but holds {content}; nothing was removed",
+            f"the folder is for a tfxc {kind}, but contains {content}; nothing was removed",
             where=folder,
             fix="choose another folder",
         )
@@ -160,7 +160,7 @@ def _known_names(marker: Mapping[str, Any]) -> list[str]:
 
 
 def is_kind(folder: str | Path, kind: str) -> bool:
-    """Whether a folder has the marker of what it is to hold."""
+    """Tells whether a folder has the marker of what it is to hold."""
     marker = _marker(folder)
     return marker is not None and marker["holds"] == kind
 
@@ -187,7 +187,7 @@ def check_own(folder: str | Path, kind: str) -> None:
 
 
 def _foreign(folder: Path) -> list[str]:
-    """Paths relative to a marked folder of what does not belong to it, or to one in it."""
+    """Returns paths relative to a marked folder of what does not belong to it, or to one in it."""
     marker = _marker(folder)
     assert marker is not None, "it is marked"
     known = _known_names(marker)
@@ -201,10 +201,14 @@ def _foreign(folder: Path) -> list[str]:
 
 
 def lock_of(folder: str | Path) -> Path:
-    """The lock file of a folder, next to it: there only while a process writes to the folder."""
+    """Returns the lock file of a folder, next to it: there only while a process writes to the
+    folder.
+    """
     path = Path(os.path.realpath(folder))
     if not path.name:
-        raise UserError("the root has no lock", where=folder, fix="name a folder in it")
+        raise UserError(
+            "the root folder cannot be locked", where=folder, fix="name a folder inside it"
+        )
     return path.with_name(f".{path.name}.lock")
 
 
@@ -263,7 +267,7 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _marker(folder: str | Path) -> dict[str, Any] | None:
-    """The marker of a folder as a dict, or None."""
+    """Returns the marker of a folder as a dict, or None."""
     try:
         marker = read_json(Path(folder) / MARKER)
         is_whole = isinstance(marker["holds"], str) and isinstance(marker["names"], list)

@@ -47,7 +47,7 @@ class Allowed:
         self._function = function
 
     def __call__(self, *arguments: object) -> Any:
-        """What the function returns."""
+        """Returns what the function returns."""
         if self._function is None:
             raise pickle.UnpicklingError("a call of something that is not a function")
         return self._function(*arguments)
@@ -64,7 +64,7 @@ class RestrictedUnpickler(pickle.Unpickler):
         self._stream = stream
 
     def load(self) -> Any:
-        """The object.
+        """Returns the object.
 
         Objects are numbered as they are read; memory is reserved up to the highest number, so that
         one changed bit could ask for more than the machine has.
@@ -90,7 +90,7 @@ class _PlainUnpickler(RestrictedUnpickler):
 
 
 def load_plain(stream: IO[bytes], where: str | Path) -> Any:
-    """The object of a pickle made of plain values, containers, NumPy arrays and scalars.
+    """Returns the object of a pickle made of plain values, containers, NumPy arrays and scalars.
 
     A pickle can name any function to be called; here all but the few that rebuild arrays are
     refused. The strings of Python 2 are returned as bytes.
@@ -106,7 +106,7 @@ def load_plain(stream: IO[bytes], where: str | Path) -> Any:
         return _PlainUnpickler(io.BytesIO(stream.read()), encoding="bytes").load()
     except PICKLE_FAILURES as error:
         raise DataError(
-            "the pickle is truncated or damaged, or holds something else than plain values and "
+            "the pickle is truncated or damaged, or contains something other than plain values and "
             f"arrays ({error})",
             where=where,
             fix="copy or download it again",

@@ -49,7 +49,8 @@ _DAMAGED_ARCHIVE = (
 def existing_file(
     path: str | Path, *, fix: str = "check the path", error: type[UserError] = DataError
 ) -> Path:
-    """``path`` as a ``Path``, which has to lead to a regular file (a pipe would wait forever).
+    """Returns ``path`` as a ``Path``, which has to lead to a regular file (a pipe would wait
+    forever).
 
     Args:
         path: the file.
@@ -69,7 +70,7 @@ def existing_file(
 
 
 def kind_of(path: str | Path) -> str | None:
-    """What is at a path or behind a link: ``"file"``, ``"folder"``, ``"named pipe"``, ...
+    """Returns what is at a path or behind a link: ``"file"``, ``"folder"``, ``"named pipe"``, ...
 
     Returns:
         Its name, or None where there is nothing.
@@ -144,7 +145,7 @@ def archive_errors(path: str | Path) -> Iterator[None]:
 
 
 def damaged_archive(path: str | Path, reason: str) -> DataError:
-    """The DataError of a damaged archive or compressed file."""
+    """Returns the DataError of a damaged archive or compressed file."""
     return DataError(
         f"the compressed file is truncated or damaged ({reason})",
         where=path,
@@ -155,7 +156,7 @@ def damaged_archive(path: str | Path, reason: str) -> DataError:
 def read_text(
     path: str | Path, *, fix: str = "check the path", error: type[UserError] = DataError
 ) -> str:
-    """The content of a file in UTF-8.
+    """Returns the content of a file in UTF-8.
 
     Args:
         path, fix, error: see ``read_errors``.
@@ -174,7 +175,7 @@ def read_json(
     error: type[UserError] = DataError,
     kind: type | tuple[type, ...] = dict,
 ) -> Any:
-    """The value in a JSON file.
+    """Returns the value in a JSON file.
 
     Args:
         path, fix, error: see ``read_errors``.
@@ -199,7 +200,8 @@ def read_record(
     fix: str = "check the path",
     error: type[UserError] = DataError,
 ) -> "Record":
-    """The content of a JSON file that tfxc writes, its values of the types they are written with.
+    """Returns the content of a JSON file that tfxc writes, its values of the types they are written
+    with.
 
     Args:
         path, fix, error: see ``read_errors``.
@@ -219,7 +221,7 @@ def valid_record(
     fix: str = "check the path",
     error: type[UserError] = DataError,
 ) -> "Record":
-    """Values that were read from ``path``, as ``read_record`` returns them."""
+    """Returns the values that were read from ``path``, as ``read_record`` returns them."""
     import pydantic
 
     try:
@@ -238,7 +240,8 @@ def valid_record(
 def read_json_lines(
     path: str | Path, *, fix: str = "check the path", error: type[UserError] = DataError
 ) -> list[dict[str, Any]]:
-    """Objects of a file with one on each line; a last line that a kill cut short is left out.
+    """Returns the objects of a file with one on each line; a last line that a kill cut short is
+    left out.
 
     Args:
         path, fix, error: see ``read_errors``.
@@ -270,7 +273,7 @@ def read_array(
     error: type[UserError] = DataError,
     mapped: bool = False,
 ) -> "np.ndarray":
-    """The array of an ``.npy`` file; Python objects are refused.
+    """Returns the array of an ``.npy`` file; Python objects are refused.
 
     Args:
         path, fix, error: see ``read_errors``.
@@ -303,7 +306,7 @@ def _damaged(path: str | Path, problem: Exception, fix: str, error: type[UserErr
 
 
 def checksum(path: str | Path) -> str:
-    """SHA-256 of a file as a hexadecimal string, read in blocks.
+    """Returns the SHA-256 of a file as a hexadecimal string, read in blocks.
 
     Raises:
         DataError, MachineError: as ``read_errors``.

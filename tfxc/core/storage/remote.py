@@ -34,7 +34,8 @@ _ERRORS = {
 
 
 def is_remote(path: str | Path) -> bool:
-    """Whether a path is the address of a remote storage, or of a set for ``datasets`` (``hf:``).
+    """Tells whether a path is the address of a remote storage, or of a set for ``datasets``
+    (``hf:``).
 
     Example:
         >>> is_remote("s3://bucket/train.jsonl"), is_remote("data/train.jsonl")
@@ -44,7 +45,7 @@ def is_remote(path: str | Path) -> bool:
 
 
 def staged_path(address: str) -> Path:
-    """Where the copy of a remote file or folder is, or will be: in tfxc's cache.
+    """Returns where the copy of a remote file or folder is, or will be: in tfxc's cache.
 
     Args:
         address: e.g. ``"s3://bucket/train.jsonl.gz"``; the copy has its last name. A folder that
@@ -65,7 +66,7 @@ def is_copy(path: Path, address: str) -> None:
 
 
 def with_addresses(message: str) -> str:
-    """A message with addresses in place of the paths of their copies on this machine."""
+    """Returns a message with addresses in place of the paths of their copies on this machine."""
     for path, address in _addresses.items():
         message = message.replace(path, address)
     return message
@@ -107,7 +108,7 @@ def stage(address: str, where: str | None = None) -> Path:
 
 
 def _staged(target: Path, state: dict[str, Any], write: Callable[[Path], None]) -> Path:
-    """``target``, written anew unless it is there in this state."""
+    """Returns ``target``, written anew unless it is there in this state."""
     is_copy(target, state["address"])
     with contextlib.suppress(OSError, ValueError):
         written = json.loads((target.parent / _STATE).read_text("utf-8"))
@@ -122,7 +123,7 @@ def _staged(target: Path, state: dict[str, Any], write: Callable[[Path], None]) 
 
 
 def storage_of(address: str, where: str | None = None) -> "tuple[fsspec.AbstractFileSystem, str]":
-    """The fsspec file system of an address, and the path in it.
+    """Returns the fsspec file system of an address, and the path in it.
 
     Args:
         where: config key or option it was given in, for messages.
@@ -164,7 +165,8 @@ def storage_of(address: str, where: str | None = None) -> "tuple[fsspec.Abstract
 
 
 def files_at(storage: "fsspec.AbstractFileSystem", place: str) -> dict[str, Any]:
-    """{name relative to a place: what the storage says of the file}; of one file the name is empty.
+    """Returns {name relative to a place: what the storage says of the file}; of one file the name
+    is empty.
 
     Hidden files are left out, except tfxc's marker of a folder.
 
@@ -182,7 +184,7 @@ def files_at(storage: "fsspec.AbstractFileSystem", place: str) -> dict[str, Any]
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file, or a folder it is in, is hidden; tfxc's marker of a folder is not.
+    """Tells whether a file, or a folder it is in, is hidden; tfxc's marker of a folder is not.
 
     Example:
         >>> is_hidden("a/.cache/b"), is_hidden("a/.tfxc.json")
@@ -195,7 +197,7 @@ def is_hidden(name: str) -> bool:
 
 
 def marks(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Of what a storage says of a file: what distinguishes one content from another."""
+    """Returns what a storage says of a file that distinguishes one content from another."""
     known = {name: str(info[name]) for name in _MARKS if info.get(name) is not None}
     return {"size": info.get("size"), **known}
 
@@ -209,7 +211,9 @@ def _copy(
         for name, info in files.items():
             target = scratch / name if name else scratch
             if not target.resolve().is_relative_to(scratch.parent.resolve()):
-                raise DataError("its name leads out of the folder", where=f"{address}/{name}")
+                raise DataError(
+                    "the name of this file leads out of the folder", where=f"{address}/{name}"
+                )
             with write_errors(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
             copied = 0

@@ -44,6 +44,8 @@ class Chunk:
         return len(self.labels)
 
     def columns(self) -> dict[str, list[str]]:
-        """What can be repeated of each example: its ``name`` and its ``text``, if it has any."""
+        """Returns what can be repeated of each example: its ``name`` and its ``text``, if it has
+        any.
+        """
         columns = {"name": self.names, "text": self.texts}
         return {name: values for name, values in columns.items() if values is not None}

@@ -51,15 +51,15 @@ class Column(abc.ABC):
 
     @abc.abstractmethod
     def count(self, arrays: Arrays) -> int:
-        """Number of rows."""
+        """Returns the number of rows."""
 
     @abc.abstractmethod
     def slice(self, arrays: Arrays, start: int, stop: int) -> Arrays:
-        """The arrays of the rows ``start`` to ``stop`` (exclusive); values are views."""
+        """Returns the arrays of the rows ``start`` to ``stop`` (exclusive); values are views."""
 
     @abc.abstractmethod
     def select(self, arrays: Arrays, row_numbers: np.ndarray) -> Arrays:
-        """The arrays of the given rows, in the given order."""
+        """Returns the arrays of the given rows, in the given order."""
 
     @abc.abstractmethod
     def empty(self, num_rows: int, num_values: int, sizes: Sizes) -> Arrays:
@@ -71,15 +71,17 @@ class Column(abc.ABC):
 
     @abc.abstractmethod
     def record(self, arrays: Arrays) -> Fields:
-        """The fields of a record that holds these rows, as ``encode_example`` takes them."""
+        """Returns the fields of a record that holds these rows, as ``encode_example`` takes
+        them.
+        """
 
     def lengths(self, arrays: Arrays) -> Arrays:
-        """The fields with the lengths of a record's lists, where it needs them."""
+        """Returns the fields with the lengths of a record's lists, where it needs them."""
         return {}
 
     @abc.abstractmethod
     def read(self, fields: Arrays, num_rows: int | None, sizes: Sizes) -> Arrays:
-        """The arrays of what records hold.
+        """Returns the arrays of what records hold.
 
         Args:
             fields: dict of flat arrays: ``fields`` of several records, and the lengths.
@@ -92,7 +94,7 @@ class Column(abc.ABC):
 
     @abc.abstractmethod
     def width(self, arrays: Arrays) -> int:
-        """Width of the features as far as the arrays say."""
+        """Returns the width of the features as far as the arrays say."""
 
 
 class Lists(Column):
@@ -221,7 +223,7 @@ class Vectors(Column):
         return {self.values: arrays[self.values][row_numbers]}
 
     def shape(self, sizes: Sizes) -> tuple[int, ...]:
-        """Shape of an entry."""
+        """Returns the shape of an entry."""
         return (sizes["num_features"],)
 
     def empty(self, num_rows: int, num_values: int, sizes: Sizes) -> Arrays:
@@ -259,7 +261,7 @@ class Pixels(Vectors):
     entries = "images of {} pixels"
 
     def shape(self, sizes: Sizes) -> tuple[int, ...]:
-        """Shape of an image."""
+        """Returns the shape of an image."""
         return tuple(sizes["image_shape"])
 
     def record(self, arrays: Arrays) -> Fields:
@@ -288,7 +290,7 @@ class Files(Lists):
         self.counts = {}
 
     def files(self, arrays: Arrays) -> np.ndarray:
-        """The files, object (n,) of ``bytes``."""
+        """Returns the files, object (n,) of ``bytes``."""
         bounds = arrays[self.bounds].tolist()
         content = arrays[self.values]
         files = np.empty(len(bounds) - 1, object)
@@ -308,7 +310,7 @@ class Files(Lists):
         return {self.bounds: files["indptr"], self.values: files["content"]}
 
     def width(self, arrays: Arrays) -> int:
-        """0: that is not known."""
+        """Returns 0: the width is not known."""
         return 0
 
 

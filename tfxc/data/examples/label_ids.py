@@ -42,7 +42,7 @@ def check_label_space(
 
 
 def inferred_num_labels(ids: np.ndarray, names: Sequence[str] | None, where: str | Path) -> int:
-    """The number of labels of a feature set: that of the names, else the largest id plus 1.
+    """Returns the number of labels of a feature set: that of the names, else the largest id plus 1.
 
     Args:
         ids: integers (n,), at least one.
@@ -80,7 +80,8 @@ class OwnLabels(NamedTuple):
 def own_labels(
     labels: Sequence[Sequence[int | str]], where: str | Path, first: int, limit: int | None
 ) -> tuple[OwnLabels, np.ndarray]:
-    """The labels of examples ``first``, ``first + 1``, … by their places among those that occur.
+    """Returns the labels of examples ``first``, ``first + 1``, … by their places among those that
+    occur.
 
     Args:
         labels: lists, or ``LabelLists``.
@@ -302,7 +303,8 @@ class LabelNumbering:
         return self._ids
 
     def ids_of(self, values: np.ndarray) -> np.ndarray:
-        """The ids of labels of dev or test; those outside the vocabulary get the next free ones.
+        """Returns the ids of labels of dev or test; those outside the vocabulary get the next free
+        ones.
 
         Args:
             values: see ``OwnLabels``.
@@ -339,18 +341,20 @@ class LabelNumbering:
         check_label_space(size, seen, origin=origin, where=where, fix=fix)
 
     def unseen_vocabulary(self) -> LabelVocabulary:
-        """The names of the labels met by ``convert`` outside the vocabulary, in id order."""
+        """Returns the names of the labels met by ``convert`` outside the vocabulary, in id
+        order.
+        """
         return LabelVocabulary(self._unseen)
 
     def name_of(self, value: int | str) -> str:
-        """The name of a label as a format has it, also of one outside the vocabulary."""
+        """Returns the name of a label as a format has it, also of one outside the vocabulary."""
         if isinstance(value, str):
             return value
         return str(value) if self._given is None else self._given.names[int(value)]
 
 
 def _written_number(name: str) -> int:
-    """The number that is written as ``name``; -1 if there is none, as for ``"03"``."""
+    """Returns the number that is written as ``name``; -1 if there is none, as for ``"03"``."""
     is_number = len(name) <= _MOST_DIGITS and name.isascii() and name.isdigit()
     return int(name) if is_number and str(int(name)) == name else -1
 
@@ -370,7 +374,7 @@ class _CodeCounts:
             self.merged()
 
     def merged(self) -> tuple[np.ndarray, np.ndarray]:
-        """The codes that occur, ascending, and how often, both int64."""
+        """Returns the codes that occur, ascending, and how often, both int64."""
         if self._pending:
             codes, counts = map(np.concatenate, zip(*self._pending, strict=True))
             self._pending = []
@@ -384,7 +388,9 @@ class _CodeCounts:
 
 
 def _other_number(confirmed: int, num_labels: int | None) -> ConfigError:
-    """The error of ``data.num_labels`` where the labels are ``num_labels``; None for names."""
+    """Returns the error of ``data.num_labels`` where the labels are ``num_labels``; None for
+    names.
+    """
     if num_labels is None:
         problem = f"it is {confirmed}, but the labels are names, whose number is not set"
         fix = "remove it"

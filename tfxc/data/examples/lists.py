@@ -13,7 +13,7 @@ _TOKENS = 8  # lists of tokens are padded to a multiple of it
 
 
 def joined_files(files: Sequence[bytes]) -> dict[str, np.ndarray]:
-    """Encoded files (``bytes``) as the arrays ``indptr`` and ``content`` of ``Rows``.
+    """Returns encoded files (``bytes``) as the arrays ``indptr`` and ``content`` of ``Rows``.
 
     Example:
         >>> joined_files([b"GIF", b"BM"])["indptr"].tolist()
@@ -25,7 +25,7 @@ def joined_files(files: Sequence[bytes]) -> dict[str, np.ndarray]:
 
 
 def pad_tokens(indptr: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """Token lists as an int32 matrix (n, length) padded with 0.
+    """Returns token lists as an int32 matrix (n, length) padded with 0.
 
     The length is a multiple of 8, so that batches have few shapes.
 
@@ -41,7 +41,7 @@ def pad_tokens(indptr: np.ndarray, tokens: np.ndarray) -> np.ndarray:
 
 
 def pad_labels(label_indptr: np.ndarray, label_ids: np.ndarray) -> np.ndarray:
-    """Label lists in CSR form as an int32 matrix (n, max(1, longest list)) padded with −1.
+    """Returns label lists in CSR form as an int32 matrix (n, max(1, longest list)) padded with −1.
 
     Example:
         >>> pad_labels(np.array([0, 2, 2]), np.array([4, 5])).tolist()
@@ -58,7 +58,9 @@ def pad_labels(label_indptr: np.ndarray, label_ids: np.ndarray) -> np.ndarray:
 def slice_lists(
     indptr: np.ndarray, start: int, stop: int, *values: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """Lists ``start`` to ``stop`` of CSR arrays: ``indptr`` and a view of each of ``values``."""
+    """Returns lists ``start`` to ``stop`` of CSR arrays: ``indptr`` and a view of each of
+    ``values``.
+    """
     first = indptr[start]
     last = indptr[stop]
     return indptr[start : stop + 1] - first, *(array[first:last] for array in values)
@@ -67,7 +69,9 @@ def slice_lists(
 def gather_lists(
     indptr: np.ndarray, row_numbers: np.ndarray, *values: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """The given lists of CSR arrays in the given order: ``indptr`` and each of ``values``."""
+    """Returns the given lists of CSR arrays in the given order: ``indptr`` and each of
+    ``values``.
+    """
     starts = indptr[row_numbers]
     stops = indptr[row_numbers + 1]
     gathered = bounds_of(stops - starts)
@@ -107,7 +111,9 @@ class LabelLists(Sequence[list[Any]]):
 
     @classmethod
     def of(cls, lists: "Sequence[Sequence[Any]]") -> "LabelLists":
-        """Of lists of names (``str``) or of integers; names are numbered as they first occur."""
+        """Makes one of lists of names (``str``) or of integers; names are numbered as they first
+        occur.
+        """
         if isinstance(lists, cls):
             return lists
         flat = [label for row in lists for label in row]
@@ -122,12 +128,14 @@ class LabelLists(Sequence[list[Any]]):
 
     @classmethod
     def none(cls, count: int) -> "LabelLists":
-        """Of examples without labels."""
+        """Makes one of examples without labels."""
         return cls(np.zeros(count + 1, np.int64), np.zeros(0, np.int64))
 
     @classmethod
     def joined(cls, parts: "Sequence[Sequence[Any]]") -> "Sequence[Any]":
-        """Several, one after the other; in CSR form if all of them are, with the same names."""
+        """Joins several, one after the other; in CSR form if all of them are, with the same
+        names.
+        """
         lists = [part for part in parts if isinstance(part, cls)]
         if len(lists) < len(parts) or any(part.names is not lists[0].names for part in lists):
             return [labels for part in parts for labels in part]
@@ -135,7 +143,7 @@ class LabelLists(Sequence[list[Any]]):
         return cls(bounds_of(counts), np.concatenate([part.ids for part in lists]), lists[0].names)
 
     def distinct(self) -> "LabelLists":
-        """Each label of a row once, where it first occurs."""
+        """Returns each label of a row once, where it first occurs."""
         rows = np.repeat(np.arange(len(self)), np.diff(self.indptr))
         keys = rows * (np.int64(1) << 32) + self.ids
         if (np.diff(keys) > 0).all():
@@ -146,7 +154,7 @@ class LabelLists(Sequence[list[Any]]):
         return LabelLists(bounds_of(counts), self.ids[first], self.names)
 
     def select(self, row_numbers: np.ndarray) -> "LabelLists":
-        """The given rows, in the given order."""
+        """Returns the given rows, in the given order."""
         indptr, ids = gather_lists(self.indptr, row_numbers, self.ids)
         return LabelLists(indptr, ids, self.names)
 

@@ -6,7 +6,9 @@ _PIECE = 65_536
 
 
 def permutation(count: int, *key: int) -> np.ndarray:
-    """A permutation of ``range(count)`` that is a function of the integers in ``key`` alone."""
+    """Returns a permutation of ``range(count)`` that is a function of the integers in ``key``
+    alone.
+    """
     numbers = np.arange(count, dtype=np.int32 if count < 1 << 31 else np.int64)
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
     generator.shuffle(numbers)
@@ -14,7 +16,8 @@ def permutation(count: int, *key: int) -> np.ndarray:
 
 
 def rarest_labels(indptr: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """The label each example is assigned by: the rarest of its own, the lowest id among equals.
+    """Returns the label each example is assigned by: the rarest of its own, the lowest id among
+    equals.
 
     Args:
         indptr: int64 (examples + 1,), bounds of each example's labels in ``ids``.

@@ -77,7 +77,7 @@ class Rows:
 
     @classmethod
     def from_csr(cls, features: np.ndarray | scipy.sparse.csr_matrix, labels: Labels) -> "Rows":
-        """Rows of a scipy CSR matrix (n, num_features).
+        """Returns the rows of a scipy CSR matrix (n, num_features).
 
         Args:
             labels: one list of ids per row, or a CSR matrix whose stored entries are the labels.
@@ -88,19 +88,21 @@ class Rows:
 
     @classmethod
     def from_dense(cls, matrix: np.ndarray, labels: Labels) -> "Rows":
-        """Rows of a dense matrix (n, dim); ``labels`` as in ``from_csr``."""
+        """Returns the rows of a dense matrix (n, dim); ``labels`` as in ``from_csr``."""
         return cls.of(DENSE, matrix, labels)
 
     @classmethod
     def of(cls, kind: "FeatureKind", features: Any, labels: Labels) -> "Rows":
-        """Rows of what text features of a kind made of texts; ``labels`` as in ``from_csr``."""
+        """Returns the rows of what text features of a kind made of texts; ``labels`` as in
+        ``from_csr``.
+        """
         arrays = kind.arrays_of(features)
         width = kind.num_features(features)
         return cls(kind, arrays, **_label_arrays(labels), num_features=width)
 
     @classmethod
     def from_images(cls, images: np.ndarray | Sequence[bytes], labels: Labels) -> "Rows":
-        """Rows of images; ``labels`` as in ``from_csr``.
+        """Returns the rows of images; ``labels`` as in ``from_csr``.
 
         Args:
             images: uint8 (n, height, width, channels), or a list of encoded files (``bytes``).
@@ -115,7 +117,7 @@ class Rows:
 
     @classmethod
     def concatenate(cls, parts: "Sequence[Rows]") -> "Rows":
-        """The rows of several ``Rows`` of one kind and width, one after the other."""
+        """Returns the rows of several ``Rows`` of one kind and width, one after the other."""
         counts = np.sum([part.counts for part in parts], axis=0).tolist()
         builder = RowsBuilder(parts[0].kind, counts, parts[0].sizes)
         for part in parts:
@@ -170,7 +172,7 @@ class Rows:
         return np.diff(getattr(self, bounds))
 
     def by_length(self) -> np.ndarray:
-        """Row numbers, short texts first; of rows without ``lengths`` in their order."""
+        """Returns row numbers, short texts first; of rows without ``lengths`` in their order."""
         lengths = self.lengths
         return np.arange(len(self)) if lengths is None else np.argsort(lengths, kind="stable")
 
@@ -180,12 +182,12 @@ class Rows:
         return sum(array.nbytes for array in (*self.labels.values(), *self.arrays.values()))
 
     def slice(self, start: int, stop: int) -> "Rows":
-        """Rows ``start`` to ``stop`` (exclusive); the values are views, not copies."""
+        """Returns rows ``start`` to ``stop`` (exclusive); the values are views, not copies."""
         start, stop, _ = slice(start, stop).indices(len(self))
         return self._cut(lambda column, arrays: column.slice(arrays, start, stop))
 
     def select(self, row_numbers: Sequence[int] | np.ndarray) -> "Rows":
-        """The given rows, in the given order, as new ``Rows``."""
+        """Returns the given rows, in the given order, as new ``Rows``."""
         row_numbers = np.asarray(row_numbers, np.int64)
         return self._cut(lambda column, arrays: column.select(arrays, row_numbers))
 
@@ -197,7 +199,8 @@ class Rows:
         return Rows(self.kind, parts, **cut(LABELS, self.labels), num_features=self.num_features)
 
     def take(self, row_numbers: Sequence[int] | np.ndarray) -> dict[str, Any]:
-        """The batch of the given rows as NumPy arrays (docs/architecture.md, "Rows and batches").
+        """Returns the batch of the given rows as NumPy arrays (docs/architecture.md, "Rows and
+        batches").
 
         Returns:
             dict: ``features``, either ``{"ids": int32 (nnz,), "weights": float32 (nnz,),
@@ -209,7 +212,7 @@ class Rows:
         return self.select(row_numbers).batch()
 
     def batch(self) -> dict[str, Any]:
-        """All rows as one batch; see ``take``."""
+        """Returns all rows as one batch; see ``take``."""
         labels = pad_labels(self.label_indptr, self.label_ids)
         return {"features": self.kind.batch(self.arrays), "labels": labels}
 
@@ -249,7 +252,7 @@ class RowsBuilder:
         self._row += len(rows)
 
     def finish(self) -> "Rows":
-        """The filled ``Rows``."""
+        """Returns the filled ``Rows``."""
         assert self._row == self._num_rows, "fewer rows than announced"
         labels, *columns = self._arrays
         arrays = {name: array for column in columns for name, array in column.items()}

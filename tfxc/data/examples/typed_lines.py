@@ -16,7 +16,8 @@ from tfxc.ops.csr import bounds_of
 def bags_of_lines(
     lines: Sequence[str], places: Sequence[str], num_features: int | None
 ) -> scipy.sparse.csr_matrix:
-    """``id:value id:value ...`` lines as float32 CSR (n, num_features); equal ids are added up.
+    """Returns ``id:value id:value ...`` lines as float32 CSR (n, num_features); equal ids are added
+    up.
 
     Args:
         lines: list of n texts.
@@ -42,7 +43,7 @@ def bags_of_lines(
 
 
 def _bag(text: str, where: str, num_features: int | None) -> tuple[list[int], list[float]]:
-    """Ids and values of ``id:value`` pairs."""
+    """Returns ids and values of ``id:value`` pairs."""
     pairs = [pair.partition(":") for pair in text.split()]
     try:
         ids = [int(number) for number, _, _ in pairs]
@@ -68,7 +69,7 @@ def _bag(text: str, where: str, num_features: int | None) -> tuple[list[int], li
 def vectors_of_lines(
     lines: Sequence[str], places: Sequence[str], num_features: int | None
 ) -> np.ndarray:
-    """Lines of numbers, separated by spaces or commas, as float32 (n, num_features).
+    """Returns the lines of numbers, separated by spaces or commas, as float32 (n, num_features).
 
     Args:
         lines, places, num_features: see ``bags_of_lines``.
@@ -93,7 +94,7 @@ def vectors_of_lines(
 
 
 def files_of_lines(lines: Sequence[str], places: Sequence[str]) -> list[bytes]:
-    """The bytes of the files whose paths the lines are.
+    """Returns the bytes of the files whose paths the lines are.
 
     Raises:
         DataError: a file cannot be read.

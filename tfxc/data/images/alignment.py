@@ -22,7 +22,8 @@ SIZE = 112
 
 
 def similarities(points: np.ndarray, template: np.ndarray = TEMPLATE) -> np.ndarray:
-    """The similarities that bring points closest to a template, in the sense of least squares.
+    """Returns the similarities that bring points closest to a template, in the sense of least
+    squares.
 
     In the complex plane a similarity is ``z -> c z + d``, so that the best one is a regression of
     two numbers; it is the solution of Umeyama 1991 for the plane, without reflections.
@@ -49,7 +50,7 @@ def similarities(points: np.ndarray, template: np.ndarray = TEMPLATE) -> np.ndar
     spread = np.square(np.abs(centred)).sum(axis=1)
     if not (spread > 0).all():
         place = int(np.flatnonzero(~(spread > 0))[0])
-        raise DataError(f"all landmarks of face {place + 1} are one point")
+        raise DataError(f"all landmarks of face {place + 1} coincide")
     factor = (centred.conj() * (target - target.mean())).sum(axis=1) / spread
     shift = target.mean() - factor * source.mean(axis=1)
     top = np.stack([factor.real, -factor.imag, shift.real], axis=1)

@@ -124,7 +124,7 @@ class RandomResizedCrop:
         )
 
     def from_files(self, files: tf.Tensor, draw: Draw, shape: tuple[int, ...]) -> tf.Tensor:
-        """The same, straight from encoded files; uint8 (batch, *shape)."""
+        """Returns the same, straight from encoded files; uint8 (batch, *shape)."""
 
         def decoded(pair: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             file, uniform = pair
@@ -246,7 +246,7 @@ class ColorJitter:
         return tf.reshape(flat, shape)
 
     def _middle(self, name: str, flat: tf.Tensor, channels: int) -> tf.Tensor | float:
-        """What a factor leaves as it is: (batch, 1 or values of an image), or nothing."""
+        """Returns what a factor leaves as it is: (batch, 1 or values of an image), or nothing."""
         if name == "brightness":
             return 0.0
         luma = flat
@@ -270,7 +270,8 @@ METHODS = {
 def _resample(
     images: tf.Tensor, inverse: Sequence[tf.Tensor], fill_mode: str = "CONSTANT", fill: float = 0
 ) -> tf.Tensor:
-    """float32 images whose pixel (x, y) is taken, by linear interpolation, from ``inverse``'s.
+    """Returns float32 images whose pixel (x, y) is taken, by linear interpolation, from
+    ``inverse``'s.
 
     Args:
         inverse: six (batch,) tensors a, b, c, d, e, f: from (a·x + b·y + c, d·x + e·y + f).
@@ -293,7 +294,7 @@ def _spread(uniform: tf.Tensor, limits: Sequence[float]) -> tf.Tensor:
 def _range(
     name: str, value: float | Sequence[float], centre: float | None = None
 ) -> tuple[float, float]:
-    """(low, high); one number d is (centre - d, centre + d)."""
+    """Returns (low, high); one number d is (centre - d, centre + d)."""
     limits = np.asarray(value, np.float64).ravel().tolist()
     if centre is not None and np.ndim(value) == 0:
         return centre - limits[0], centre + limits[0]
@@ -321,7 +322,7 @@ class Augmentation:
         self._seeds = [(seed << 16) + 0x5EED00 + number for number in range(len(transforms))]
 
     def __call__(self, images: tf.Tensor, step: Any, first_row: Any) -> tf.Tensor:
-        """Images of the rows ``first_row`` … of a step's global batch.
+        """Returns the images of the rows ``first_row`` … of a step's global batch.
 
         Args:
             images: uint8 (batch, height, width, channels), or string (batch,) of encoded files.
@@ -346,7 +347,7 @@ class Augmentation:
 def build_augmentation(
     methods: "Sequence[Method]", seed: int, image_shape: tuple[int, ...] | None
 ) -> "Augmentation | None":
-    """The augmentation of a config.
+    """Returns the augmentation of a config.
 
     Args:
         methods: list of ``tfxc.core.settings.Method``, ``training.augmentation``.
@@ -393,6 +394,6 @@ def check_augmentation(methods: "Sequence[Method]") -> list[Any]:
 
 
 def _uniform(rows: tf.Tensor, seed: int, columns: int) -> tf.Tensor:
-    """float32 (rows, columns) from [0, 1)."""
+    """Returns float32 (rows, columns) from [0, 1)."""
     bits = random_bits(tf.range(rows)[:, None], tf.range(columns)[None, :], seed)
     return tf.cast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.float32) / 2**24

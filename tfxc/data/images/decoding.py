@@ -59,7 +59,7 @@ def fit(image: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
 
 
 def resized(image: tf.Tensor, size: Sequence[int]) -> tf.Tensor:
-    """An image as uint8 of another height and width, bilinear and without aliasing."""
+    """Returns an image as uint8 of another height and width, bilinear and without aliasing."""
     return tf.saturate_cast(tf.round(tf.image.resize(image, size, antialias=True)), tf.uint8)
 
 
@@ -69,7 +69,7 @@ def decode_batch(contents: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
 
 
 def decode_files(contents: Sequence[bytes] | np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """``decode_batch`` of a sequence of ``bytes``, as a NumPy array.
+    """Returns the ``decode_batch`` of a sequence of ``bytes``, as a NumPy array.
 
     Example:
         >>> file = tf.io.encode_png(tf.fill((4, 8, 3), tf.constant(7, tf.uint8))).numpy()
@@ -104,12 +104,14 @@ def decode_good(
 
 
 def fit_arrays(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """``fit`` of uint8 (n, height, width, channels), as a NumPy array (n, *shape)."""
+    """Returns the ``fit`` of uint8 (n, height, width, channels), as a NumPy array (n, *shape)."""
     return _compiled(tuple(shape))[2](images).numpy()
 
 
 def own_shape(image: np.ndarray | bytes) -> tuple[int, int, int] | None:
-    """(height, width, 1 or 3) of an array or a file (``bytes``), None if it cannot be decoded."""
+    """Returns (height, width, 1 or 3) of an array or a file (``bytes``), None if it cannot be
+    decoded.
+    """
     if isinstance(image, bytes):
         try:
             pixels = _decode_eagerly(tf.constant(image)).numpy()
@@ -172,7 +174,7 @@ def _each(
 
 
 def with_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
-    """A uint8 image (height, width, 1 to 4) as grey or RGB, in the graph; see ``fit``."""
+    """Returns a uint8 image (height, width, 1 to 4) as grey or RGB, in the graph; see ``fit``."""
     grey = tf.shape(image)[-1] < 3
     if channels == 1:
         return tf.cond(

@@ -15,7 +15,7 @@ _SHOWN = 3
 
 
 def read_label_texts(path: str | Path, longest_line: int = MAX_LINE_BYTES) -> dict[str, str]:
-    """The texts of a file by label, in its order.
+    """Returns the texts of a file by label, in its order.
 
     Args:
         path: JSON lines ``{"label": ..., "text": ...}``, perhaps compressed; a label is a name,
@@ -51,9 +51,9 @@ def read_label_texts(path: str | Path, longest_line: int = MAX_LINE_BYTES) -> di
             )
         if name in texts:
             raise DataError(
-                f"label {name!r} has a text already",
+                f"label {name!r} already has a text",
                 where=where,
-                fix="remove one of them",
+                fix="remove one of the two lines",
             )
         texts[name] = text
     return texts
@@ -72,7 +72,7 @@ def _entries(reader: JSONLines) -> Iterator[tuple[str, Sequence[Any]]]:
 
 
 def text_of_name(name: str) -> str:
-    """A label's name as a text: ``_`` and ``-`` are read as blanks.
+    """Returns a label's name as a text: ``_`` and ``-`` are read as blanks.
 
     Example:
         >>> text_of_name("card_arrival")
@@ -84,7 +84,7 @@ def text_of_name(name: str) -> str:
 def texts_of_labels(
     given: Mapping[str, str] | None, names: Sequence[str], settings: "DataSettings"
 ) -> list[str]:
-    """The text of each label, in the order of their ids.
+    """Returns the text of each label, in the order of their ids.
 
     Args:
         given: what ``read_label_texts`` returned; None for the names themselves.
@@ -121,7 +121,7 @@ def texts_of_labels(
 
 
 def repeated_texts(texts: Sequence[str]) -> int:
-    """How many labels have a text that a label before them has; missing ones do not count.
+    """Returns how many labels have a text that a label before them has; missing ones do not count.
 
     Example:
         >>> repeated_texts(["card lost", "card stolen", "card lost", "", ""])

@@ -1,4 +1,4 @@
-"""Keys of texts: equal texts have equal ones, and others, but for one in 10^9, do not."""
+"""Keys of texts: equal texts have equal keys, different ones do not, but for one in 10^9."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def text_keys(texts: Iterable[str]) -> np.ndarray:
-    """uint64 (texts,), the same on every machine.
+    """Returns uint64 (texts,), the same on every machine.
 
     Example:
         >>> text_keys(["owl", "hen", "owl"])[[0, 2]].tolist() == text_keys(["owl"] * 2).tolist()
@@ -21,7 +21,7 @@ def text_keys(texts: Iterable[str]) -> np.ndarray:
 
 
 def own_part(text: str, separator: str | None) -> str:
-    """The part of an example's text that may be a label's text.
+    """Returns the part of an example's text that may be a label's text.
 
     Args:
         text: of the example.
@@ -37,7 +37,8 @@ def own_part(text: str, separator: str | None) -> str:
 
 
 def keys_of_examples(texts: Sequence[str], separator: str | None) -> np.ndarray:
-    """Keys of examples' texts, and of the parts that may be a label's text, see ``own_part``.
+    """Returns the keys of examples' texts, and of the parts that may be a label's text, see
+    ``own_part``.
 
     Returns:
         uint64 (examples, 2).
@@ -54,7 +55,7 @@ def keys_of_examples(texts: Sequence[str], separator: str | None) -> np.ndarray:
 
 
 def places_of(keys: np.ndarray, listed: np.ndarray) -> np.ndarray:
-    """Where keys first occur in a list.
+    """Returns where keys first occur in a list.
 
     Args:
         keys: uint64 (n,).
@@ -75,7 +76,7 @@ def places_of(keys: np.ndarray, listed: np.ndarray) -> np.ndarray:
 
 
 def labels_of_texts(keys: np.ndarray, label_keys: np.ndarray) -> np.ndarray:
-    """The label whose text is that of an example.
+    """Returns the label whose text is that of an example.
 
     Args:
         keys: uint64 (n,), of the parts of examples that may be a label's text.

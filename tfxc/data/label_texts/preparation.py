@@ -16,7 +16,7 @@ from tfxc.data.label_texts.file import (
 from tfxc.data.label_texts.keys import labels_of_texts, text_keys
 from tfxc.data.label_texts.prepared import save_examples, save_label_texts
 from tfxc.data.reading.source_files import NAMES, source_path
-from tfxc.data.text.joined import given_terms
+from tfxc.data.text.registry import given_terms
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -93,8 +93,8 @@ class LabelTextsPreparation:
         repeated = repeated_texts(self.texts)
         if repeated:
             NOTES.warning(
-                f"{repeated:,} of {len(self.texts):,} labels have the text of another "
-                "one: what reads texts alone scores them alike"
+                f"{repeated:,} of {len(self.texts):,} labels have the same text as another "
+                "label: a model that reads nothing but texts gives both the same score"
             )
         ids = np.flatnonzero(numbering.label_counts > 0).tolist()
         self.num_trained = len(ids)

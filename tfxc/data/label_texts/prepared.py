@@ -18,7 +18,7 @@ from tfxc.core.escaping import json_text
 from tfxc.core.storage.files import atomic_file, write_array
 from tfxc.core.storage.reading import read_array
 from tfxc.data.examples.rows import Rows
-from tfxc.data.label_texts import LABEL_TEXTS_FOLDER
+from tfxc.data.label_texts import KEYS_FILE, LABEL_TEXTS_FOLDER, TEXTS_FILE, has_label_texts
 from tfxc.data.label_texts.file import read_label_texts
 from tfxc.data.label_texts.keys import text_keys
 from tfxc.data.reading.parsing.record_layout import AGAIN
@@ -27,8 +27,6 @@ from tfxc.data.text.terms import first_of_each
 if TYPE_CHECKING:
     from tfxc.data.examples.kinds import FeatureKind
 
-TEXTS_FILE = "texts.jsonl"
-_KEYS = "keys.npy"
 _OWN = "own-{}.npy"
 _EXAMPLES = "examples-{}.npy"
 _AT_ONCE = 8192
@@ -59,7 +57,7 @@ class LabelTexts:
         return len(self.rows)
 
     def of_examples(self, numbers: np.ndarray) -> "LabelTexts":
-        """The same texts, with the own labels of some of the examples."""
+        """Returns the same texts, with the own labels of some of the examples."""
         own = None if self.own_labels is None else self.own_labels[numbers]
         return LabelTexts(self.rows, self.keys, own)
 
@@ -70,7 +68,7 @@ class LabelTexts:
 
 
 def features_of(texts: Sequence[str], text_features: Any) -> Rows:
-    """``Rows`` of texts, without labels.
+    """Returns the ``Rows`` of texts, without labels.
 
     Args:
         texts: of labels.
@@ -84,7 +82,7 @@ def features_of(texts: Sequence[str], text_features: Any) -> Rows:
 
 
 def shortened(rows: Rows, length: int | None) -> Rows:
-    """Rows of tokens, of each text the first ones only.
+    """Returns the rows of tokens, of each text the first ones only.
 
     Args:
         rows: ``Rows``, perhaps with features next to the tokens, which stay.
@@ -115,7 +113,7 @@ def save_label_texts(
         write_texts(stream, names, texts)
     for name, array in features_of(texts, text_features).arrays.items():
         write_array(folder / f"{name}.npy", array)
-    write_array(folder / _KEYS, text_keys(texts))
+    write_array(folder / KEYS_FILE, text_keys(texts))
 
 
 def write_texts(stream: IO[str], names: Sequence[str], texts: Sequence[str]) -> None:
@@ -140,15 +138,10 @@ def save_examples(folder: str | Path, split: str, own: np.ndarray, keys: np.ndar
     write_array(folder / _EXAMPLES.format(split), keys.astype(np.uint64))
 
 
-def has_label_texts(folder: str | Path) -> bool:
-    """Whether a prepared folder, or the assets of a run, hold label texts."""
-    return (Path(folder) / LABEL_TEXTS_FOLDER / _KEYS).is_file()
-
-
 def load_label_texts(
     folder: str | Path, kind: "FeatureKind", num_features: int, split: str | None = None
 ) -> LabelTexts:
-    """The ``LabelTexts`` of a prepared folder.
+    """Returns the ``LabelTexts`` of a prepared folder.
 
     Args:
         folder: the prepared folder, or the assets of a run.
@@ -165,7 +158,7 @@ def load_label_texts(
             fix="name their file in data.label_texts, or set it to 'names'",
         )
     inner = Path(folder) / LABEL_TEXTS_FOLDER
-    keys = read_array(inner / _KEYS, fix=AGAIN)
+    keys = read_array(inner / KEYS_FILE, fix=AGAIN)
     arrays = {name: read_array(inner / f"{name}.npy", fix=AGAIN) for name in kind.arrays}
     bounds = np.zeros(len(keys) + 1, np.int64)
     none = np.zeros(0, np.int32)
@@ -175,16 +168,18 @@ def load_label_texts(
 
 
 def own_labels(folder: str | Path, split: str) -> np.ndarray:
-    """int32 (examples,), the label whose text is an example's own, -1 for none."""
+    """Returns int32 (examples,), the label whose text is an example's own, -1 for none."""
     return read_array(Path(folder) / LABEL_TEXTS_FOLDER / _OWN.format(split), fix=AGAIN)
 
 
 def example_keys(folder: str | Path, split: str) -> np.ndarray:
-    """uint64 (examples,), keys of the texts of a split's examples."""
+    """Returns uint64 (examples,), keys of the texts of a split's examples."""
     path = Path(folder) / LABEL_TEXTS_FOLDER / _EXAMPLES.format(split)
     return read_array(path, fix=AGAIN)
 
 
 def label_texts_by_name(folder: str | Path) -> dict[str, str]:
-    """The texts of a prepared folder's labels, or of a run's, by name; those that have one."""
+    """Returns the texts of a prepared folder's labels, or of a run's, by name; those that have
+    one.
+    """
     return read_label_texts(Path(folder) / LABEL_TEXTS_FOLDER / TEXTS_FILE)

@@ -1,4 +1,4 @@
-"""Features that stand in a file of their own, next to the examples of another file."""
+"""Features in one file that belong to the examples of another."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.examples.chunk import Chunk
 from tfxc.data.examples.kinds import INPUTS, TEXT_AND_FEATURES
-from tfxc.data.reading.parsing.feature_file import FeatureFile
 
 if TYPE_CHECKING:
     from tfxc.data.reading.formats.base import Reader
@@ -28,6 +27,8 @@ class WithFeatures:
     """
 
     def __init__(self, reader: "Reader", path: str | Path) -> None:
+        from tfxc.data.reading.parsing.feature_file import FeatureFile
+
         self._reader = reader
         self._file = FeatureFile(path)
         self.num_features = self._file.num_features
@@ -56,7 +57,7 @@ class WithFeatures:
 
 
 def with_features(reader: Any, features: str | None, input_kind: str) -> Any:
-    """A reader, with the features of the option ``--features`` next to its examples.
+    """Returns a reader, with the features of the option ``--features`` next to its examples.
 
     Args:
         reader: a ``Reader``.

@@ -14,7 +14,7 @@ from tfxc.core.errors import DataError
 from tfxc.data.examples.chunk import Chunk
 from tfxc.data.examples.lists import LabelLists
 from tfxc.data.examples.order import permutation, rarest_labels
-from tfxc.data.reading.formats import open_reader
+from tfxc.data.reading.formats import named_by_split, open_reader
 from tfxc.data.reading.source_files import local_copy, source_path
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ _Values: TypeAlias = "LabelLists | list[Any] | np.ndarray | scipy.sparse.csr_mat
 _FIELDS = tuple(field.name for field in dataclasses.fields(Chunk))
 
 
-def open_split(settings: "DataSettings", split: str) -> Any:
-    """The reader of one split.
+def open_split(settings: "DataSettings", split: str, dev_rows: np.ndarray | None = None) -> Any:
+    """Returns the reader of one split.
 
     With ``dev_share`` the training split is the training file without the examples that make the
     dev split, and the dev split those. With ``held_out_labels`` the training split has neither
@@ -41,6 +41,7 @@ def open_split(settings: "DataSettings", split: str) -> Any:
     Args:
         settings: ``DataSettings``.
         split: ``"train"``, ``"dev"`` or ``"test"``.
+        dev_rows: what ``held_out_rows`` returns; None = it is found out where it is needed.
 
     Returns:
         A ``Reader``, or what has a reader's attributes and ``chunks``.
@@ -48,7 +49,11 @@ def open_split(settings: "DataSettings", split: str) -> Any:
     Raises:
         DataError: the file cannot be read, or holds too few examples to hold some out.
     """
-    reader = _split_of(settings, split)
+    if split == "test" or settings.dev_share is None:
+        reader = _reader_of(settings, split)
+    else:
+        chosen = held_out_rows(settings) if dev_rows is None else dev_rows
+        reader = Subset(_reader_of(settings, "train"), chosen if split == "dev" else ~chosen)
     if split == "train" and settings.held_out_labels is not None:
         reader = without_labels(reader, settings.held_out_labels, settings.seed)
         if not reader.num_examples:
@@ -60,32 +65,45 @@ def open_split(settings: "DataSettings", split: str) -> Any:
     return reader
 
 
-def _split_of(settings: "DataSettings", split: str) -> Any:
-    share = None if split == "test" else settings.dev_share
-    name = split if share is None else "train"
+def _reader_of(settings: "DataSettings", name: str) -> Any:
+    """Returns the reader of a file or folder of the settings."""
     split_options: dict[Any, dict[str, Any]] = {**settings.split_options}
-    options = {**settings.reader_options, **split_options.get(name, {})}
-    reader = open_reader(
-        local_copy(settings.sources()[name]),
-        settings.reader,
-        settings.max_line_bytes,
-        **options,
-    )
-    if share is None:
-        return reader
-    label_lists = itertools.chain.from_iterable(reader.label_lists())
-    chosen = held_out_examples(label_lists, share, settings.seed)
+    options = split_options.get(name, {})
+    with named_by_split(name, options):
+        return open_reader(
+            local_copy(settings.sources()[name]),
+            settings.reader,
+            settings.max_line_bytes,
+            **{**settings.reader_options, **options},
+        )
+
+
+def held_out_rows(settings: "DataSettings") -> np.ndarray:
+    """Reads the labels of the training file, and returns which examples make the dev split.
+
+    Args:
+        settings: ``DataSettings`` with ``dev_share``.
+
+    Returns:
+        bool (examples,), see ``held_out_examples``.
+
+    Raises:
+        DataError: as ``open_split``.
+    """
+    assert settings.dev_share is not None
+    label_lists = itertools.chain.from_iterable(_reader_of(settings, "train").label_lists())
+    chosen = held_out_examples(label_lists, settings.dev_share, settings.seed)
     if not 0 < np.count_nonzero(chosen) < len(chosen):
         raise DataError(
-            f"{len(chosen):,} examples are too few to hold {share:g} of them out",
+            f"{len(chosen):,} examples are too few to hold out {settings.dev_share:g} of them",
             where=source_path(settings.train),
             fix="raise data.dev_share, or name a file in data.dev",
         )
-    return Subset(reader, chosen if split == "dev" else ~chosen)
+    return chosen
 
 
 def held_out_examples(label_lists: Iterable[Sequence[Any]], share: float, seed: int) -> np.ndarray:
-    """Which examples make the dev split: of each label the same share, as far as possible.
+    """Returns which examples make the dev split: of each label the same share, as far as possible.
 
     Examples with several labels are assigned by the rarest of them. The first example of each label
     by that rule stays in the training split, so that no label is left without one.
@@ -126,7 +144,7 @@ def held_out_examples(label_lists: Iterable[Sequence[Any]], share: float, seed: 
 
 
 def held_out_labels(labels: Iterable[Any], share: float, seed: int) -> set[Any]:
-    """A share of labels, drawn at random; at least one, and never all.
+    """Returns a share of labels, drawn at random; at least one, and never all.
 
     Args:
         labels: names or numbers, in any order.
@@ -143,7 +161,7 @@ def held_out_labels(labels: Iterable[Any], share: float, seed: int) -> set[Any]:
 
 
 def without_labels(reader: "Reader", share: float, seed: int) -> "Subset":
-    """A reader without a share of its labels, and without the examples that have no other.
+    """Returns a reader without a share of its labels, and without the examples that have no other.
 
     Args:
         reader: of a training split.
@@ -176,7 +194,9 @@ class Subset:
         return getattr(self._reader, name)
 
     def ranges(self, folder: Path) -> None:
-        """None: which examples belong to the part, every process would have to draw anew."""
+        """Returns None: which examples belong to the part, every process would have to draw
+        anew.
+        """
         return None
 
     def chunks(self, size: int = 4096) -> Iterator[Chunk]:
@@ -214,7 +234,7 @@ class Subset:
 
 
 def selected(chunk: Chunk, places: np.ndarray) -> Chunk:
-    """The given examples of a chunk, in the given order."""
+    """Returns the given examples of a chunk, in the given order."""
     return _chunk(lambda name: _rows(getattr(chunk, name), places))
 
 

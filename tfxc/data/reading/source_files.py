@@ -46,7 +46,8 @@ class SourceInfo(pydantic.BaseModel):
 
 
 def find_sources(settings: "DataSettings") -> dict[str, str | Path]:
-    """The sources of the given splits with ``~`` and ``${VAR}`` expanded, remote ones copied here.
+    """Returns the sources of the given splits with ``~`` and ``${VAR}`` expanded, remote ones
+    copied here.
 
     Returns:
         dict: split → ``Path``, or ``str`` for ``"builtin:…"``.
@@ -70,7 +71,7 @@ def find_sources(settings: "DataSettings") -> dict[str, str | Path]:
 
 
 def expand(written: str) -> str | Path:
-    """A file with ``~`` and ``${VAR}`` expanded; unknown variables stay as they are.
+    """Returns a file with ``~`` and ``${VAR}`` expanded; unknown variables stay as they are.
 
     ``${TFXC_DATA}`` is the folder ``data`` unless the environment says otherwise.
 
@@ -91,7 +92,8 @@ def source_path(written: str) -> str | Path:
 
 
 def options_of_file(settings: "DataSettings", written: str | Path) -> dict[str, Any]:
-    """The reader's options for a file that may be one of the sources, written in its own way.
+    """Returns the reader's options for a file that may be one of the sources, written in its own
+    way.
 
     Returns:
         dict: ``reader_options``, and those of the one split whose source the file is. A folder that
@@ -141,7 +143,7 @@ def _expanded(written: str) -> str:
 
 
 def is_builtin(source: str | Path) -> bool:
-    """Whether a source is a set that comes with the package."""
+    """Tells whether a source is a set that comes with the package."""
     return str(source).startswith(BUILTIN)
 
 
@@ -151,7 +153,7 @@ def describe_sources(
     fingerprints: Mapping[str, str],
     stamps: Mapping[str, str],
 ) -> dict[str, SourceInfo]:
-    """What every source was when it was read, as ``{split: SourceInfo}``.
+    """Returns what every source was when it was read, as ``{split: SourceInfo}``.
 
     Files of label names and label texts are described as well, as ``label_names`` and
     ``label_texts``.
@@ -176,14 +178,16 @@ def describe_sources(
                 raise DataError(
                     f"{path} has changed while it was being prepared",
                     where=f"data.{key}",
-                    fix="run prepare again when nothing writes to it any more",
+                    fix="run prepare again once nothing writes to it",
                 )
         described[key] = known[written]
     return described
 
 
 def stamps_of(settings: "DataSettings") -> dict[str, str]:
-    """{source as it is written: text that changes with the names, sizes and times of its files}."""
+    """Returns {source as it is written: text that changes with the names, sizes and times of its
+    files}.
+    """
     written = {text for text in _written(settings).values() if not is_builtin(text)}
     return {text: _stamp(source_path(text)) for text in written}
 
@@ -236,7 +240,7 @@ def refuse_changed_sources(sources: Mapping[str, SourceInfo], folder: str | Path
 
 
 def _written(settings: "DataSettings") -> dict[str, str]:
-    """The sources as the settings name them, by split, and the files about labels."""
+    """Returns the sources as the settings name them, by split, and the files about labels."""
     return {**settings.sources(), **_files_of_labels(settings)}
 
 
@@ -271,7 +275,7 @@ def _missing(settings: "DataSettings", missing: list[tuple[str, str, str | Path]
 
 
 def _absent(path: str | Path) -> str | Path | None:
-    """What is missing of a file, a folder or a pattern of shards; None if all is there."""
+    """Returns what is missing of a file, a folder or a pattern of shards; None if all is there."""
     try:
         if is_shard_pattern(path):
             shard_files(path)
@@ -282,7 +286,7 @@ def _absent(path: str | Path) -> str | Path | None:
 
 
 def _files(path: str | Path) -> list[Path]:
-    """The files of a source; not hidden ones in a folder, nor tfxc's own outputs."""
+    """Returns the files of a source; not hidden ones in a folder, nor tfxc's own outputs."""
     if is_shard_pattern(path):
         return shard_files(path)
     path = Path(path)
@@ -314,7 +318,8 @@ def _checksum(path: str | Path) -> str:
 
 
 def state_of(source: str | Path) -> str:
-    """Text that changes when a source is written to: names, sizes and times of its files.
+    """Returns the text that changes when a source is written to: names, sizes and times of its
+    files.
 
     Args:
         source: as a user writes it; a built-in set is its name.

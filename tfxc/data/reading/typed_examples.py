@@ -64,7 +64,7 @@ def chunk_of_lines(
     where: str = "standard input",
     first: int = 1,
 ) -> Chunk:
-    """Lines as a ``Chunk`` of examples.
+    """Returns lines as a ``Chunk`` of examples.
 
     Args:
         lines: list of bytes or texts: a text each, ``id:value id:value ...`` for sparse features,

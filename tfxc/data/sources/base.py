@@ -64,7 +64,7 @@ class Source(abc.ABC):
     def batch(
         self, seed: int, step: int, batch_size: int, part: int = 0, parts: int = 1
     ) -> dict[str, Any]:
-        """Part ``part`` of ``parts`` of the global batch of a step.
+        """Returns part ``part`` of ``parts`` of the global batch of a step.
 
         Args:
             batch_size: examples of the global batch; may exceed ``num_examples``.
@@ -90,7 +90,7 @@ class Source(abc.ABC):
         return _joined(pieces)
 
     def group_by_length(self, batch_size: int) -> None:
-        """From now on, a batch of that size holds texts of similar length, so little padding.
+        """Puts texts of similar length into each batch of that size, which saves padding.
 
         Raises:
             ConfigError: the examples are not lists of tokens, or not in memory.
@@ -103,7 +103,7 @@ class Source(abc.ABC):
         )
 
     def group_near(self, batch_size: int, groups: np.ndarray) -> None:
-        """From now on, the examples of a group follow each other in an epoch.
+        """Lets the examples of a group follow each other in an epoch.
 
         Each epoch still holds each example once, also where the groups change between two batches
         of it, if the next one is the first that begins in its epoch.
@@ -136,16 +136,18 @@ class Source(abc.ABC):
                 yield rows.slice(start, start + size)
 
     def rows(self) -> Rows:
-        """All examples in their order, in memory, as ``Rows``; no copy where they are there."""
+        """Returns all examples in their order, in memory, as ``Rows``; no copy where they are
+        there.
+        """
         parts = list(self._in_order())
         return parts[0] if len(parts) == 1 else Rows.concatenate(parts)
 
     def label_texts(self) -> "LabelTexts | None":
-        """The texts of the labels, with the examples' own labels; None without any."""
+        """Returns the texts of the labels, with the examples' own labels; None without any."""
         return None
 
     def label_counts(self) -> np.ndarray:
-        """Examples of each label, int64 (num_labels,); labels beyond are left out."""
+        """Returns the examples of each label, int64 (num_labels,); labels beyond are left out."""
         assert self.num_labels is not None, "a source of a training split"
         total = np.zeros(self.num_labels, np.int64)
         for batch in self._raw_sequential(65_536):
@@ -171,7 +173,9 @@ class Source(abc.ABC):
     def _pieces(
         self, seed: int, epoch: int, start: int, stop: int
     ) -> Sequence[tuple[Rows, np.ndarray]]:
-        """Positions ``start`` to ``stop`` of an epoch's permutation: ``(Rows, example_index)``s."""
+        """Yields positions ``start`` to ``stop`` of an epoch's permutation:
+        ``(Rows, example_index)``s.
+        """
 
     @abc.abstractmethod
     def _in_order(self) -> Iterator[Rows]:
@@ -300,15 +304,15 @@ class LRUCache:
 
 
 def slice_size(batch_size: int, parts: int) -> int:
-    """Examples of one of ``parts`` equal parts of a batch.
+    """Returns the examples of one of ``parts`` equal parts of a batch.
 
     Raises:
         ConfigError: the batch cannot be divided evenly.
     """
     if batch_size < 1 or batch_size % parts:
         raise ConfigError(
-            f"it is {batch_size}, which is not a positive multiple of {parts} (micro-batches times "
-            "replicas)",
+            f"must be a positive multiple of {parts} (micro-batches times replicas), not "
+            f"{batch_size}",
             where="batch_size",
             fix=f"use {max(1, round(batch_size / parts)) * parts}",
         )
@@ -318,7 +322,7 @@ def slice_size(batch_size: int, parts: int) -> int:
 def length_groups(
     lengths: np.ndarray, batch_size: int, rest: int, draw: np.random.Generator
 ) -> np.ndarray:
-    """Places in an order that puts examples of similar length into the same batch.
+    """Returns places in an order that puts examples of similar length into the same batch.
 
     The examples are taken in pools of 32 batches; each pool is sorted by length and cut, and its
     batches come in random order. Within a batch the examples keep their order.
@@ -352,7 +356,7 @@ def length_groups(
 
 
 def near_groups(groups: np.ndarray, rest: int, draw: np.random.Generator) -> np.ndarray:
-    """Places in an order in which the examples of each group follow each other.
+    """Returns places in an order in which the examples of each group follow each other.
 
     The groups come in random order; the examples of a group keep theirs.
 
@@ -376,7 +380,7 @@ def near_groups(groups: np.ndarray, rest: int, draw: np.random.Generator) -> np.
 
 
 def _joined(pieces: Sequence[tuple[Rows, np.ndarray]]) -> dict[str, Any]:
-    """One batch out of several ``(Rows, example_index)``."""
+    """Returns one batch out of several ``(Rows, example_index)``."""
     rows = Rows.concatenate([rows for rows, _ in pieces]) if len(pieces) > 1 else pieces[0][0]
     return {**rows.batch(), "example_index": np.concatenate([index for _, index in pieces])}
 

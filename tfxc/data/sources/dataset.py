@@ -7,10 +7,10 @@ import tensorflow as tf
 
 from tfxc.core.errors import ConfigError, DataError, UserError
 from tfxc.data.examples.kinds import ENCODED
-from tfxc.data.images.augmentation import Augmentation
 from tfxc.data.sources.base import slice_size
 
 if TYPE_CHECKING:
+    from tfxc.data.images.augmentation import Augmentation
     from tfxc.data.sources.base import Source
 
 
@@ -46,9 +46,9 @@ def training_dataset(
     start_step: int = 0,
     micro_batches: int = 1,
     share: "Share" = ALL,
-    augmentation: Augmentation | None = None,
+    augmentation: "Augmentation | None" = None,
 ) -> tf.data.Dataset:
-    """Training batches of the steps ``start_step`` to ``start_step + num_steps - 1``.
+    """Returns training batches of the steps ``start_step`` to ``start_step + num_steps - 1``.
 
     The global batch of a step is cut into ``micro_batches`` equal contiguous slices and each of
     them into the parts of ``share``. The elements are ordered by step, then micro-batch, then part.
@@ -107,8 +107,8 @@ def training_dataset(
             wrong = index[(index < 0) | (index >= source.num_examples)]
             if len(wrong):
                 raise DataError(
-                    f"a batch holds the example_index {wrong[0]}, but the {source.num_examples:,} "
-                    f"training examples have the numbers from 0 to {source.num_examples - 1:,}",
+                    f"a batch contains the example_index {wrong[0]}, but the training examples "
+                    f"have the numbers from 0 to {source.num_examples - 1:,}",
                     where="data.train",
                     fix="number the examples from 0 in their order",
                 )
@@ -126,6 +126,8 @@ def training_dataset(
         return {**batch, "features": tf.ensure_shape(images, [size, *source.image_shape])}
 
     if augmentation is None and source.kind is ENCODED:
+        from tfxc.data.images.augmentation import Augmentation
+
         assert source.image_shape is not None, "encoded images need a shape"
         augmentation = Augmentation([], seed, source.image_shape)
     signature = batch_signature(source, size)
@@ -150,7 +152,7 @@ def training_dataset(
 
 
 def copied_ahead(batches: tf.data.Dataset, device: str) -> tf.data.Dataset:
-    """The same batches, of which the next ones are copied to a device while it is busy.
+    """Returns the same batches, of which the next ones are copied to a device while it is busy.
 
     Args:
         batches: the result of ``training_dataset``.
@@ -160,7 +162,9 @@ def copied_ahead(batches: tf.data.Dataset, device: str) -> tf.data.Dataset:
 
 
 def batch_signature(source: "Source", batch_size: int) -> dict[str, Any]:
-    """The ``tf.TensorSpec``s of a batch of ``batch_size`` examples as the source returns it."""
+    """Returns the ``tf.TensorSpec``s of a batch of ``batch_size`` examples as the source returns
+    it.
+    """
     return {
         "features": source.kind.specs(source.sizes, batch_size),
         "labels": tf.TensorSpec((batch_size, None), tf.int32),

@@ -10,8 +10,9 @@ from tfxc.core.errors import DataError
 from tfxc.core.messages import NOTES
 from tfxc.core.settings import SPLIT
 from tfxc.data.examples.lists import gather_lists, pad_labels
+from tfxc.data.label_texts import has_label_texts
 from tfxc.data.label_texts.keys import keys_of_examples, labels_of_texts, text_keys
-from tfxc.data.label_texts.prepared import example_keys, has_label_texts, own_labels
+from tfxc.data.label_texts.prepared import example_keys, own_labels
 from tfxc.data.reading.parsing.lines import Lines
 from tfxc.data.reading.source_files import expand
 from tfxc.data.store.manifest import LABELS_FILE
@@ -48,14 +49,14 @@ class Exclusions:
         self.most = int(np.diff(self._bounds).max(initial=0))
 
     def rows(self, examples: np.ndarray) -> np.ndarray:
-        """int32 (n, at least 1), labels of these examples, ascending, padded with -1."""
+        """Returns int32 (n, at least 1), labels of these examples, ascending, padded with -1."""
         return pad_labels(*gather_lists(self._bounds, examples, self._ids))
 
 
 def exclusions(
     folder: str | Path, split: str, kinds: Iterable[str], source: "Source", train: "Source"
 ) -> Exclusions:
-    """The ``Exclusions`` of a split.
+    """Returns the ``Exclusions`` of a split.
 
     Args:
         folder: the prepared folder.
@@ -87,7 +88,8 @@ def exclusions_of_file(
     folder: str | Path | None = None,
     train: "Source | None" = None,
 ) -> Exclusions:
-    """The ``Exclusions`` of the examples of a file: those of a split that has the same examples.
+    """Returns the ``Exclusions`` of the examples of a file: those of a split that has the same
+    examples.
 
     Args:
         reader: of the file.
@@ -153,7 +155,7 @@ def _excluded(
 
 
 def read_excluded_pairs(path: str | Path, names: LabelVocabulary, num_examples: int) -> np.ndarray:
-    """The pairs of a file of excluded labels.
+    """Returns the pairs of a file of excluded labels.
 
     Args:
         path: lines of an example's number within the split, from 0, and a label's name behind a
@@ -181,8 +183,8 @@ def read_excluded_pairs(path: str | Path, names: LabelVocabulary, num_examples: 
         is_number = len(parts) > 1 and parts[0].isdecimal() and len(parts[0]) < _MOST_DIGITS
         if not is_number or int(parts[0]) >= num_examples:
             raise DataError(
-                f"{text[:80]!r} is not an example's number below {num_examples:,} and a label "
-                "behind a blank",
+                f"{text[:80]!r} is not the number of an example, below {num_examples:,}, a blank "
+                "and a label",
                 where=f"{path}:{line}",
                 fix="number the examples of the split from 0 in their order",
             )
@@ -196,12 +198,14 @@ def read_excluded_pairs(path: str | Path, names: LabelVocabulary, num_examples: 
             fix="write the labels as the data does, e.g. as numbers where it numbers them",
         )
     if unknown:
-        NOTES.info(f"{path}: labels that are not there are left out, in {unknown:,} of the lines")
+        NOTES.info(
+            f"{path}: {unknown:,} lines name labels that the run does not have; they are ignored"
+        )
     return np.array(pairs, np.int64).reshape(-1, 2)
 
 
 def _pairs(source: "Source") -> np.ndarray:
-    """int64 (n, 2): example and label of all examples in their order."""
+    """Returns int64 (n, 2): example and label of all examples in their order."""
     pairs = [np.zeros((0, 2), np.int64)]
     first = 0
     for rows in source.blocks(65_536):
@@ -217,7 +221,7 @@ def _codes(pairs: np.ndarray) -> np.ndarray:
 
 
 def _with_same_text(train_keys: np.ndarray, keys: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """int64 (n, 2): examples, and labels of training examples with the same text."""
+    """Returns int64 (n, 2): examples, and labels of training examples with the same text."""
     # Each label of a text once, however many examples have the text.
     order = np.lexsort((pairs[:, 1], train_keys[pairs[:, 0]]))
     labels = pairs[order, 1]

@@ -66,7 +66,7 @@ class FeatureSource(WindowSource):
         )
 
     def label_counts(self) -> np.ndarray:
-        """Examples of each label, int64 (num_labels,)."""
+        """Returns the examples of each label, int64 (num_labels,)."""
         return self.set.label_counts()
 
     def _load(self, numbers: Sequence[int], progress: Progress | None = None) -> Rows:
@@ -91,7 +91,7 @@ class FeatureSource(WindowSource):
 
 
 def open_feature_split(folder: str | Path, split: str, memory_bytes: int) -> "FeatureSource":
-    """``FeatureSource`` of a split of a prepared folder that names feature sets.
+    """Returns the ``FeatureSource`` of a split of a prepared folder that names feature sets.
 
     Raises:
         DataError: there is no such split, its set cannot be read, or is not the one it was.

@@ -27,7 +27,7 @@ class Fold(NamedTuple):
     seed: int = 0
 
     def num_outside(self, num_examples: int) -> int:
-        """How many of ``num_examples`` a model is trained on.
+        """Returns how many of ``num_examples`` a model is trained on.
 
         Example:
             >>> Fold(0, 3).num_outside(10), Fold(2, 3).num_outside(10)
@@ -36,7 +36,7 @@ class Fold(NamedTuple):
         return num_examples - len(range(self.number, num_examples, self.count))
 
     def sources(self, source: "Source") -> tuple[ArraySource, ArraySource]:
-        """The training examples outside the fold and inside it, as ``Source``s in memory.
+        """Returns the training examples outside the fold and inside it, as ``Source``s in memory.
 
         Args:
             source: the training split, a ``Source``.
@@ -55,6 +55,7 @@ class Fold(NamedTuple):
             raise ConfigError(
                 f"there are {self.count} folds, but only {source.num_examples:,} training examples",
                 where="recipe.folds",
+                fix="lower it",
             )
         rows = source.rows()
         inside = stratified_folds(rows, self.count, self.seed) == self.number
@@ -70,7 +71,7 @@ class Fold(NamedTuple):
 
 
 def stratified_folds(rows: "Rows", count: int, seed: int) -> np.ndarray:
-    """A fold for each example, so that the folds have equal shares of each label.
+    """Returns a fold for each example, so that the folds have equal shares of each label.
 
     Examples with several labels are assigned by the rarest of them. The sizes of two folds, and the
     numbers of examples that are assigned by one label in them, differ by at most 1.

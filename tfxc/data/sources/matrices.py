@@ -15,7 +15,7 @@ _BATCH = 65_536
 
 
 def matrices(source: "Source", batch_size: int = _BATCH) -> tuple[Any, scipy.sparse.csr_matrix]:
-    """All examples of a source, in its order, as X and Y.
+    """Returns all examples of a source, in its order, as X and Y.
 
     Labels that training does not know are left out.
 

@@ -26,10 +26,6 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.data.sources.base import Source
-from tfxc.labels.label_embeddings import pifa_of_source
-from tfxc.labels.label_order import clustered_order
-from tfxc.labels.product_order import product_order
-from tfxc.labels.tree_building import ClusteringSettings, build_tree
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -37,7 +33,6 @@ if TYPE_CHECKING:
     from tfxc.labels.cluster_tree import ClusterTree
 
 
-_ORDERS = {"clusters": clustered_order, "product": product_order}
 _TREE = ("nr_splits", "min_codes", "max_leaf_size", "spherical", "seed")
 
 
@@ -67,7 +62,7 @@ Provider = Callable[[TrainingData], Any]
 
 
 def label_codes(data: "TrainingData") -> np.ndarray | None:
-    """The codes of the labels where their order is one of similarity.
+    """Returns the codes of the labels where their order is one of similarity.
 
     Returns:
         int32 (num_labels,), None for another ``label_order``.
@@ -75,8 +70,12 @@ def label_codes(data: "TrainingData") -> np.ndarray | None:
     Raises:
         ConfigError: the sizes of the digits are impossible.
     """
-    order = _ORDERS.get(data.settings["label_order"])
-    if order is None:
+    order: Callable[..., np.ndarray]
+    if data.settings["label_order"] == "clusters":
+        from tfxc.labels.label_order import clustered_order as order
+    elif data.settings["label_order"] == "product":
+        from tfxc.labels.product_order import product_order as order
+    else:
         return None
     head = data.make()
     vectors = _label_vectors(data, "to order the labels by")
@@ -87,7 +86,9 @@ def label_codes(data: "TrainingData") -> np.ndarray | None:
 
 
 def label_counts(data: "TrainingData") -> np.ndarray | None:
-    """Number of training examples of each label where ``extra`` uses frequencies, else None."""
+    """Returns the number of training examples of each label where ``extra`` uses frequencies, else
+    None.
+    """
     if data.settings["extra"] != "frequency":
         return None
     data.make()
@@ -95,11 +96,13 @@ def label_counts(data: "TrainingData") -> np.ndarray | None:
 
 
 def label_tree(data: "TrainingData") -> "ClusterTree":
-    """The ``ClusterTree`` of the labels, by the features of their training examples.
+    """Returns the ``ClusterTree`` of the labels, by the features of their training examples.
 
     Raises:
         ConfigError: the examples are tokens only.
     """
+    from tfxc.labels.tree_building import ClusteringSettings, build_tree
+
     head = data.make()
     settings = {name: getattr(head, name) for name in _TREE}
     vectors = _label_vectors(data, "to build the label tree from")
@@ -107,7 +110,7 @@ def label_tree(data: "TrainingData") -> "ClusterTree":
 
 
 def _label_vectors(data: TrainingData, purpose: str) -> "np.ndarray | scipy.sparse.csr_matrix":
-    """``pifa_of_source`` of the training split, if its features can be averaged."""
+    """Returns the ``pifa_of_source`` of the training split, if its features can be averaged."""
     kind = data.source.kind
     if not (kind.is_matrix or kind.is_image):
         raise ConfigError(
@@ -115,6 +118,8 @@ def _label_vectors(data: TrainingData, purpose: str) -> "np.ndarray | scipy.spar
             where="data.text_features",
             fix="use text_features 'joined', which provide bags and tokens",
         )
+    from tfxc.labels.label_embeddings import pifa_of_source
+
     return pifa_of_source(data.source, data.known["num_labels"])
 
 

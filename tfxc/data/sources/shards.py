@@ -11,10 +11,9 @@ from tfxc.core.messages import NOTES
 from tfxc.core.progress import Progress
 from tfxc.core.storage import checksums
 from tfxc.data.examples.rows import Rows, RowsBuilder
-from tfxc.data.label_texts.prepared import has_label_texts, load_label_texts
+from tfxc.data.label_texts import has_label_texts
 from tfxc.data.reading.parsing.record_layout import AGAIN
 from tfxc.data.sources.base import ArraySource, Source
-from tfxc.data.sources.feature_sets import open_feature_split
 from tfxc.data.sources.windowed import WINDOWS_IN_MEMORY, WindowSource
 from tfxc.data.store.manifest import Manifest
 
@@ -77,11 +76,12 @@ class ShardSource(WindowSource):
         """See ``Source``."""
         if not has_label_texts(self.folder):
             return None
+        from tfxc.data.label_texts.prepared import load_label_texts
+
         manifest = self.manifest
         return load_label_texts(self.folder, manifest.kind, manifest.num_features, self._split)
 
     def _load(self, numbers: Sequence[int], progress: Progress | None = None) -> Rows:
-        # TensorFlow is imported here: a source of rows in memory does without.
         from tfxc.data.reading.parsing.tfrecord import read_chunks
 
         shards = [self._shards[number] for number in numbers]
@@ -114,7 +114,7 @@ class ShardSource(WindowSource):
 def open_source(
     folder: str | Path, split: str, memory_bytes: int = DEFAULT_MEMORY_BYTES
 ) -> WindowSource:
-    """The source of a split of a prepared folder: its shards, or the feature set it names.
+    """Returns the source of a split of a prepared folder: its shards, or the feature set it names.
 
     Args:
         folder, split, memory_bytes: as for ``ShardSource``.
@@ -122,12 +122,15 @@ def open_source(
     Raises:
         DataError: as for ``ShardSource`` and ``FeatureSet``.
     """
-    in_place = Manifest.load(folder).layout == "feature_set"
-    return (open_feature_split if in_place else ShardSource)(folder, split, memory_bytes)
+    if Manifest.load(folder).layout != "feature_set":
+        return ShardSource(folder, split, memory_bytes)
+    from tfxc.data.sources.feature_sets import open_feature_split
+
+    return open_feature_split(folder, split, memory_bytes)
 
 
 def check_sizes(folder: str | Path, shards: "Sequence[ShardInfo]") -> None:
-    """Cheap check that every shard is there and as long as the manifest says.
+    """Checks at little cost that every shard is there and as long as the manifest says.
 
     Raises:
         DataError: names the first shard that is not.
@@ -155,6 +158,8 @@ def verify(folder: str | Path) -> Manifest:
     checksums.check(folder, AGAIN, all_files=True)
     manifest = Manifest.load(folder)
     if manifest.layout == "feature_set":
+        from tfxc.data.sources.feature_sets import open_feature_split
+
         for split in manifest.splits:
             open_feature_split(folder, split, DEFAULT_MEMORY_BYTES).set.verify()
     return manifest

@@ -59,10 +59,10 @@ class WindowSource(Source):
 
     @abc.abstractmethod
     def _load(self, numbers: Sequence[int], progress: Progress | None = None) -> Rows:
-        """The ``Rows`` of the given blocks, one block after the other."""
+        """Returns the ``Rows`` of the given blocks, one block after the other."""
 
     def _whole(self) -> ArraySource:
-        """All examples in memory, which are read at the first call."""
+        """Returns all examples in memory, which are read at the first call."""
         with self._loading:
             if self._loaded is None:
                 with Progress(f"loading {self._name}", self.num_examples, "examples") as progress:
@@ -114,7 +114,7 @@ class WindowSource(Source):
                 yield self._load([number])
 
     def _plan(self, seed: int, epoch: int) -> tuple[list[list[int]], np.ndarray]:
-        """The epoch's windows: their block numbers, and the positions they end at."""
+        """Returns the epoch's windows: their block numbers, and the positions they end at."""
 
         def make() -> tuple[list[list[int]], np.ndarray]:
             groups: list[list[int]] = []
@@ -131,7 +131,7 @@ class WindowSource(Source):
         return self._plans.get((seed, epoch), make)
 
     def _window(self, seed: int, epoch: int, number: int) -> concurrent.futures.Future:
-        """The future of a window's rows, their permutation and their example indices."""
+        """Returns the future of a window's rows, their permutation and their example indices."""
 
         def load() -> tuple[Rows, np.ndarray, np.ndarray]:
             blocks = self._plan(seed, epoch)[0][number]

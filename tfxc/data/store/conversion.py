@@ -11,7 +11,7 @@ from tfxc.core.messages import NOTES
 from tfxc.data.examples.kinds import TEXT, kind_of_features
 from tfxc.data.examples.lists import gather_lists
 from tfxc.data.examples.rows import Rows
-from tfxc.data.text.joined import JoinedFeatures, given_terms
+from tfxc.data.text.registry import given_terms
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -26,7 +26,9 @@ class Numbering(Protocol):
     """Numbers labels."""
 
     def convert(self, labels: Sequence[Sequence[Any]]) -> tuple[np.ndarray, np.ndarray]:
-        """``indptr`` int64 (n + 1,) and ``ids`` int32 of label lists, ascending and distinct."""
+        """Returns ``indptr`` int64 (n + 1,) and ``ids`` int32 of label lists, ascending and
+        distinct.
+        """
 
 
 class Converter:
@@ -93,7 +95,6 @@ class Converter:
 
     def _features(self, chunk: "Chunk", where: str | Path, first: int) -> Any:
         if given_terms(self._text_features) is not None:
-            assert isinstance(self._text_features, JoinedFeatures)
             if (given := chunk.features) is not None:
                 check_finite(given, kind_of_features(given, where), where, first)
             assert chunk.texts is not None, "the kind is checked"
@@ -107,7 +108,8 @@ class Converter:
         return features if self._normalise is None else kind.normalised(features, self._normalise)
 
     def arrays_of(self, chunk: "Chunk", where: str | Path, first: int = 0) -> dict[str, np.ndarray]:
-        """The features of a chunk without images as the arrays of ``Rows``; raises as ``rows``.
+        """Returns the features of a chunk without images as the arrays of ``Rows``; raises as
+        ``rows``.
 
         Args:
             where: the source, for messages.

@@ -78,7 +78,7 @@ class ImageConverter:
                 return
 
     def chunk_images(self, most: int) -> int:
-        """How many images to decode at once, at most ``most``, so that they take 64 MB."""
+        """Returns how many images to decode at once, at most ``most``, so that they take 64 MB."""
         if self.shape is None or self.store == "encoded":
             return most
         return max(1, min(most, _CHUNK_BYTES // max(1, self.num_values)))
@@ -94,7 +94,7 @@ class ImageConverter:
     def convert(
         self, chunk: "Chunk", where: str | Path, first: int
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The images of a chunk.
+        """Returns the images of a chunk.
 
         Args:
             where: the source, for messages.
@@ -132,7 +132,7 @@ class ImageConverter:
     def _from_list(
         self, images: Sequence[np.ndarray | bytes], names: Sequence[str], where: str | Path
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers of the images that can be decoded, and uint8 (decoded, *shape)."""
+        """Returns the numbers of the images that can be decoded, and uint8 (decoded, *shape)."""
         assert self.shape is not None, "the first images are counted"
         encoded = [number for number, image in enumerate(images) if isinstance(image, bytes)]
         by_shape: dict[tuple[int, ...], list[int]] = {}
@@ -198,7 +198,7 @@ class ImageConverter:
 
 
 def nothing_decoded(where: str | Path) -> DataError:
-    """The ``DataError`` of a training split without any good image."""
+    """Returns the ``DataError`` of a training split without any good image."""
     return DataError(
         "no image of the training split can be decoded",
         where=where,

@@ -40,7 +40,7 @@ DIMENSIONS = (
 
 
 def fingerprint(settings: "DataSettings") -> str:
-    """Eight hexadecimal digits that change with whatever changes the prepared records.
+    """Returns eight hexadecimal digits that change with whatever changes the prepared records.
 
     The set's name, ``where``, ``rehearsal`` and ``max_line_bytes`` are no part of it. Paths count
     as they are written.
@@ -58,7 +58,7 @@ def fingerprint(settings: "DataSettings") -> str:
 
 
 def fingerprints_of(folder: str | Path, records: Mapping[str, str]) -> dict[str, str]:
-    """SHA-256 of what the examples of a prepared folder consist of.
+    """Returns the SHA-256 of what the examples of a prepared folder consist of.
 
     Two folders with the same ones hold the same examples in the same order, with the same ids.
 
@@ -82,7 +82,9 @@ def fingerprints_of(folder: str | Path, records: Mapping[str, str]) -> dict[str,
 
 
 def prepared_folder(settings: "DataSettings", root: str | Path = "prepared") -> Path:
-    """The folder the prepared form of ``settings`` belongs in: ``<root>/<name>-<fingerprint>``."""
+    """Returns the folder the prepared form of ``settings`` belongs in:
+    ``<root>/<name>-<fingerprint>``.
+    """
     return Path(root) / f"{settings.name}-{fingerprint(settings)}"
 
 
@@ -115,7 +117,9 @@ class ShardInfo(_Part):
         return self.examples, self.labels, self.nonzeros, self.tokens
 
     def memory_bytes(self, kind: "FeatureKind") -> int:
-        """Bytes its rows take in memory; ``kind`` is that of ``tfxc.data.examples.rows.Rows``."""
+        """Returns bytes its rows take in memory; ``kind`` is that of
+        ``tfxc.data.examples.rows.Rows``.
+        """
         return kind.memory_bytes(*self.counts)
 
 
@@ -217,7 +221,7 @@ class Manifest(_Part):
         return {**sizes, "num_examples": self.split("train").examples}
 
     def split(self, name: str) -> "SplitInfo":
-        """The ``SplitInfo`` of that name.
+        """Returns the ``SplitInfo`` of that name.
 
         Raises:
             DataError: there is no such split.

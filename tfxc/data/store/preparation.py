@@ -11,7 +11,7 @@ import glob
 import itertools
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +31,7 @@ from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.examples.chunk import Chunk
 from tfxc.data.examples.kinds import KINDS, Given
 from tfxc.data.examples.label_ids import LabelNumbering
-from tfxc.data.label_texts.preparation import LabelTextsPreparation
-from tfxc.data.reading.held_out import Subset, open_split, selected
+from tfxc.data.reading.held_out import Subset, held_out_rows, open_split, selected
 from tfxc.data.reading.parsing.record_layout import AGAIN
 from tfxc.data.reading.source_files import (
     STAMPS_FILE,
@@ -44,7 +43,6 @@ from tfxc.data.reading.source_files import (
     source_path,
     stamps_of,
 )
-from tfxc.data.store.blocks.chunk_file import write_chunk
 from tfxc.data.store.blocks.converting import BlockConverter, BlockRows
 from tfxc.data.store.blocks.job import CHUNK, KEYS, LABELS, READ, TERMS, SplitJob
 from tfxc.data.store.blocks.layout import (
@@ -58,8 +56,6 @@ from tfxc.data.store.blocks.layout import (
 from tfxc.data.store.blocks.reading import BlockRead, BlockReader
 from tfxc.data.store.blocks.tasks import convert_block, read_block
 from tfxc.data.store.conversion import check_kind, check_width, report_unused_features
-from tfxc.data.store.feature_sets.preparation import names_feature_sets, prepare_feature_sets
-from tfxc.data.store.image_conversion import ImageConverter, nothing_decoded
 from tfxc.data.store.manifest import (
     LABEL_COUNTS_FILE,
     LABELS_FILE,
@@ -79,9 +75,7 @@ from tfxc.data.store.records.shard_writer import (
     write_block_shard,
 )
 from tfxc.data.text.base import Learner, learners_of, part_errors, parts_of
-from tfxc.data.text.joined import given_terms
-from tfxc.data.text.registry import build_text_features
-from tfxc.data.text.tokens import report_truncated
+from tfxc.data.text.registry import build_text_features, given_terms
 from tfxc.labels.joined_labels import joined_labels
 from tfxc.labels.look_alikes import warnings_of_names
 from tfxc.labels.vocabulary import LabelVocabulary
@@ -89,14 +83,17 @@ from tfxc.parallel import map_tasks, workers
 
 if TYPE_CHECKING:
     from tfxc.data.examples.kinds import FeatureKind
+    from tfxc.data.label_texts.preparation import LabelTextsPreparation
     from tfxc.data.reading.formats.base import Reader
+    from tfxc.data.store.image_conversion import ImageConverter
 
 __all__ = ["DataSettings", "ensure_prepared", "fingerprint", "prepare", "prepared_folder"]
 
 _MOST_EXAMPLES = 65536
 _BLOCKS = 256
-# Fewer blocks (with texts, and of given features), or fewer bytes of rows, are finished sooner than
-# processes start.
+# Fewer characters of texts, fewer blocks (of texts that can be read from any one on, and of given
+# features), or fewer bytes of rows, are finished sooner than processes start.
+MIN_CHARACTERS = 32 << 20
 MIN_TEXTS = 2
 MIN_BLOCKS = 64
 MIN_BYTES = 128 << 20
@@ -128,7 +125,9 @@ def prepare(settings: DataSettings, folder: str | Path, *, jobs: int | None = No
     """
     sources = find_sources(settings)
     with atomic_folder(folder, "prepared data set") as scratch:
-        if names_feature_sets(settings, sources):
+        if _names_feature_sets(settings, sources):
+            from tfxc.data.store.feature_sets.preparation import prepare_feature_sets
+
             prepare_feature_sets(settings, sources, scratch)
         else:
             _Preparation(settings, sources, scratch, _processes(jobs)).run()
@@ -136,8 +135,23 @@ def prepare(settings: DataSettings, folder: str | Path, *, jobs: int | None = No
     return Manifest.load(folder)
 
 
+def _names_feature_sets(settings: DataSettings, sources: Mapping[str, str | Path]) -> bool:
+    """Whether the sources of a data set are feature sets, which are read where they are.
+
+    Args:
+        sources: split → path, expanded.
+    """
+    if settings.reader is not None:
+        return settings.reader == "feature_set"
+    if is_builtin(sources["train"]) or not Path(sources["train"]).is_dir():
+        return False
+    from tfxc.data.reading.parsing.feature_set import is_feature_set
+
+    return is_feature_set(sources["train"])
+
+
 def _processes(jobs: int | None) -> int:
-    """How many tasks run at a time; on a cluster never only one, which would stay here."""
+    """Returns how many tasks run at a time; on a cluster never only one, which would stay here."""
     cluster = workers()
     return thread_count(jobs) if cluster is None else max(2, cluster.tasks)
 
@@ -153,7 +167,7 @@ def _record(folder: Path) -> None:
 def ensure_prepared(
     settings: DataSettings, root: str | Path = "prepared", *, jobs: int | None = None
 ) -> Path:
-    """The prepared folder of ``settings``, prepared now if it is not there yet.
+    """Returns the prepared folder of ``settings``, prepared now if it is not there yet.
 
     Several processes may ask at once: one prepares, the others wait for it.
 
@@ -222,6 +236,7 @@ class _Preparation:
         self.label_texts: LabelTextsPreparation | None = None
         self.fingerprints: dict[str, str] = {}
         self.splits_cells = False
+        self._dev_rows: np.ndarray | None = None
 
     def run(self) -> None:
         """Fills the folder."""
@@ -273,7 +288,9 @@ class _Preparation:
 
     def open(self, split: str) -> Any:
         """The reader of a split; that of the training split decides what there is to learn."""
-        reader = open_split(self.settings, split)
+        if self.settings.dev_share is not None and self._dev_rows is None:
+            self._dev_rows = held_out_rows(self.settings)
+        reader = open_split(self.settings, split, self._dev_rows)
         if is_builtin(self.sources[split]):
             self.fingerprints[split] = reader.source_fingerprint
         if split == "train":
@@ -296,6 +313,8 @@ class _Preparation:
         if settings.text_features is not None:
             self.text_features = build_text_features(settings.text_features)
         if settings.label_texts is not None:
+            from tfxc.data.label_texts.preparation import LabelTextsPreparation
+
             self.label_texts = LabelTextsPreparation(
                 settings, self.text_features, getattr(reader, "held_out", ())
             )
@@ -326,6 +345,8 @@ class _Preparation:
             self.text_features.save(self.folder / TEXT_FEATURES_FOLDER)
         if self.images is not None:
             if self.images.shape is None or not num_train:
+                from tfxc.data.store.image_conversion import nothing_decoded
+
                 raise nothing_decoded(where)
             kind = self.images.kind
             num_features = self.images.num_values
@@ -349,6 +370,7 @@ class _Split:
         self._kinds: list[tuple[Given, int]] = []
         self._truncated = 0
         self._width = 0
+        self._starts_processes = False
 
     def run(self) -> SplitInfo:
         """Writes the shards; returns the ``SplitInfo``."""
@@ -365,7 +387,10 @@ class _Split:
             self._describe("known")
         blocks = self._convert()
         count = sum(block.examples for block in blocks)
-        report_truncated(self._all.text_features, self._truncated, count, self._split)
+        if self._truncated:
+            from tfxc.data.text.tokens import report_truncated
+
+            report_truncated(self._all.text_features, self._truncated, count, self._split)
         info = self._write_shards(blocks)
         if self._all.label_texts is not None:
             # What the examples' texts have in common with those of labels, in the records' order.
@@ -439,11 +464,12 @@ class _Split:
                 (str(self._scratch), self._stage, number, start, min(total, start + size))
                 for number, start in enumerate(range(0, total, size))
             ]
-            processes = self._processes(len(tasks))
-            if processes == 1:
-                yield from (here.read(ranges(a, b), n, a) for _, _, n, a, b in tasks)
+            least = MIN_BLOCKS if self._all.text_features is None else MIN_TEXTS
+            self._starts_processes = self._all.jobs > 1 and len(tasks) >= least
+            if self._starts_processes:
+                yield from map_tasks(read_block, tasks, self._all.jobs)
                 return
-            yield from map_tasks(read_block, tasks, processes)
+            yield from (here.read(ranges(a, b), n, a) for _, _, n, a, b in tasks)
             return
         chunks = reader.chunks(
             CHUNK_IMAGES if settings.images or self._all.images else CHUNK_EXAMPLES
@@ -455,32 +481,45 @@ class _Split:
         # The first chunk of the training split decides whether this is a set of images.
         unspecified = settings.text_features is None and settings.normalise is None
         if self._training and (settings.images or (unspecified and first.images is not None)):
+            from tfxc.data.store.image_conversion import ImageConverter
+
             self._all.images = ImageConverter(settings.images or ImageSettings())
         if self._all.images is not None:
             yield from self._images_read(here, chunks, self._all.images)
-        elif self._all.jobs > 1 and len(first) == CHUNK_EXAMPLES and self._all.text_features:
-            yield from map_tasks(read_block, self._chunk_files(chunks), self._all.jobs)
-        else:
-            start = 0
-            for number, chunk in enumerate(chunks):
-                yield here.read(chunk, number, start)
-                start += len(chunk)
-
-    def _processes(self, num_blocks: int) -> int:
-        """How many processes the tasks of so many blocks are worth."""
-        least = MIN_BLOCKS if self._all.text_features is None else MIN_TEXTS
-        return self._all.jobs if num_blocks >= least else 1
-
-    def _chunk_files(self, chunks: Iterable[Chunk]) -> Iterator[tuple[str, str, int, int, None]]:
-        """Yields tasks for chunks, which are written to files."""
+            return
+        may_start = self._all.jobs > 1 and len(first) == CHUNK_EXAMPLES and self._all.text_features
+        least = MIN_CHARACTERS if workers() is None else 0
+        characters = 0
         start = 0
-        for number, chunk in enumerate(chunks):
+        numbered = enumerate(chunks)
+        while not (may_start and characters >= least):
+            number, chunk = next(numbered, (0, None))
+            if chunk is None:
+                return
+            yield here.read(chunk, number, start)
+            start += len(chunk)
+            characters += sum(map(len, chunk.texts or ()))
+        self._starts_processes = True
+        yield from map_tasks(read_block, self._chunk_files(numbered, start), self._all.jobs)
+
+    def _chunk_files(
+        self, numbered: Iterable[tuple[int, Chunk]], start: int
+    ) -> Iterator[tuple[str, str, int, int, None]]:
+        """Yields tasks for chunks, which are written to files.
+
+        Args:
+            numbered: numbers of blocks and their chunks.
+            start: number of their first example.
+        """
+        from tfxc.data.store.blocks.chunk_file import write_chunk
+
+        for number, chunk in numbered:
             write_chunk(self._job.file(CHUNK, number), chunk)
             yield str(self._scratch), self._stage, number, start, None
             start += len(chunk)
 
     def _images_read(
-        self, here: BlockReader, chunks: Iterable[Chunk], images: ImageConverter
+        self, here: BlockReader, chunks: Iterable[Chunk], images: "ImageConverter"
     ) -> Iterator[BlockRead]:
         """Yields the ``BlockRead`` of blocks of images, fewer of them where they are large."""
         start = 0
@@ -549,13 +588,15 @@ class _Split:
         numbers = [number for number, count in enumerate(self._examples) if count]
         # Images that were left out took their labels with them.
         recount = self._training and self._all.images is not None
-        processes = self._processes(len(numbers))
+        shared_out = self._starts_processes
+        if self._all.text_features is None:
+            shared_out = self._all.jobs > 1 and len(numbers) >= MIN_BLOCKS
         converted: Iterator[BlockRows]
-        if processes == 1 or self._all.images is not None:
-            converted = (here.convert(number, recount) for number in numbers)
-        else:
+        if shared_out and self._all.images is None:
             tasks = ((str(self._scratch), self._stage, number, recount) for number in numbers)
-            converted = map_tasks(convert_block, tasks, processes)
+            converted = map_tasks(convert_block, tasks, self._all.jobs)
+        else:
+            converted = (here.convert(number, recount) for number in numbers)
         blocks = [BlockRows(0, 0, 0, None)] * (numbers[-1] + 1)
         counts = np.zeros_like(self._all.numbering.label_counts)
         with Progress(f"preparing {self._split}", sum(self._examples), "examples") as progress:

@@ -135,7 +135,7 @@ class RowWriter:
         return self._marks[: self._count]
 
     def is_done(self, start: int, stop: int) -> bool:
-        """Whether the rows ``start`` to ``stop`` are all in place."""
+        """Tells whether the rows ``start`` to ``stop`` are all in place."""
         return stop <= len(self.done) and bool(self.done[start:stop].all())
 
     def write(
@@ -272,7 +272,7 @@ class RowWriter:
         self.flush()
 
     def _header(self, num_rows: int) -> bytes:
-        """What opens the file."""
+        """Returns what opens the file."""
         assert self.row_shape is not None, "the header names the shape"
         return array_header((num_rows, *self.row_shape), self.dtype)
 
@@ -427,7 +427,7 @@ def _in_units(size: int) -> str:
 
 
 def _locked(scratch: Path, path: Path) -> int:
-    """A descriptor of the unfinished file, which no other process can get meanwhile."""
+    """Returns a descriptor of the unfinished file, which no other process can get meanwhile."""
     descriptor = os.open(scratch, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if not (try_lock(descriptor) and is_same(descriptor, scratch)):

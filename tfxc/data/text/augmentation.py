@@ -65,12 +65,12 @@ class TextCopies:
         units = (part for text in texts for part in self._units(text))
         counts = Counter(part.strip() if unit == "word" else part for part in units)
         if not counts:
-            raise ValueError("the texts hold no word")
+            raise ValueError("the texts contain no words")
         self._known = list(counts)
         self._below = np.cumsum(list(counts.values()))
 
     def __call__(self, text: str) -> str:
-        """A changed copy of a text; an empty text stays as it is."""
+        """Returns a changed copy of a text; an empty text stays as it is."""
         units = self._units(text)
         if not units:
             return text
@@ -97,7 +97,7 @@ class TextCopies:
         return [f" {part.strip()}" if part[0].isspace() else part for part in parts]
 
     def _drawn(self, unit: str) -> str:
-        """Another unit in the place of this one, with the space that it had."""
+        """Returns another unit in the place of this one, with the space that it had."""
         place = self._rng.integers(self._below[-1])
         drawn = self._known[np.searchsorted(self._below, place, side="right")]
         return f" {drawn}" if self._unit == "word" and unit.startswith(" ") else drawn

@@ -4,6 +4,7 @@ Unlike scikit-learn's own, the TF-IDF vectoriser is fitted on a stream, so that 
 has to fit in memory; and it is saved without pickle.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,6 @@ from tfxc.data.text.base import (
     BagFeatures,
     Learner,
     Norm,
-    known_terms,
     read_terms,
 )
 from tfxc.data.text.terms import (
@@ -28,7 +28,7 @@ from tfxc.data.text.terms import (
     TermCounts,
     TermMatrix,
     WordTerms,
-    cut_bags,
+    known_terms,
     select_terms,
 )
 from tfxc.ops.csr import unit_rows
@@ -97,7 +97,7 @@ class TfidfFeatures(BagFeatures):
         return Learner(counter.add, finish)
 
     def cut(self, texts: Sequence[str]) -> CutTexts:
-        return cut_bags(map(self._terms(), texts))
+        return self._terms().cut(texts)
 
     def rows_of(
         self, indptr: np.ndarray, ids: np.ndarray, values: np.ndarray
@@ -105,8 +105,8 @@ class TfidfFeatures(BagFeatures):
         assert self.num_features is not None, "fit comes first"
         return self._weighted(known_terms(indptr, ids, values, self.num_features))
 
-    def _choose(self, counts: TermCounts) -> list[str]:
-        """Chooses the vocabulary, and returns it."""
+    def _choose(self, counts: TermCounts) -> np.ndarray:
+        """Chooses the vocabulary, and returns the places of its terms."""
         places = select_terms(
             counts,
             self._settings["min_df"],
@@ -124,7 +124,7 @@ class TfidfFeatures(BagFeatures):
         self._idf = np.log((counts.num_texts + 1) / (counts.documents[places] + 1)) + 1
         self.num_features = len(places)
         self._cached_vectorizer = None
-        return vocabulary
+        return places
 
     def vocabulary(self) -> list[str] | None:
         return self._vocabulary
@@ -190,13 +190,16 @@ class HashingFeatures(BagFeatures):
         self.num_features = self._settings["num_features"]
 
     def learner(self) -> None:
-        """None: the texts are not read."""
+        """Returns None: the texts are not read."""
         return None
 
     def _build_vectorizer(self) -> Callable[[Sequence[str]], scipy.sparse.csr_matrix]:
+        settings = self.settings()
+        terms = WordTerms(settings["token_pattern"], settings["ngram_range"], settings["lowercase"])
+        if terms.tree() is not None:
+            return functools.partial(self._hashed, terms)
         from sklearn.feature_extraction.text import HashingVectorizer
 
-        settings = self.settings()
         return HashingVectorizer(
             n_features=settings["num_features"],
             ngram_range=tuple(settings["ngram_range"]),
@@ -208,5 +211,22 @@ class HashingFeatures(BagFeatures):
             dtype=np.float32,
         ).transform
 
+    def _hashed(self, terms: WordTerms, texts: Sequence[str]) -> scipy.sparse.csr_matrix:
+        """Makes rows of texts that are cut in C."""
+        from tfxc.ops.text._terms import murmur_hashes
+
+        cut = terms.cut(texts)
+        hashes = murmur_hashes(cut.terms).astype(np.int64)
+        columns = np.abs(hashes) % self._settings["num_features"]
+        values = cut.values
+        if self._settings["alternate_sign"]:
+            values = values * np.where(hashes < 0, -1, 1)[cut.ids]
+        arrays = (values, columns[cut.ids], cut.indptr)
+        shape = (len(texts), self._settings["num_features"])
+        rows = scipy.sparse.csr_matrix(arrays, shape, np.float32)
+        rows.sum_duplicates()
+        norm = self._settings["norm"]
+        return unit_rows(rows, norm) if norm else rows
+
     def _load(self, folder: Path) -> None:
-        """There is nothing but the settings."""
+        """Does nothing: there is only what the settings say."""

@@ -17,7 +17,6 @@ from tfxc.core.storage.ownership import atomic_folder
 from tfxc.core.storage.reading import read_array, read_json, read_text
 from tfxc.data.examples.kinds import SPARSE, FeatureKind
 from tfxc.data.text.terms import CutTexts
-from tfxc.ops.csr import bounds_of
 from tfxc.ops.text.token_patterns import TokenPattern
 
 if TYPE_CHECKING:
@@ -50,12 +49,14 @@ class Learner(NamedTuple):
 
 
 def parts_of(features: Any) -> dict[str, Any]:
-    """The parts of text features that learn by themselves, by the names of their sections."""
+    """Returns the parts of text features that learn by themselves, by the names of their
+    sections.
+    """
     return getattr(features, "parts", {"": features})
 
 
 def learners_of(features: Any) -> dict[str, Learner]:
-    """The ``Learner`` of each part that learns from texts, by the part's name.
+    """Returns the ``Learner`` of each part that learns from texts, by the part's name.
 
     Raises:
         ConfigError: as the parts; ``where`` says which one.
@@ -70,7 +71,7 @@ def learners_of(features: Any) -> dict[str, Learner]:
 
 
 def fitted(features: Any, text_lists: Iterable[Sequence[str]]) -> Any:
-    """``features``, after they have learned from texts.
+    """Returns ``features``, after they have learned from texts.
 
     Args:
         features: text features; if there is nothing to learn from texts, these are not read.
@@ -93,7 +94,7 @@ def fitted(features: Any, text_lists: Iterable[Sequence[str]]) -> Any:
 
 @contextlib.contextmanager
 def part_errors(name: str) -> Iterator[None]:
-    """Errors name a part's own section of the config; the name is empty where there is one part."""
+    """Lets errors name the section of a part; the name is empty where there is one part."""
     try:
         yield
     except (ConfigError, DataError) as error:
@@ -131,7 +132,7 @@ def saving(folder: str | Path, name: str | None, settings: Mapping[str, Any]) ->
 
 
 def check_fitted(num_features: int | None) -> int:
-    """The number of features of text features that have been fitted.
+    """Returns the number of features of text features that have been fitted.
 
     Args:
         num_features: None before ``fit``.
@@ -161,7 +162,7 @@ class TextFeatures(Declared, abc.ABC):
         self._settings = self.get_config()  # what files hold, and what processes are sent
 
     def settings(self) -> dict[str, Any]:
-        """The constructor's arguments as a dict."""
+        """Returns the constructor's arguments as a dict."""
         return dict(self._settings)
 
     def fit(self, text_lists: Iterable[Sequence[str]]) -> Self:
@@ -180,7 +181,7 @@ class TextFeatures(Declared, abc.ABC):
 
     @abc.abstractmethod
     def learner(self) -> Learner | None:
-        """The ``Learner`` of ``fit``; None if nothing is learned."""
+        """Returns the ``Learner`` of ``fit``; None if nothing is learned."""
 
     @property
     def cuts_once(self) -> bool:
@@ -188,12 +189,12 @@ class TextFeatures(Declared, abc.ABC):
         return True
 
     def cut(self, texts: Sequence[str]) -> CutTexts:
-        """What a ``Learner`` learns from; it depends on the settings alone."""
+        """Returns what a ``Learner`` learns from; it depends on the settings alone."""
         raise TypeError(f"{self.name} does not learn from texts")
 
     @abc.abstractmethod
     def transform(self, texts: Sequence[str]) -> Any:
-        """One row per text, in the form of the kind of features.
+        """Returns one row per text, in the form of the kind of features.
 
         Raises:
             ConfigError: ``fit`` has not been called.
@@ -201,7 +202,7 @@ class TextFeatures(Declared, abc.ABC):
 
     @abc.abstractmethod
     def graph(self, folder: Path) -> Any:
-        """What turns texts into the same features in a graph, padded as batches are.
+        """Returns what turns texts into the same features in a graph, padded as batches are.
 
         Args:
             folder: ``Path`` of the folder that ``save`` wrote.
@@ -229,7 +230,7 @@ class TextFeatures(Declared, abc.ABC):
         """Reads what ``save`` wrote, except for the settings."""
 
     def vocabulary(self) -> list[str] | None:
-        """The list of terms by feature id, or None if features have no terms."""
+        """Returns the list of terms by feature id, or None if features have no terms."""
         return None
 
     @property
@@ -286,7 +287,7 @@ class BagFeatures(TextFeatures):
         raise TypeError(f"{self.name} does not learn from texts")
 
     def transform(self, texts: Sequence[str]) -> scipy.sparse.csr_matrix:
-        """One row per text, float32: scikit-learn's, where words have no marks.
+        """Returns one row per text, float32: scikit-learn's, where words have no marks.
 
         Args:
             texts: list of n strings.
@@ -327,28 +328,11 @@ class BagFeatures(TextFeatures):
 
     @abc.abstractmethod
     def _build_vectorizer(self) -> Callable[[Sequence[str]], Any]:
-        """A function of texts that returns a row of counts for each."""
+        """Returns a function of texts that returns a row of counts for each."""
 
     def __getstate__(self) -> dict[str, Any]:
         # The vectoriser repeats the vocabulary as a dict: half of what a process would be sent.
         return self.__dict__ | {"_cached_vectorizer": None}
-
-
-def known_terms(
-    indptr: np.ndarray, ids: np.ndarray, values: np.ndarray, num_features: int
-) -> scipy.sparse.csr_matrix:
-    """Bags of terms without those whose id is -1, as float32 CSR with sorted indices.
-
-    Args:
-        indptr, ids, values: CSR arrays (n, num_features).
-    """
-    known = ids >= 0
-    rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))[known]
-    bounds = bounds_of(np.bincount(rows, minlength=len(indptr) - 1))
-    arrays = (values[known], ids[known], bounds)
-    bags = scipy.sparse.csr_matrix(arrays, (len(indptr) - 1, num_features), dtype=np.float32)
-    bags.sort_indices()
-    return bags
 
 
 def write_lines(path: Path, terms: Iterable[str]) -> None:
@@ -357,7 +341,7 @@ def write_lines(path: Path, terms: Iterable[str]) -> None:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The terms that ``write_lines`` wrote.
+    """Returns the terms that ``write_lines`` wrote.
 
     Raises:
         DataError: there is no such file, or it is not UTF-8.
@@ -366,7 +350,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_terms(folder: Path, with_idf: bool) -> tuple[list[str], np.ndarray | None]:
-    """The terms that ``BagFeatures.save`` wrote, and their weights or None.
+    """Returns the terms that ``BagFeatures.save`` wrote, and their weights or None.
 
     Raises:
         DataError: a file is missing or damaged, or there is not a weight per term.
@@ -388,7 +372,8 @@ def read_terms(folder: Path, with_idf: bool) -> tuple[list[str], np.ndarray | No
 def build_of(
     kinds: Mapping[str, type[Any]], section: Mapping[str, Any], where: str = _SECTION
 ) -> Any:
-    """Text features of one of several kinds, see ``tfxc.data.text.registry.build_text_features``.
+    """Returns text features of one of several kinds, see
+    ``tfxc.data.text.registry.build_text_features``.
 
     Args:
         kinds: the classes by name.
@@ -411,7 +396,7 @@ def build_of(
 
 
 def load_of(kinds: Mapping[str, type[Any]], folder: Path) -> Any:
-    """Saved text features of one of several kinds, see ``load_text_features``."""
+    """Returns saved text features of one of several kinds, see ``load_text_features``."""
     path = folder / "features.json"
     head = read_json(path, fix=_COPY_OR_TRAIN)
     try:

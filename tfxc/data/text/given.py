@@ -40,11 +40,11 @@ class GivenTerms:
         self.num_features = num_features
 
     def settings(self) -> dict[str, Any]:
-        """The constructor's arguments as a dict, the number of columns as it was found."""
+        """Returns the constructor's arguments as a dict, the number of columns as it was found."""
         return {"num_features": self.num_features}
 
     def learner(self) -> None:
-        """None: the texts are not read."""
+        """Returns None: the texts are not read."""
         return None
 
     def take_width(self, width: int, where: str | Path) -> None:
@@ -69,7 +69,7 @@ class GivenTerms:
     def rows(
         self, features: scipy.sparse.csr_matrix | np.ndarray, where: str | Path
     ) -> scipy.sparse.csr_matrix:
-        """The features of examples as float32 CSR (n, num_features).
+        """Returns the features of examples as float32 CSR (n, num_features).
 
         Args:
             features: CSR or array (n, columns), float32.
@@ -95,7 +95,7 @@ class GivenTerms:
         return scipy.sparse.csr_matrix(arrays, (features.shape[0], num_features))
 
     def vocabulary(self) -> None:
-        """None: the columns have no names."""
+        """Returns None: the columns have no names."""
         return None
 
     def save(self, folder: str | Path) -> None:
@@ -107,7 +107,7 @@ class GivenTerms:
         """
         check_fitted(self.num_features)
         with saving(folder, self.name, self.settings()):
-            """There is nothing but the settings."""
+            """Does nothing: there is only what the settings say."""
 
     def _load(self, folder: Path) -> None:
-        """There is nothing but the settings."""
+        """Does nothing: there is only what the settings say."""

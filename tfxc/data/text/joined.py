@@ -98,7 +98,7 @@ class JoinedFeatures:
         return self.tokens.num_truncated
 
     def settings(self) -> dict[str, dict[str, Any]]:
-        """The constructor's arguments as a dict."""
+        """Returns the constructor's arguments as a dict."""
         return {name: {"name": part.name, **part.settings()} for name, part in self.parts.items()}
 
     def fit(self, text_lists: Iterable[Sequence[str]]) -> "JoinedFeatures":
@@ -112,7 +112,7 @@ class JoinedFeatures:
     def transform(
         self, texts: Sequence[str], features: Any = None, where: str | Path = "input"
     ) -> "JoinedRows":
-        """``JoinedRows`` of a list of texts.
+        """Returns the ``JoinedRows`` of a list of texts.
 
         Args:
             texts: list of n strings.
@@ -137,7 +137,7 @@ class JoinedFeatures:
         return JoinedRows(terms, self.tokens.transform(texts))
 
     def graph(self, folder: Path) -> "JoinedTexts | TextsWithFeatures":
-        """What turns texts into the same features in a graph; see ``TextFeatures.graph``.
+        """Returns what turns texts into the same features in a graph; see ``TextFeatures.graph``.
 
         Where the terms are given, it is a function of the texts and of a bag's tensors.
         """
@@ -175,12 +175,3 @@ class JoinedFeatures:
     def parts(self) -> dict[str, Any]:
         """The two parts by name."""
         return {"tokens": self.tokens, "terms": self.terms}
-
-
-def given_terms(features: Any) -> GivenTerms | None:
-    """The ``GivenTerms`` of text features; None if these are made of the texts alone.
-
-    Args:
-        features: any text features, or None.
-    """
-    return features.given if isinstance(features, JoinedFeatures) else None

@@ -1,5 +1,6 @@
 """Texts to words with hashed n-grams of words and characters, as fastText reads a text."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,7 +10,9 @@ from annotated_types import Ge, Le
 
 from tfxc.core.declared import Count, Natural
 from tfxc.core.errors import ConfigError
+from tfxc.data.examples.lists import gather_lists
 from tfxc.data.text.base import check_fitted
+from tfxc.data.text.terms import first_of_each
 from tfxc.data.text.tokens import UNKNOWN, TokenRows, WordTokens
 from tfxc.ops.csr import bounds_of
 from tfxc.ops.text.token_patterns import WORDS
@@ -87,11 +90,29 @@ class FastTextTokens(WordTokens):
 
     def transform(self, texts: Sequence[str]) -> TokenRows:
         num_features = check_fitted(self.num_features)
-        word_lists = self._words_of([self._prepared(text) for text in texts])
-        rows = [self._row(words) for words in word_lists]
-        indptr = bounds_of(np.fromiter(map(len, rows), np.int64, len(rows)))
-        tokens = np.concatenate([np.zeros(0, np.int32), *rows]).astype(np.int32)
-        return TokenRows(indptr, tokens, num_features)
+        first = len(self._vocabulary or ())
+        bounds, numbers, words = self._words.cut([self._prepared(text) for text in texts])
+        bounds, numbers, truncated = first_of_each(bounds, numbers, self._settings["max_length"])
+        self.num_truncated += truncated
+        # Of each of the different words: its id or -1, its hash, the ids of its n-grams.
+        ids = np.array([self._table.get(word, -1) for word in words], np.int32)
+        known = [self._hashed(word) for word in words]
+        hashes = np.array([word_hash for word_hash, _ in known], np.uint32)
+        lists = [subword_ids for _, subword_ids in known]
+        list_bounds = bounds_of([len(subword_ids) for subword_ids in lists])
+        subwords = np.concatenate([np.zeros(0, np.int32), *lists])
+        parts = [np.zeros(0, np.int32)]
+        lengths = []
+        for start, stop in itertools.pairwise(bounds.tolist()):
+            row = numbers[start:stop]
+            of_words = ids[row]
+            of_words = of_words[of_words >= 0]
+            _, of_characters = gather_lists(list_bounds, row, subwords)
+            ngrams = word_ngrams(hashes[row], self._settings["word_ngrams"])
+            ngrams = first + (ngrams % np.uint64(self._settings["buckets"])).astype(np.int32)
+            parts += [of_words, of_characters, ngrams]
+            lengths.append(len(of_words) + len(of_characters) + len(ngrams))
+        return TokenRows(bounds_of(lengths), np.concatenate(parts).astype(np.int32), num_features)
 
     def graph(self, folder: Path) -> "TextNgrams":
         from tfxc.ops.text.ngrams import TextNgrams
@@ -99,22 +120,11 @@ class FastTextTokens(WordTokens):
         assert self._vocabulary is not None, "fit comes first"
         return TextNgrams(self.settings(), folder / "vocabulary.txt", len(self._vocabulary))
 
-    def _row(self, words: Sequence[str]) -> np.ndarray:
-        """The ids of one text."""
-        most = self._settings["max_length"]
-        self.num_truncated += len(words) > most
-        words = words[:most]
-        ids = np.array([self._table[word] for word in words if word in self._table], np.int32)
-        known = [self._hashed(word) for word in words]
-        hashes = np.array([word_hash for word_hash, _ in known], np.uint32)
-        ngrams = word_ngrams(hashes, self._settings["word_ngrams"])
-        ngrams = ngrams % np.uint64(self._settings["buckets"])
-        first = len(self._vocabulary or ())
-        subwords = [subword_ids for _, subword_ids in known]
-        return np.concatenate([ids, *subwords, first + ngrams.astype(np.int32)])
+    def _make_table(self, tokens: Sequence[str]) -> dict[str, int]:
+        return {token: number for number, token in enumerate(tokens, 1)}
 
     def _hashed(self, word: str) -> tuple[int, np.ndarray]:
-        """A word's hash, and the ids of its n-grams of characters; words come again."""
+        """Returns a word's hash, and the ids of its n-grams of characters; words come again."""
         if word not in self._known:
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
@@ -135,7 +145,7 @@ class FastTextTokens(WordTokens):
 
 
 def fnv1a(text: bytes, state: int = FNV_OFFSET) -> int:
-    """fastText's 32-bit FNV-1a hash, in which bytes from 128 on count as negative numbers.
+    """Returns fastText's 32-bit FNV-1a hash, in which bytes from 128 on count as negative numbers.
 
     Args:
         text: bytes, of UTF-8.
@@ -152,7 +162,7 @@ def fnv1a(text: bytes, state: int = FNV_OFFSET) -> int:
 
 
 def subword_hashes(word: str, least: int, most: int) -> list[int]:
-    """Hashes of the n-grams of a word between ``<`` and ``>``, the shorter ones first.
+    """Returns the hashes of the n-grams of a word between ``<`` and ``>``, the shorter ones first.
 
     ``<`` and ``>`` alone are left out.
 
@@ -177,7 +187,7 @@ def subword_hashes(word: str, least: int, most: int) -> list[int]:
 
 
 def word_ngrams(hashes: np.ndarray, longest: int) -> np.ndarray:
-    """fastText's 64-bit hashes of the n-grams of words, the shorter ones first.
+    """Returns fastText's 64-bit hashes of the n-grams of words, the shorter ones first.
 
     Args:
         hashes: uint32 (n,), the hash of each word; they count as signed numbers.

@@ -3,13 +3,12 @@
 Also reads a vectoriser that PECOS has trained and saved.
 """
 
-import functools
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import scipy.sparse
@@ -17,9 +16,20 @@ import scipy.sparse
 from tfxc.core.declared import Count, Share
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.reading import read_json, read_text
-from tfxc.data.text.base import BagFeatures, Learner, Norm, known_terms, read_terms
-from tfxc.data.text.terms import CutTexts, TermCounter, TermCounts, TermMatrix, cut_bags
+from tfxc.data.text.base import BagFeatures, Learner, Norm, read_terms
+from tfxc.data.text.terms import (
+    CutTexts,
+    TermCounter,
+    TermCounts,
+    TermCutter,
+    TermMatrix,
+    known_terms,
+    term_tree,
+)
 from tfxc.ops.csr import unit_rows
+
+if TYPE_CHECKING:
+    from tfxc.ops.text._terms import TermTree
 
 Analyzer = Literal["word", "char", "char_wb"]
 #: A range of lengths of n-grams, and what these are made of.
@@ -134,7 +144,7 @@ class PecosTfidfFeatures(BagFeatures):
         return all(analyzer != "char_wb" for _, analyzer in self._blocks())
 
     def cut(self, texts: Sequence[str]) -> CutTexts:
-        return cut_bags(map(self._terms(learning=True), texts))
+        return self._terms(learning=True).cut(texts)
 
     def rows_of(
         self, indptr: np.ndarray, ids: np.ndarray, values: np.ndarray
@@ -142,8 +152,8 @@ class PecosTfidfFeatures(BagFeatures):
         assert self.num_features is not None, "fit comes first"
         return self._weighted(known_terms(indptr, ids, values, self.num_features))
 
-    def _choose(self, counts: TermCounts) -> list[str]:
-        """Chooses the vocabulary, and returns it."""
+    def _choose(self, counts: TermCounts) -> np.ndarray:
+        """Chooses the vocabulary, and returns the places of its terms."""
         selected = [self._select(counts, *block) for block in self._blocks()]
         columns = np.concatenate(selected).astype(np.int64)
         if not columns.size:
@@ -153,9 +163,8 @@ class PecosTfidfFeatures(BagFeatures):
             )
         documents = counts.documents[columns] + self._settings["smooth_idf"]
         idf = np.maximum(np.log(counts.num_texts / documents), 0) + self._settings["add_one_idf"]
-        vocabulary = [counts.terms[index] for index in columns]
-        self.set_vocabulary(vocabulary, idf)
-        return vocabulary
+        self.set_vocabulary([counts.terms[index] for index in columns], idf)
+        return columns
 
     def set_vocabulary(self, terms: Sequence[str], idf: np.ndarray | None) -> "PecosTfidfFeatures":
         """Takes a vocabulary and weights that were learned elsewhere; the columns keep their order.
@@ -172,7 +181,7 @@ class PecosTfidfFeatures(BagFeatures):
             DataError: a term is there twice, or its n-gram is of no range or of an earlier one.
         """
         if len(set(terms)) < len(terms):
-            raise DataError("the vocabulary holds a term twice")
+            raise DataError("the vocabulary contains a term twice")
         lengths = np.fromiter(map(_length, terms), np.int64, len(terms))
         of_characters = np.fromiter((term[:1] == " " for term in terms), bool, len(terms))
         blocks = np.full(len(terms), -1)
@@ -196,13 +205,13 @@ class PecosTfidfFeatures(BagFeatures):
         return self._idf
 
     def _blocks(self) -> list[Block]:
-        """The blocks of columns."""
+        """Returns the blocks of columns."""
         names = self._settings["analyzer"]
         names = [names] * len(self._ranges) if isinstance(names, str) else names
         return list(zip(self._ranges, names, strict=True))
 
     def _select(self, counts: TermCounts, lengths: Sequence[int], analyzer: Analyzer) -> list[int]:
-        """Indices of the terms of one block in the order of their columns."""
+        """Returns the indices of the terms of one block in the order of their columns."""
         bounds = []
         for key in ("min_df", "max_df"):
             bound = self._settings[key]
@@ -223,10 +232,8 @@ class PecosTfidfFeatures(BagFeatures):
         terms = terms[-most:] if self._settings["keep_frequent"] else terms[:most]
         return [index for *_, index in terms]
 
-    def _terms(self, learning: bool) -> Callable[[str], list[str]]:
-        return functools.partial(
-            _terms, blocks=self._blocks(), most=self._settings["max_length"], learning=learning
-        )
+    def _terms(self, learning: bool) -> "PecosTerms":
+        return PecosTerms(self._blocks(), self._settings["max_length"], learning)
 
     def _build_vectorizer(self) -> TermMatrix:
         assert self._vocabulary is not None, "fit comes first"
@@ -254,7 +261,7 @@ class PecosTfidfFeatures(BagFeatures):
 
 
 def split_at_blanks(text: str, most: int | None = None) -> list[str]:
-    """The words of a text as PECOS cuts it.
+    """Returns the words of a text as PECOS cuts it.
 
     Example:
         >>> split_at_blanks("A hen,  two", most=2)
@@ -264,39 +271,58 @@ def split_at_blanks(text: str, most: int | None = None) -> list[str]:
     return words[:most]
 
 
-def _terms(text: str, blocks: Sequence[Block], most: int | None, learning: bool) -> list[str]:
-    """The terms of a text, block by block.
+class PecosTerms(TermCutter):
+    """Cuts a text into terms, block by block.
 
     Args:
-        text: string.
         blocks: ranges and what their n-grams are made of.
         most: words or characters to look at, or None.
         learning: whether ``"char_wb"`` takes single words with spaces around instead of the text.
+
+    Example:
+        >>> PecosTerms([([2, 2], "word"), ([3, 3], "char")], None, learning=True)("a hen")
+        ['a hen', ' a h', '  he', ' hen']
     """
-    words = split_at_blanks(text, most)
-    characters = _LINE_BREAKS.sub(" ", text)[:most]
-    terms = []
-    for (shortest, longest), analyzer in blocks:
-        parts = [characters]
-        if learning and analyzer == "char_wb":
-            parts = [f" {word} " for word in characters.split(" ") if word]
-        for n in range(shortest, longest + 1):
-            if analyzer != "word":
-                terms += [f" {part[i : i + n]}" for part in parts for i in range(len(part) - n + 1)]
-            elif n == 1:
-                terms += words
-            else:
-                terms += [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
-    return terms
+
+    def __init__(self, blocks: Sequence[Block], most: int | None, learning: bool) -> None:
+        self._blocks = blocks
+        self._most = most
+        self._learning = learning
+
+    def __call__(self, text: str) -> list[str]:
+        words = split_at_blanks(text, self._most)
+        characters = _LINE_BREAKS.sub(" ", text)[: self._most]
+        terms = []
+        for (shortest, longest), analyzer in self._blocks:
+            parts = [characters]
+            if self._learning and analyzer == "char_wb":
+                parts = [f" {word} " for word in characters.split(" ") if word]
+            for n in range(shortest, longest + 1):
+                if analyzer != "word":
+                    terms += [
+                        f" {part[i : i + n]}" for part in parts for i in range(len(part) - n + 1)
+                    ]
+                elif n == 1:
+                    terms += words
+                else:
+                    terms += [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
+        return terms
+
+    def tree(self, terms: Sequence[str] | None = None) -> "TermTree | None":
+        blocks = [
+            ("char" if name == "char_wb" and not self._learning else name, shortest, longest)
+            for (shortest, longest), name in self._blocks
+        ]
+        return term_tree(blocks, most=self._most, terms=terms)
 
 
 def _length(term: str) -> int:
-    """Words or characters of a term."""
+    """Returns the number of words or characters of a term."""
     return len(term) - 1 if term[:1] == " " else term.count(" ") + 1
 
 
 def load_pecos_vectorizer(folder: str | Path) -> "PecosTfidfFeatures":
-    """Text features ``pecos_tfidf`` that equal those of a saved PECOS vectoriser.
+    """Returns text features ``pecos_tfidf`` that equal those of a saved PECOS vectoriser.
 
     The folder holds ``meta.json`` (number of base vectorisers, norm of the joined rows) and per
     base vectoriser ``N.base/tokenizer/`` (``config.json`` with the kind of tokens, ``vocab.txt``:
@@ -349,8 +375,8 @@ def load_pecos_vectorizer(folder: str | Path) -> "PecosTfidfFeatures":
         kind = _read_section(path).get("token_type")
         if not isinstance(kind, int) or kind not in _ANALYZERS:
             raise DataError(
-                f"the token_type {kind!r} is none of words (10), characters (20) and characters "
-                "of words (30)",
+                f"token_type must be 10 (words), 20 (characters) or 30 (characters of words), "
+                f"not {kind!r}",
                 where=path,
                 fix=_COPY,
             )
@@ -386,7 +412,7 @@ def _read_section(path: Path, key: str | None = None) -> dict[str, Any]:
 
 
 def _columns(base: Path, analyzer: Analyzer) -> list[tuple[str, float]]:
-    """Terms and weights of a base vectoriser, by column."""
+    """Returns terms and weights of a base vectoriser, by column."""
     start, between = ("", " ") if analyzer == "word" else (" ", "")
     path = base / "tokenizer" / "vocab.txt"
     words = {number: word for _, (number, word) in _lines(path, parts=2)}
@@ -415,7 +441,7 @@ def _columns(base: Path, analyzer: Analyzer) -> list[tuple[str, float]]:
 
 
 def _lines(path: Path, parts: int) -> Iterator[tuple[int, list[str]]]:
-    """Number and parts of each line; the first line says how many follow."""
+    """Yields the number and parts of each line; the first line says how many follow."""
     content = read_text(path, fix=_COPY)
     head, *lines = content.split("\n")[:-1] or [""]
     if not head.isdecimal() or int(head) != len(lines):

@@ -83,7 +83,7 @@ class PretrainedTokens(TextFeatures):
         return self._subwords
 
     def vocabulary(self) -> list[str] | None:
-        """The list of pieces by id, None before ``fit``."""
+        """Returns the list of pieces by id, None before ``fit``."""
         return None if self._subwords is None else vocabulary_of(self._subwords)
 
     def fit(self, text_lists: Iterable[Sequence[str]]) -> Self:
@@ -123,13 +123,13 @@ class PretrainedTokens(TextFeatures):
         return False
 
     def cut(self, texts: Sequence[str]) -> CutTexts:
-        """How often each piece occurs; pieces have no names here, but their ids."""
+        """Returns how often each piece occurs; pieces have no names here, but their ids."""
         rows = self.transform(texts)
         totals = np.bincount(rows.tokens, minlength=rows.num_features)
         return CutTexts(rows.indptr, rows.tokens, None, [], None, totals)
 
     def transform(self, texts: Sequence[str]) -> TokenRows:
-        """``TokenRows`` of a list of texts.
+        """Returns the ``TokenRows`` of a list of texts.
 
         Raises:
             ConfigError: ``fit`` has not been called, or tensorflow-text is missing.
@@ -146,7 +146,8 @@ class PretrainedTokens(TextFeatures):
         return TokenRows(indptr, np.concatenate(tokens), num_features)
 
     def graph(self, folder: str | Path | None = None) -> "SubwordIds":
-        """``tfxc.ops.text.subwords.SubwordIds``, which turns texts into the same ids in a graph.
+        """Returns ``tfxc.ops.text.subwords.SubwordIds``, which turns texts into the same ids in a
+        graph.
 
         It needs no ``folder``: see ``TextFeatures.graph``.
         """
@@ -220,6 +221,6 @@ class PretrainedTokens(TextFeatures):
 
 
 def checksum(subwords: "Subwords") -> str:
-    """Eight hexadecimal digits of the pieces by id."""
+    """Returns eight hexadecimal digits of the pieces by id."""
     lines = "\n".join(ordered_pieces(subwords))
     return hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest()[:8]

@@ -15,7 +15,7 @@ _MASKS = ("[MASK]", "<mask>")
 
 
 def ordered_pieces(subwords: "Subwords") -> list[str]:
-    """All pieces by id, padding first."""
+    """Returns all pieces by id, padding first."""
     pieces = list(subwords.pieces)
     padding = subwords.settings["padding"]
     pieces[0], pieces[padding] = pieces[padding], pieces[0]
@@ -23,7 +23,7 @@ def ordered_pieces(subwords: "Subwords") -> list[str]:
 
 
 def kept_ids(subwords: "Subwords", counts: np.ndarray, min_count: int) -> np.ndarray:
-    """Ids of the pieces that stay: those seen often enough, and the special ones.
+    """Returns the ids of the pieces that stay: those seen often enough, and the special ones.
 
     Args:
         subwords: ``tfxc.pretrained.tokenizer_files.Subwords`` as the model's folder has them.
@@ -70,12 +70,12 @@ def without(subwords: "Subwords", kept: np.ndarray) -> "Subwords":
 
 
 def vocabulary_of(subwords: "Subwords") -> list[str]:
-    """The pieces by id, padding first; of pruned subwords those that are left."""
+    """Returns the pieces by id, padding first; of pruned subwords those that are left."""
     pieces = ordered_pieces(subwords)
     kept = subwords.settings.get("kept")
     return pieces if kept is None else [pieces[number] for number in kept]
 
 
 def _id(settings: Mapping[str, Any], place: int) -> int:
-    """The id of a place in the files: padding and 0 change theirs."""
+    """Returns the id of a place in the files: padding and 0 change theirs."""
     return {0: settings["padding"], settings["padding"]: 0}.get(place, place)

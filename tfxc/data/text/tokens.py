@@ -26,8 +26,8 @@ from tfxc.data.text.base import (
 from tfxc.data.text.terms import (
     CutTexts,
     TermCounter,
+    WordSequences,
     cut_numbers,
-    cut_sequences,
     first_of_each,
 )
 from tfxc.ops.csr import bounds_of
@@ -36,6 +36,7 @@ from tfxc.ops.text.token_patterns import WORDS, TokenPattern
 if TYPE_CHECKING:
     import jieba
 
+    from tfxc.ops.text._terms import TermTree
     from tfxc.ops.text.tokens import TextTokens
 
 
@@ -102,31 +103,32 @@ class TokenFeatures(TextFeatures):
         return self._vocabulary
 
     def learner(self) -> Learner:
-        """The ``Learner`` of ``fit``."""
+        """Returns the ``Learner`` of ``fit``."""
         counter = TermCounter()
 
         def finish() -> np.ndarray:
             counts = counter.counts()
+            terms = counts.terms
+            totals = counts.totals.tolist()
             places = [
-                index
-                for index in np.argsort(-counts.totals, kind="stable")
-                if counts.totals[index] >= self._settings["min_count"]
-                and not _LINE_BREAKS & set(counts.terms[index])
+                place
+                for place in np.flatnonzero(counts.totals >= self._settings["min_count"]).tolist()
+                if _LINE_BREAKS.isdisjoint(terms[place])
             ]
+            places.sort(key=lambda place: (-totals[place], terms[place]))
             if not places:
                 raise DataError(
-                    f"none of {len(counts.terms):,} tokens is left",
+                    f"none of {len(terms):,} tokens is left",
                     fix="lower min_count or check the texts",
                 )
-            tokens = [counts.terms[index] for index in places]
-            self.use_vocabulary(tokens)
+            self.use_vocabulary([terms[place] for place in places])
             assert self.num_features is not None, "that of the vocabulary"
-            return counter.ids(tokens, first=1, missing=self.num_features - 1)
+            return counter.ids(places, first=1, missing=self.num_features - 1)
 
         return Learner(counter.add, finish)
 
     def cut(self, texts: Sequence[str]) -> CutTexts:
-        """What a ``Learner`` learns from; it depends on the settings alone."""
+        """Returns what a ``Learner`` learns from; it depends on the settings alone."""
         return self._cut([self._prepared(text) for text in texts])
 
     def rows_of(self, indptr: np.ndarray, ids: np.ndarray) -> "TokenRows":
@@ -161,7 +163,7 @@ class TokenFeatures(TextFeatures):
         return self
 
     def transform(self, texts: Sequence[str]) -> "TokenRows":
-        """``TokenRows`` of a list of texts."""
+        """Returns the ``TokenRows`` of a list of texts."""
         check_fitted(self.num_features)
         lengths, tokens = self._ids([self._prepared(text) for text in texts])
         most = self._settings["max_length"]
@@ -188,7 +190,8 @@ class TokenFeatures(TextFeatures):
         last = len(self._after)
         if len(tokens) < 1 + last or tokens[0] != PADDING or tokens[-last:] != self._after:
             raise DataError(
-                f"the vocabulary does not go from {PADDING} to {' and '.join(self._after)}",
+                f"the vocabulary does not begin with {PADDING} and end with "
+                f"{' and '.join(self._after)}",
                 where=path,
                 fix=COPY_AGAIN,
             )
@@ -205,20 +208,30 @@ class TokenFeatures(TextFeatures):
         return [FILL, UNKNOWN] if self._settings["fill"] else [UNKNOWN]
 
     def _prepared(self, text: str) -> str:
-        """The text as it is cut into tokens."""
+        """Returns the text as it is cut into tokens."""
         return text.lower() if self._settings["lowercase"] else text
 
     @abc.abstractmethod
     def _cut(self, texts: Sequence[str]) -> CutTexts:
-        """``CutTexts`` of prepared texts."""
+        """Returns the ``CutTexts`` of prepared texts."""
 
     @abc.abstractmethod
     def _make_table(self, tokens: Sequence[str]) -> Any:
-        """What ``_ids`` looks tokens up in, those with the ids 1, 2 and so on."""
+        """Returns what ``_ids`` looks tokens up in, those with the ids 1, 2 and so on."""
 
     @abc.abstractmethod
     def _ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Number of tokens of each prepared text, int64 (n,), and the ids of all, int32."""
+        """Returns the number of tokens of each prepared text, int64 (n,), and the ids of all,
+        int32.
+        """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_table": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._vocabulary is not None:
+            self._take(self._vocabulary)
 
 
 class CharacterTokens(TokenFeatures):
@@ -285,14 +298,6 @@ class CharacterTokens(TokenFeatures):
         lengths = np.fromiter(map(len, texts), np.int64, len(texts))
         return lengths, self._table[_code_points(texts)]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_table": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if self._vocabulary is not None:
-            self._take(self._vocabulary)
-
 
 class WordTokens(TokenFeatures):
     r"""A token per word.
@@ -329,19 +334,21 @@ class WordTokens(TokenFeatures):
         fill: bool = False,
     ) -> None:
         super().__init__()
-        TokenPattern(token_pattern)
         if self._settings["dictionary"] and segmenter is None:
             raise ConfigError(
                 "a dictionary has no effect without a segmenter",
                 where="dictionary",
                 fix="add segmenter 'jieba', or remove the dictionary",
             )
-        self._stop_words = frozenset(self._listed("stop_words", str.split))
-        self._settings["stop_words"] = sorted(self._stop_words)
+        left_out = frozenset(self._listed("stop_words", str.split))
+        self._words = WordSequences(token_pattern, left_out)
+        self._settings["stop_words"] = sorted(left_out)
         self._settings["dictionary"] = self._listed("dictionary", str.splitlines)
 
     def _listed(self, name: str, words_in: Callable[[str], list[str]]) -> list[str]:
-        """The words of an argument or, by ``words_in`` of its content, of the file it names."""
+        """Returns the words of an argument or, by ``words_in`` of its content, of the file it
+        names.
+        """
         words = self._settings[name]
         if isinstance(words, str):
             try:
@@ -365,26 +372,25 @@ class WordTokens(TokenFeatures):
         return " ".join(_jieba(tuple(self._settings["dictionary"])).cut(text.strip(" ")))
 
     def _cut(self, texts: Sequence[str]) -> CutTexts:
-        return cut_sequences(self._words_of(texts), self._settings["max_length"])
+        return cut_numbers(*self._words.cut(texts), self._settings["max_length"])
 
-    def _words_of(self, texts: Sequence[str]) -> list[list[str]]:
-        """Lists of the words of prepared texts that count."""
-        word_lists = TokenPattern(self._settings["token_pattern"]).of(texts)
-        left_out = self._stop_words
-        if not left_out:
-            return word_lists
-        return [[word for word in words if word not in left_out] for words in word_lists]
-
-    def _make_table(self, tokens: Sequence[str]) -> dict[str, int]:
-        return {token: number for number, token in enumerate(tokens, 1)}
+    def _make_table(self, tokens: Sequence[str]) -> "TermTree | dict[str, int]":
+        tree = self._words.tree(tokens)
+        if tree is not None:
+            return tree
+        return {token: number for number, token in enumerate(tokens)}
 
     def _ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         assert self.num_features is not None, "fit comes first"
         table = self._table
-        unknown = self.num_features - 1
-        rows = [[table.get(word, unknown) for word in words] for words in self._words_of(texts)]
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        return lengths, np.fromiter((i for row in rows for i in row), np.int32, lengths.sum())
+        if isinstance(table, dict):
+            rows = [[table.get(word, -1) for word in words] for words in self._words(texts)]
+            lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+            places = np.fromiter((i for row in rows for i in row), np.int32, lengths.sum())
+        else:
+            indptr, places = table.sequences(texts)
+            lengths = np.diff(indptr)
+        return lengths, np.where(places < 0, self.num_features - 1, places + 1).astype(np.int32)
 
 
 def report_truncated(features: Any, cut: int, count: int, split: str) -> None:
@@ -411,7 +417,7 @@ def _code_points(texts: Sequence[str]) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def _jieba(dictionary: tuple[str, ...]) -> "jieba.Tokenizer":
-    """A segmenter of its own, so that no other one learns the words."""
+    """Returns a segmenter of its own, so that no other one learns the words."""
     with missing_package("zh", where="segmenter"):
         import jieba
     jieba.setLogLevel("WARNING")

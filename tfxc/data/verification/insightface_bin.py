@@ -9,7 +9,7 @@ from tfxc.core.storage.pickles import load_plain
 
 
 def read_bin(path: str | Path) -> tuple[list[bytes], np.ndarray]:
-    """Images and flags of a ``.bin`` file as InsightFace distributes them.
+    """Returns images and flags of a ``.bin`` file as InsightFace distributes them.
 
     The file is a pickle of (list of encoded images, list of flags), images 2i and 2i + 1 being
     pair i; Python 2 wrote most of them. Only lists, numbers, texts and NumPy arrays are made of
@@ -29,7 +29,9 @@ def read_bin(path: str | Path) -> tuple[list[bytes], np.ndarray]:
         same = np.array([_flag(flag) for flag in same], bool)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"the pickle is not (list of encoded images, list of flags): {error}", where=path
+            f"the pickle is not (list of encoded images, list of flags): {error}",
+            where=path,
+            fix="give a .bin file as InsightFace distributes it",
         ) from error
     if len(images) != 2 * len(same):
         raise DataError(

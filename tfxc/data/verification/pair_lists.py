@@ -29,7 +29,7 @@ def read_pair_list(path: str | Path) -> Iterator[tuple[int, str, str, bool]]:
     texts = Lines(path).texts()
     lines = [(number, fields_of(line)) for number, line in texts if line.strip()]
     if not lines:
-        raise DataError("the list of pairs is empty", where=path)
+        raise DataError("the list of pairs is empty", where=path, fix="check the file")
     head = lines[0][1]
     lfw = len(head) <= 2 and all(field.isdecimal() for field in head)
     header = lfw or (len(head) == 3 and head[2].lower() in ("same", "issame", "label"))
@@ -54,7 +54,7 @@ def read_pair_list(path: str | Path) -> Iterator[tuple[int, str, str, bool]]:
 
 
 def fields_of(line: str) -> list[str]:
-    """The fields of a line, separated by tabs, else commas, else spaces."""
+    """Returns the fields of a line, separated by tabs, else commas, else spaces."""
     separator = next((sign for sign in "\t," if sign in line), None)
     return [field.strip() for field in line.strip().split(separator)]
 
@@ -77,7 +77,7 @@ def _named_pair(fields: list[str]) -> tuple[str, str, bool] | None:
 
 
 def resolve(path: str | Path, row_of: Callable[[str, str], int]) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of rows of a list's names.
+    """Returns the pairs of rows of a list's names.
 
     Args:
         path: the list.
@@ -113,7 +113,7 @@ class ImageFolder:
         self._rows: dict[str, int] = {}
 
     def row_of(self, name: str, where: str) -> int:
-        """The number of an image; the ending of ``name`` may be missing.
+        """Returns the number of an image; the ending of ``name`` may be missing.
 
         Raises:
             DataError: there is no such image.
@@ -153,7 +153,7 @@ class NamedRows:
                 )
 
     def row_of(self, name: str, where: str) -> int:
-        """The row of a name, with or without an image's ending.
+        """Returns the row of a name, with or without an image's ending.
 
         Raises:
             DataError: there is no such row.

@@ -48,7 +48,9 @@ class PairSource:
         raise TypeError(f"{type(self).__name__} must define chunks(size)")
 
     def sparse(self) -> "PairSource":
-        """The same with dense vectors in memory as sparse bags; everything else stays as it is."""
+        """Returns the same with dense vectors in memory as sparse bags; everything else stays as it
+        is.
+        """
         return self
 
 
@@ -95,7 +97,7 @@ class Examples(PairSource):
             self.num_examples = features.shape[0]
 
     def sparse(self) -> "Examples":
-        """The same with its dense vectors as sparse bags; images stay as they are."""
+        """Returns the same with its dense vectors as sparse bags; images stay as they are."""
         if self._features is None:
             return self
         return Examples(self.path, features=scipy.sparse.csr_matrix(self._features))
@@ -199,11 +201,13 @@ def open_pairs(
 def _check(path: Path, pairs: np.ndarray, same: np.ndarray, counts: Sequence[int]) -> None:
     if pairs.ndim != 2 or pairs.shape[1:] != (2,) or same.shape != (len(pairs),):
         raise DataError(
-            f"pairs is {pairs.shape} and same {same.shape} instead of (n, 2) and (n,)",
+            f"the shapes of pairs and same must be (n, 2) and (n,), not {pairs.shape} and "
+            f"{same.shape}",
             where=path,
+            fix="save the arrays in these shapes",
         )
     if not len(pairs):
-        raise DataError("there are no pairs", where=path)
+        raise DataError("there are no pairs", where=path, fix="check the file")
     if not 0 <= pairs.min() <= pairs.max() < min(counts):
         raise DataError(
             f"the pairs name the rows {pairs.min()} to {pairs.max()}, but there are rows 0 to "
@@ -216,7 +220,7 @@ def _check(path: Path, pairs: np.ndarray, same: np.ndarray, counts: Sequence[int
 def _archive(
     path: Path, has_embeddings: bool
 ) -> tuple[np.ndarray, np.ndarray, Examples | None, np.ndarray | None]:
-    """Pairs, flags, examples and embeddings of an ``.npz`` file."""
+    """Returns pairs, flags, examples and embeddings of an ``.npz`` file."""
     arrays = read_arrays(path)
     kinds = [name for name in ("images", "features", "embeddings") if name in arrays]
     missing = [name for name in ("pairs", "same") if name not in arrays]
@@ -226,6 +230,7 @@ def _archive(
         raise DataError(
             f"the array {missing[0]} is missing; there are: {', '.join(arrays) or 'none'}",
             where=path,
+            fix="save it with the others",
         )
     pairs = arrays["pairs"]
     same = arrays["same"]
@@ -233,6 +238,7 @@ def _archive(
         raise DataError(
             f"pairs is {pairs.dtype} and same {same.dtype} instead of integers and flags",
             where=path,
+            fix="save row numbers as pairs, and 0 or 1 as same",
         )
     source = None
     if "images" in arrays:
@@ -251,6 +257,7 @@ def _pixels(path: Path, images: np.ndarray) -> np.ndarray:
             f"images is {images.dtype} {images.shape} instead of uint8 (m, height, width[, "
             "channels])",
             where=path,
+            fix="convert the images",
         )
     return images if images.ndim == 4 else images[..., None]
 
@@ -263,7 +270,7 @@ def pairs_of_reader(
     disjoint: bool = False,
     embeddings: np.ndarray | None = None,
 ) -> "PairSet":
-    """A ``PairSet`` drawn from the examples of a reader that have one label each.
+    """Returns a ``PairSet`` drawn from the examples of a reader that have one label each.
 
     The reader is read twice, for the labels and then for the examples that were drawn.
 
@@ -283,6 +290,7 @@ def pairs_of_reader(
             raise DataError(
                 f"there are {len(embeddings):,} embeddings for {len(labels):,} examples",
                 where=reader.path,
+                fix="give one for each example",
             )
         return PairSet(pairs, same, embeddings=embeddings)
     wanted = np.zeros(len(labels), bool)
@@ -298,6 +306,7 @@ def _labels_of(reader: "Reader") -> list[int | str]:
                 raise DataError(
                     f"example {row} has {len(row_labels)} labels instead of one",
                     where=reader.path,
+                    fix="give examples with one label each",
                 )
         labels += [label for (label,) in chunk.labels]
     return labels

@@ -79,7 +79,9 @@ def make_pairs(
 def _draw(
     rows: Sequence[np.ndarray], counts: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of rows of one class and of different ones, ``counts`` of each, both (n, 2)."""
+    """Returns the pairs of rows of one class and of different ones, ``counts`` of each, both (n,
+    2).
+    """
     num_same, num_different = counts
     return _draw_same(rows, num_same, random), _draw_different(rows, num_different, random)
 
@@ -93,12 +95,18 @@ def _draw_same(rows: Sequence[np.ndarray], wanted: int, random: np.random.Genera
     for place, count in enumerate(_even_shares(possible, wanted, random)):
         if count:
             numbers = random.choice(possible[place], count, replace=False)
-            chosen.append(rows[place][_unordered_pairs(numbers)])
+            # Pair number 0, 1, 2, 3 … of (1, 0), (2, 0), (2, 1), (3, 0) …
+            large = ((1 + np.sqrt(1 + 8 * numbers.astype(np.float64))) / 2).astype(np.int64)
+            large -= large * (large - 1) // 2 > numbers
+            large += large * (large + 1) // 2 <= numbers
+            chosen.append(
+                rows[place][np.stack([large, numbers - large * (large - 1) // 2], axis=1)]
+            )
     return random.permutation(np.concatenate(chosen or [np.zeros((0, 2), np.int64)]))
 
 
 def _even_shares(possible: np.ndarray, wanted: int, random: np.random.Generator) -> np.ndarray:
-    """How many of ``possible`` to take of each, ``wanted`` in all and as even as can be."""
+    """Returns how many of ``possible`` to take of each, ``wanted`` in all and as even as can be."""
     low = 0
     high = int(possible.max(initial=0))
     while low < high:  # the smallest level at which min(possible, level) sums up to enough
@@ -111,14 +119,6 @@ def _even_shares(possible: np.ndarray, wanted: int, random: np.random.Generator)
     spare = random.permutation(np.flatnonzero(shares == low))[: shares.sum() - wanted]
     shares[spare] -= 1
     return shares
-
-
-def _unordered_pairs(numbers: np.ndarray) -> np.ndarray:
-    """Pair number 0, 1, 2, 3 … of (1, 0), (2, 0), (2, 1), (3, 0) …"""
-    large = ((1 + np.sqrt(1 + 8 * numbers.astype(np.float64))) / 2).astype(np.int64)
-    large -= large * (large - 1) // 2 > numbers
-    large += large * (large + 1) // 2 <= numbers
-    return np.stack([large, numbers - large * (large - 1) // 2], axis=1)
 
 
 def _draw_different(
@@ -155,6 +155,6 @@ def _draw_different(
 
 def _too_few(kind: str, wanted: int, possible: int) -> DataError:
     return DataError(
-        f"{wanted:,} pairs of {kind} are wanted, but there are only {possible:,}",
+        f"{wanted:,} pairs of {kind} were requested, but there are only {possible:,}",
         fix="draw fewer pairs, or give more examples",
     )

@@ -75,11 +75,11 @@ def read_subjects(path: str | Path) -> Iterator[tuple[int, str, str]]:
         is_empty = False
         yield number, fields[0], fields[1]
     if is_empty:
-        raise DataError("the list of names and subjects is empty", where=path)
+        raise DataError("the list of names and subjects is empty", where=path, fix="check the file")
 
 
 def resolve_subjects(path: str | Path, row_of: Callable[[str, str], int]) -> SubjectSet:
-    """The rows that a list names; one that it names twice counts once.
+    """Returns the rows that a list names; one that it names twice counts once.
 
     Args:
         path: the list.
@@ -151,7 +151,7 @@ class _Images:
         self._folder = None if folder is None else ImageFolder(folder, self.paths)
 
     def add(self, path: str | Path) -> SubjectSet:
-        """The ``SubjectSet`` of a folder or list."""
+        """Returns the ``SubjectSet`` of a folder or list."""
         if not Path(path).is_dir():
             if self._folder is None:
                 raise ConfigError(

@@ -62,7 +62,7 @@ class TemplateSet(Templates):
     same: np.ndarray
 
     def rows_of(self, template_ids: np.ndarray) -> np.ndarray:
-        """``pairs`` as rows (n, 2) of a sorted list of template ids.
+        """Returns ``pairs`` as rows (n, 2) of a sorted list of template ids.
 
         Raises:
             DataError: a pair names a template without images.
@@ -73,6 +73,7 @@ class TemplateSet(Templates):
             raise DataError(
                 f"template {unknown[0]} is in a pair, but has no images",
                 where=self.root,
+                fix="give all files of one set",
             )
         return places
 
@@ -131,7 +132,11 @@ def open_templates(root: str | Path, target: str) -> "TemplateSet":
     triples = _numbers(compared, range(3), np.int64)
     if not np.isin(triples[:, 2], (0, 1)).all():
         line = int(np.flatnonzero(~np.isin(triples[:, 2], (0, 1)))[0]) + 1
-        raise DataError("the third number is neither 0 nor 1", where=f"{compared}:{line}")
+        raise DataError(
+            "the third number is neither 0 nor 1",
+            where=f"{compared}:{line}",
+            fix="write 1 for the same person, else 0",
+        )
     return TemplateSet(**images, pairs=triples[:, :2], same=triples[:, 2] == 1)
 
 
@@ -158,7 +163,9 @@ def open_template_subjects(root: str | Path, target: str) -> "tuple[Templates, I
 
     def row_of(name: str, where: str) -> int:
         if name not in known:
-            raise DataError(f"template {name!r} has no images", where=where)
+            raise DataError(
+                f"template {name!r} has no images", where=where, fix="give all files of one set"
+            )
         return known[name]
 
     meta = Path(root) / "meta"
@@ -172,7 +179,7 @@ def open_template_subjects(root: str | Path, target: str) -> "tuple[Templates, I
 
 
 def _images_of(root: str | Path, target: str) -> dict[str, Any]:
-    """What the two meta files of images hold, as the fields of ``Templates``."""
+    """Returns what the two meta files of images hold, as the fields of ``Templates``."""
     meta = Path(root) / "meta"
     detected = meta / f"{target}_name_5pts_score.txt"
     members = meta / f"{target}_face_tid_mid.txt"
@@ -183,11 +190,13 @@ def _images_of(root: str | Path, target: str) -> dict[str, Any]:
             raise DataError(
                 f"the image is {member!r}, but {name!r} in {detected.name}",
                 where=f"{members}:{line}",
+                fix="give both files of one set",
             )
     if len(names) != len(member_names):
         raise DataError(
             f"the file has {len(member_names):,} lines, but {detected.name} has {len(names):,}",
             where=members,
+            fix="give both files of one set",
         )
     return {
         "root": Path(root),
@@ -216,8 +225,10 @@ def _numbers(path: Path, columns: range, dtype: type) -> np.ndarray:
             )
     except ValueError as error:
         raise DataError(
-            f"a line does not have {len(columns)} numbers: {error} (rows count from 0)", where=path
+            f"a line does not have {len(columns)} numbers: {error} (rows count from 0)",
+            where=path,
+            fix="correct the line",
         ) from error
     if not len(values):
-        raise DataError("the file is empty", where=path)
+        raise DataError("the file is empty", where=path, fix="copy it again")
     return values

@@ -23,12 +23,12 @@ def compiled_encoders(compiles: bool = True) -> Iterator[None]:
 
 
 def compiles_encoders() -> bool:
-    """Whether this is inside of ``compiled_encoders``."""
+    """Tells whether this is inside of ``compiled_encoders``."""
     return getattr(_local, "compiles", False)
 
 
 def compiled(function: Callable[..., tf.Tensor], *tensors: tf.Tensor) -> tf.Tensor:
-    """``function(*tensors)`` as one program, gradients included.
+    """Returns ``function(*tensors)`` as one program, gradients included.
 
     Example:
         >>> float(compiled(tf.reduce_sum, tf.ones(3)))
@@ -39,7 +39,7 @@ def compiled(function: Callable[..., tf.Tensor], *tensors: tf.Tensor) -> tf.Tens
 
 
 def in_bucket(ids: tf.Tensor, most: int = 0) -> tf.Tensor:
-    """Token ids padded with 0 to the next multiple of 32, so that there are few lengths.
+    """Returns token ids padded with 0 to the next multiple of 32, so that there are few lengths.
 
     Args:
         ids: int (batch, length).

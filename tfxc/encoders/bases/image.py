@@ -79,7 +79,7 @@ class ImageEncoder(Encoder):
         self._layer_factory: LayerFactory | None = None
 
     def make_network(self) -> "keras.Model":
-        """The ``keras.Model`` from normalised images to vectors."""
+        """Returns the ``keras.Model`` from normalised images to vectors."""
         raise TypeError(f"{type(self).__name__} must define make_network")
 
     @property
@@ -102,11 +102,11 @@ class ImageEncoder(Encoder):
         return self.network(self.normalise(images), training=training)
 
     def normalise(self, images: tf.Tensor) -> tf.Tensor:
-        """Float32 pixels 0..255 as the network expects them."""
+        """Returns float32 pixels 0..255 as the network expects them."""
         return tf.cast(images * self._factor + self._shift, self.compute_dtype)
 
     def layer_factory(self, start: Callable[[int], Any] = he_fan_out) -> LayerFactory:
-        """The maker of this encoder's layers; ``start`` is that of its convolutions."""
+        """Returns the maker of this encoder's layers; ``start`` is that of its convolutions."""
         self._layer_factory = LayerFactory(
             self.dtype_policy, self.seed, self.synchronized_batch_norm, start
         )
@@ -118,5 +118,5 @@ class ImageEncoder(Encoder):
         return [] if self._layer_factory is None else self._layer_factory.weighted
 
     def compute_output_shape(self, _input_shape: object) -> tuple[None, int]:
-        """(batch, dim)."""
+        """Returns (batch, dim)."""
         return (None, self.dim)

@@ -75,7 +75,7 @@ class LayeredEncoder(TokenEncoder):
         return counts
 
     def pool(self, x: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
-        """The pooled vector of the states."""
+        """Returns the pooled vector of the states."""
         return self.pooled(self.hidden_states(x, mask, training), mask)
 
     def watched(
@@ -100,7 +100,7 @@ class LayeredEncoder(TokenEncoder):
         return LayerOutputs(vectors, mask, states, scores)
 
     def pooled(self, states: Sequence[tf.Tensor], mask: tf.Tensor) -> tf.Tensor:
-        """Vectors (batch, output_dim) of the states."""
+        """Returns vectors (batch, output_dim) of the states."""
         raise TypeError(f"{type(self).__name__} must define pooled(states, mask)")
 
     def hidden_states(
@@ -110,11 +110,13 @@ class LayeredEncoder(TokenEncoder):
         training: bool = False,
         scores: list[tf.Tensor] | None = None,
     ) -> list[tf.Tensor]:
-        """What enters the first layer, and what comes out of each, a list."""
+        """Returns what enters the first layer, and what comes out of each, a list."""
         raise TypeError(f"{type(self).__name__} must define hidden_states")
 
     def weights_of_layer(self, number: int) -> dict[str, tf.Tensor]:
-        """The weights of layer ``number`` from 1, by names that are the same in each layer."""
+        """Returns the weights of layer ``number`` from 1, by names that are the same in each
+        layer.
+        """
         raise TypeError(f"{type(self).__name__} must define weights_of_layer(number)")
 
     def start_from(self, teacher: "Encoder", layers: Sequence[int]) -> None:

@@ -70,12 +70,12 @@ class Repeated(Encoder):
     def compute_output_shape(
         self, input_shape: Sequence[int | None] | None
     ) -> tuple[None, int, int]:
-        """(batch, repetitions, dim)."""
+        """Returns (batch, repetitions, dim)."""
         batch, *rest = self.encoders[0].compute_output_shape(input_shape)
         return (batch, len(self.encoders), *rest)
 
     def get_config(self) -> dict[str, Any]:
-        """The encoders, serialised."""
+        """Returns the encoders, serialised."""
         encoders = [keras.saving.serialize_keras_object(encoder) for encoder in self.encoders]
         return {**super().get_config(), "encoders": encoders}
 

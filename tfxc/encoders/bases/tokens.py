@@ -97,7 +97,7 @@ class TokenEncoder(Encoder):
         return [self.table]
 
     def embed(self, ids: tf.Tensor) -> tf.Tensor:
-        """Rows of the table, float32 (batch, length, embedding_dim).
+        """Returns the rows of the table, float32 (batch, length, embedding_dim).
 
         The gradient of the table is an ``IndexedSlices``.
         """
@@ -105,7 +105,7 @@ class TokenEncoder(Encoder):
         return read_rows(self.table.value, ids)
 
     def encode(self, embedded: tf.Tensor, mask: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Vectors of embedded texts.
+        """Returns the vectors of embedded texts.
 
         Args:
             embedded: float (batch, length, embedding_dim).
@@ -119,7 +119,9 @@ class TokenEncoder(Encoder):
         return self.dropped_outputs(self.pool(x, mask, training), training)
 
     def masked_inputs(self, embedded: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
-        """What the subclass sees of the words: nothing of the padding, in training not all."""
+        """Returns what the subclass sees of the words: nothing of the padding, in training not
+        all.
+        """
         x = tf.where(mask[:, :, None], tf.cast(embedded, self.compute_dtype), 0)
         if not (training and self.word_dropout):
             return x
@@ -129,7 +131,7 @@ class TokenEncoder(Encoder):
         return tf.where(keep[:, :, None], x / (1 - self.word_dropout), 0)
 
     def dropped_outputs(self, vectors: tf.Tensor, training: bool) -> tf.Tensor:
-        """The vectors, in training with dropout."""
+        """Returns the vectors, in training with dropout."""
         return dropout(vectors, self.dropout, self.next_mask(0)) if training else vectors
 
     def make(self) -> None:
@@ -137,7 +139,7 @@ class TokenEncoder(Encoder):
         raise TypeError(f"{type(self).__name__} must define make()")
 
     def pool(self, x: tf.Tensor, mask: tf.Tensor, training: bool) -> tf.Tensor:
-        """Vectors (batch, output_dim) of masked ``x`` (batch, length, embedding_dim)."""
+        """Returns vectors (batch, output_dim) of masked ``x`` (batch, length, embedding_dim)."""
         raise TypeError(f"{type(self).__name__} must define pool(x, mask, training)")
 
     @property
@@ -146,48 +148,52 @@ class TokenEncoder(Encoder):
         raise TypeError(f"{type(self).__name__} must define output_dim")
 
     def matrix(self, shape: tuple[int, ...], name: str, start: str | None = None) -> tf.Tensor:
-        """A new kernel that starts as ``start`` says (the argument, by default)."""
+        """Returns a new kernel that starts as ``start`` says (the argument, by default)."""
         start = start or STARTS[self.start](seed=self.next_seed())
         return self.add_weight(shape, start, name=name, autocast=False)
 
     def cast(self, weight: tf.Tensor) -> tf.Tensor:
-        """A weight as the computation needs it."""
+        """Returns a weight as the computation needs it."""
         return tf.cast(weight.value, self.compute_dtype)
 
     def next_seed(self) -> int:
-        """Another seed of a start at each call."""
+        """Returns another seed of a start at each call."""
         self._num_seeds += 1
         return self.seed * 1000 + self._num_seeds
 
     def next_mask(self, number: int) -> int:
-        """Seed of the dropout masks of place ``number``."""
+        """Returns the seed of the dropout masks of place ``number``."""
         return self.seed * 1000 + 900 + number
 
     def compute_output_shape(self, _input_shape: object) -> tuple[None, int]:
-        """(batch, output_dim)."""
+        """Returns (batch, output_dim)."""
         return (None, self.output_dim)
 
 
 def weighted_sum(x: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Sum of (batch, length, dim) over the length with weights (batch, length); (batch, dim)."""
+    """Returns the sum of (batch, length, dim) over the length with weights (batch, length); (batch,
+    dim).
+    """
     return tf.matmul(tf.cast(weights, x.dtype)[:, None, :], x)[:, 0]
 
 
 def mean_of_words(x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Mean over the words, (batch, dim); 0 for a text without any."""
+    """Returns the mean over the words, (batch, dim); 0 for a text without any."""
     counts = tf.reduce_sum(tf.cast(mask, tf.float32), axis=1, keepdims=True)
     shares = tf.math.divide_no_nan(tf.cast(mask, tf.float32), counts)
     return tf.cast(weighted_sum(tf.cast(x, tf.float32), shares), x.dtype)
 
 
 def largest_of_words(x: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Largest value of each unit over the words, (batch, dim); 0 for a text without any."""
+    """Returns the largest value of each unit over the words, (batch, dim); 0 for a text without
+    any.
+    """
     largest = tf.reduce_max(tf.where(mask[:, :, None], x, x.dtype.min), axis=1)
     return tf.where(tf.reduce_any(mask, axis=1, keepdims=True), largest, 0)
 
 
 def lstm_layers(encoder: TokenEncoder, input_dim: int) -> list[BidirectionalLSTM]:
-    """The built layers of a ``TokenEncoder`` with ``num_layers`` and ``hidden_dim``."""
+    """Returns the built layers of a ``TokenEncoder`` with ``num_layers`` and ``hidden_dim``."""
     layers = []
     for _ in range(encoder.num_layers):
         layers.append(

@@ -103,7 +103,7 @@ class BatchNorm(Declared, keras.layers.Layer):
     def _over_replicas(
         self, x: tf.Tensor, gamma: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The normalised values, and mean and unbiased variance of the whole batch."""
+        """Returns the normalised values, and mean and unbiased variance of the whole batch."""
         context = tf.distribute.get_replica_context()
         y = tf.cast(x, tf.float32)
         # In two passes: the difference of E[x^2] and E[x]^2 would cancel.
@@ -114,7 +114,7 @@ class BatchNorm(Declared, keras.layers.Layer):
         return tf.cast(y, x.dtype), mean, variance * count / tf.maximum(count - 1, 1)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Sequence[int | None]:
-        """The input's shape."""
+        """Returns the input's shape."""
         return input_shape
 
 

@@ -40,12 +40,12 @@ class Gates:
             self._values = None
 
     def of(self, number: int) -> GatePair:
-        """The pair of layer ``number``; two None if nothing is set."""
+        """Returns the pair of layer ``number``; two None if nothing is set."""
         return (None, None) if self._values is None else self._values[number]
 
 
 def apply_gate(x: tf.Tensor, gate: tf.Tensor | None) -> tf.Tensor:
-    """The values after a gate.
+    """Returns the values after a gate.
 
     Args:
         x: (batch, heads, length, width) or (batch, length, units).

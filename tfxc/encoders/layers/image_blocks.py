@@ -41,11 +41,11 @@ class LayerFactory:
         self.weighted: list[keras.layers.Layer] = []
 
     def input(self, shape: tuple[int, ...]) -> tf.Tensor:
-        """The network's input."""
+        """Returns the network's input."""
         return keras.Input(shape, dtype=self.policy.compute_dtype)
 
     def convolution(self, x: tf.Tensor, filters: int, size: int = 3, strides: int = 1) -> tf.Tensor:
-        """Convolution without bias, zeros around the image."""
+        """Applies a convolution without bias, zeros around the image."""
         if size == 1 and strides > 1:
             # oneDNN's gradient of a 1 x 1 convolution with a stride writes beyond its memory where
             # there are fewer than 16 channels (TensorFlow 2.21, CPU).
@@ -66,7 +66,7 @@ class LayerFactory:
     def depthwise(
         self, x: tf.Tensor, size: int | tuple[int, int] = 3, strides: int = 1, padded: bool = True
     ) -> tf.Tensor:
-        """Convolution of each channel by itself; unpadded it shrinks the image."""
+        """Applies a convolution to each channel by itself; unpadded it shrinks the image."""
         # Its kernel is (height, width, channels, 1): what goes out of a channel stays in it.
         fan = size * size if isinstance(size, int) else size[0] * size[1]
         layer = keras.layers.DepthwiseConv2D(
@@ -94,42 +94,42 @@ class LayerFactory:
         return keras.layers.ZeroPadding2D(size // 2, dtype=self.policy)(x)
 
     def norm(self, x: tf.Tensor, scale: bool = True) -> tf.Tensor:
-        """Batch normalisation."""
+        """Applies batch normalisation."""
         layer = BatchNorm(scale=scale, synchronized=self._synchronized, dtype=self.policy)
         return self._applied(layer, x)
 
     def relu(self, x: tf.Tensor) -> tf.Tensor:
-        """Rectifier."""
+        """Applies a rectifier."""
         return keras.layers.ReLU(dtype=self.policy)(x)
 
     def prelu(self, x: tf.Tensor) -> tf.Tensor:
-        """Rectifier with a learned slope below zero for each channel, 0.25 at the start."""
+        """Applies a rectifier whose slope below zero each channel learns, from 0.25 on."""
         start = keras.initializers.Constant(0.25)
         layer = keras.layers.PReLU(start, shared_axes=[1, 2], dtype=self.policy)
         return self._applied(layer, x)
 
     def add(self, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        """Sum of two branches."""
+        """Adds two branches."""
         return keras.layers.Add(dtype=self.policy)([x, y])
 
     def max_pool(self, x: tf.Tensor) -> tf.Tensor:
-        """Largest value of 3 x 3 at each second place; ``x`` must not be negative."""
+        """Takes the largest value of 3 x 3 at each second place; ``x`` must not be negative."""
         return keras.layers.MaxPooling2D(3, 2, dtype=self.policy)(self._padded(x, 3, 2))
 
     def average(self, x: tf.Tensor) -> tf.Tensor:
-        """Mean over all places."""
+        """Takes the mean over all places."""
         return keras.layers.GlobalAveragePooling2D(dtype=self.policy)(x)
 
     def flatten(self, x: tf.Tensor) -> tf.Tensor:
-        """Places and channels in one row."""
+        """Puts places and channels into one row."""
         return keras.layers.Flatten(dtype=self.policy)(x)
 
     def dropout(self, x: tf.Tensor, rate: float) -> tf.Tensor:
-        """Dropout, if there is any."""
+        """Applies dropout, if there is any."""
         return MaskedDropout(rate, self.next_seed(), dtype=self.policy)(x) if rate else x
 
     def dense(self, x: tf.Tensor, units: int, use_bias: bool = True) -> tf.Tensor:
-        """Linear layer; starts uniform within 1/sqrt(inputs), as in PyTorch."""
+        """Applies a linear layer; it starts uniform within 1/sqrt(inputs), as in PyTorch."""
         start = keras.initializers.VarianceScaling(
             1 / 3, "fan_in", "uniform", seed=self.next_seed()
         )
@@ -145,7 +145,7 @@ class LayerFactory:
         return self._applied(layer, x)
 
     def next_seed(self) -> int:
-        """Another seed at each call."""
+        """Returns another seed at each call."""
         self._last_seed += 1
         return self._last_seed
 
@@ -184,10 +184,12 @@ class MaskedDropout(Declared, keras.layers.Layer):
         return inputs * dropout(tf.ones(shape, inputs.dtype), self.rate, self.seed)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> Sequence[int | None]:
-        """The input's shape."""
+        """Returns the input's shape."""
         return input_shape
 
 
 def he_fan_out(seed: int) -> keras.Initializer:
-    """He's normal initialisation by the number of outputs, torchvision's choice for its ResNets."""
+    """Returns He's normal initialisation by the number of outputs, torchvision's choice for its
+    ResNets.
+    """
     return keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal", seed=seed)

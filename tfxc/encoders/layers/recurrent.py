@@ -95,7 +95,9 @@ class BidirectionalLSTM(keras.layers.Layer):
 def _rearranged(
     rows: tf.Tensor, into: tf.Tensor, back: tf.Tensor
 ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, None, None]]]:
-    """``rows`` in the order ``into``; ``back`` is the inverse order, which the gradient takes."""
+    """Returns ``rows`` in the order ``into``; ``back`` is the inverse order, which the gradient
+    takes.
+    """
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None, None]:
         return tf.gather(upstream, tf.reshape(back, [-1])), None, None
@@ -179,7 +181,7 @@ def _exchanged(gates: tf.Tensor, hidden: int) -> tf.Tensor:
 
 
 def _one_later(steps: tf.Tensor) -> tf.Tensor:
-    """Of each step, what was before; zero before the first."""
+    """Returns what was before each step; zero before the first."""
     return tf.concat([tf.zeros_like(steps[:1]), steps[:-1]], axis=0)
 
 

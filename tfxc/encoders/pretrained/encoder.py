@@ -201,7 +201,7 @@ class Pretrained(LayeredEncoder):
         return self.add_weight(weight.shape, start, name=name, autocast=False)
 
     def pooled(self, states: Sequence[tf.Tensor], mask: tf.Tensor) -> tf.Tensor:
-        """The pooled vector; 0 for an empty text."""
+        """Returns the pooled vector; 0 for an empty text."""
         if self.pooling == "mean":
             return mean_of_words(states[-1], mask)
         count = self.pooled_layers if self.pooling == "last_layers" else 1
@@ -223,7 +223,7 @@ class Pretrained(LayeredEncoder):
         training: bool = False,
         scores: list[tf.Tensor] | None = None,
     ) -> list[tf.Tensor]:
-        """What enters the first layer, and what comes out of each.
+        """Returns what enters the first layer, and what comes out of each.
 
         Args:
             x: float (batch, length, embedding_dim), word vectors.
@@ -261,14 +261,18 @@ class Pretrained(LayeredEncoder):
         return self.pooler
 
     def weights_of_layer(self, number: int) -> dict[str, tf.Tensor]:
-        """The weights of layer ``number`` from 1 by name, shared ones where layers share them."""
+        """Returns the weights of layer ``number`` from 1 by name, shared ones where layers share
+        them.
+        """
         shared = self._shape.shared_layers
         if shared:
             return self.layers[(number - 1) * shared // self._shape.num_layers]
         return self.layers[number - 1]
 
     def _dropped(self, values: tf.Tensor, share: float, place: int) -> tf.Tensor:
-        """Values within the network with dropout; those of attention do not depend on padding."""
+        """Returns values within the network with dropout; those of attention do not depend on
+        padding.
+        """
         if self.body_dropout is not None:
             share = self.body_dropout
         seed = self.next_mask(2 + place)
@@ -298,14 +302,16 @@ class Pretrained(LayeredEncoder):
         return joined * self._shape.hidden_dim
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments; with the shape instead of what the folder says."""
+        """Returns the constructor arguments; with the shape instead of what the folder says."""
         config = {**super().get_config(), "architecture": self.architecture}
         config.pop("text_features", None)
         return config
 
 
 def _untrained(shape: tuple[int, ...], name: str, std: float, seed: int) -> tf.Tensor:
-    """Values of an untrained network: normal, biases 0, scales of norms 1; row 0 of a table 0."""
+    """Returns the values of an untrained network: normal, biases 0, scales of norms 1; row 0 of a
+    table 0.
+    """
     if name.endswith(("beta", "bias")):
         return tf.zeros(shape)
     if name.endswith("gamma"):

@@ -28,7 +28,7 @@ ACTIVATIONS = {
 
 
 def network_of(architecture: "Architecture") -> "type[Network]":
-    """The class of a network's layers.
+    """Returns the class of a network's layers.
 
     Raises:
         ConfigError: the activation is unknown.
@@ -81,7 +81,7 @@ class Network:
         self.gates = gates or Gates()
 
     def states(self, x: tf.Tensor, mask: tf.Tensor, num_layers: int) -> list[tf.Tensor]:
-        """What enters the first layer, and what comes out of each.
+        """Returns what enters the first layer, and what comes out of each.
 
         Args:
             x: (batch, length, embedding_dim), word vectors.
@@ -102,14 +102,14 @@ class Network:
         return states
 
     def embed(self, x: tf.Tensor) -> tf.Tensor:
-        """What enters the first layer."""
+        """Returns what enters the first layer."""
         positions = self.cast(self.stem["positions"])[: tf.shape(x)[1]]
         # A batch is padded to a multiple of 8, and may so be longer than any text can be.
         x += tf.pad(positions, [[0, tf.shape(x)[1] - tf.shape(positions)[0]], [0, 0]])
         return self.projected(self.norm(x, self.stem, "embedding_norm"))
 
     def projected(self, x: tf.Tensor) -> tf.Tensor:
-        """Word vectors as wide as the layers."""
+        """Returns word vectors as wide as the layers."""
         x = self.drop(x, self.architecture.dropout, 0)
         return self.linear(x, self.stem, "projection") if "projection_kernel" in self.stem else x
 
@@ -121,7 +121,7 @@ class Network:
         place: int,
         gates: GatePair,
     ) -> tf.Tensor:
-        """One layer."""
+        """Returns one layer."""
         a = self.architecture
         added = self.attention(x, hidden, weights, place, gates[0])
         x = self.norm(x + self.drop(added, a.dropout, place + 2), weights, "attention_norm")
@@ -137,7 +137,7 @@ class Network:
         place: int,
         gate: tf.Tensor | None,
     ) -> tf.Tensor:
-        """What the words gather from each other."""
+        """Returns what the words gather from each other."""
         a = self.architecture
         query, key, value = tf.split(self.linear(x, weights, "attention_in"), 3, axis=-1)
         query, key, value = (self.heads(part) for part in (query, key, value))
@@ -154,17 +154,17 @@ class Network:
     def scores(
         self, query: tf.Tensor, key: tf.Tensor, weights: Mapping[str, keras.Variable]
     ) -> tf.Tensor:
-        """Scores of the words for each other, (batch, heads, length, length)."""
+        """Returns the scores of the words for each other, (batch, heads, length, length)."""
         return tf.matmul(query * query.shape[-1] ** -0.5, key, transpose_b=True)
 
     def heads(self, x: tf.Tensor) -> tf.Tensor:
-        """(batch, heads, length, head) of (batch, length, width of all heads)."""
+        """Returns (batch, heads, length, head) of (batch, length, width of all heads)."""
         head = self.architecture.head_width
         sizes = [tf.shape(x)[0], tf.shape(x)[1], x.shape[-1] // head, head]
         return tf.transpose(tf.reshape(x, tf.stack(sizes)), [0, 2, 1, 3])
 
     def linear(self, x: tf.Tensor, weights: Mapping[str, keras.Variable], name: str) -> tf.Tensor:
-        """A linear map of the last axis."""
+        """Returns a linear map of the last axis."""
         kernel = self.cast(weights[f"{name}_kernel"])
         flat = tf.matmul(tf.reshape(x, [-1, kernel.shape[0]]), kernel)
         if f"{name}_bias" in weights:
@@ -172,7 +172,7 @@ class Network:
         return tf.reshape(flat, tf.concat([tf.shape(x)[:-1], [kernel.shape[1]]], 0))
 
     def norm(self, x: tf.Tensor, weights: Mapping[str, keras.Variable], name: str) -> tf.Tensor:
-        """The vectors, each of mean 0 and variance 1, then scaled and moved; in float32."""
+        """Returns the vectors, each of mean 0 and variance 1, then scaled and moved; in float32."""
         wide = tf.cast(x, tf.float32)
         mean, variance = tf.nn.moments(wide, axes=[-1], keepdims=True)
         gamma = weights[f"{name}_gamma"].value
@@ -188,7 +188,7 @@ class Disentangled(Network):
     """
 
     def embed(self, x: tf.Tensor) -> tf.Tensor:
-        """What enters the first layer."""
+        """Returns what enters the first layer."""
         if "projection_kernel" in self.stem:
             x = self.linear(x, self.stem, "projection")
         x = self.norm(x, self.stem, "embedding_norm")
@@ -197,7 +197,7 @@ class Disentangled(Network):
     def scores(
         self, query: tf.Tensor, key: tf.Tensor, weights: Mapping[str, keras.Variable]
     ) -> tf.Tensor:
-        """Words for words, words for distances, distances for words."""
+        """Returns words for words, words for distances, distances for words."""
         a = self.architecture
         table = tf.cast(self.stem["distances"].value, tf.float32)
         table = tf.cast(self.norm(table, self.stem, "distance_norm"), query.dtype)
@@ -213,7 +213,9 @@ class Disentangled(Network):
         return scores * tf.cast((3 * query.shape[-1]) ** -0.5, scores.dtype)
 
     def buckets(self, length: tf.Tensor) -> tf.Tensor:
-        """Buckets of the distances length .. 1 - length: exact near by, logarithmic farther off."""
+        """Returns the buckets of the distances length .. 1 - length: exact near by, logarithmic
+        farther off.
+        """
         a = self.architecture
         apart = tf.range(length, -length, -1)
         middle = a.num_buckets // 2
@@ -230,13 +232,13 @@ class Relative(Network):
     """
 
     def embed(self, x: tf.Tensor) -> tf.Tensor:
-        """What enters the first layer."""
+        """Returns what enters the first layer."""
         return self.drop(x, self.architecture.dropout, 0)
 
     def scores(
         self, query: tf.Tensor, key: tf.Tensor, weights: Mapping[str, keras.Variable]
     ) -> tf.Tensor:
-        """Words for words, and words for distances."""
+        """Returns words for words, and words for distances."""
         a = self.architecture
         length = tf.shape(query)[2]
         apart = tf.range(length, -length, -1)
@@ -266,7 +268,7 @@ def for_distances(words: tf.Tensor, distances: tf.Tensor) -> tf.Tensor:
 
 
 def by_distance(scores: tf.Tensor) -> tf.Tensor:
-    """Scores (…, length, length) of pairs from those of distances length .. 1 - length.
+    """Returns scores (…, length, length) of pairs from those of distances length .. 1 - length.
 
     Example:
         >>> by_distance(tf.constant([[[[2, 1, 0, -1], [2, 1, 0, -1]]]])).numpy().tolist()

@@ -13,7 +13,7 @@ from tfxc.pretrained.weights import Tensors, find_files
 
 
 def open_source(folder: str | Path | None) -> "FolderSource":
-    """The source that a config names.
+    """Returns the source that a config names.
 
     Raises:
         ConfigError: there is none, or it does not hold what is needed.

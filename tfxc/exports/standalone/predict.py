@@ -13,7 +13,7 @@ other than plain PNG files also need Pillow.
 import argparse
 import contextlib
 import hashlib
-import importlib.util
+import importlib
 import io
 import json
 import re
@@ -92,7 +92,7 @@ class Predictor:
         self._inputs = self._converter(folder)
 
     def __call__(self, examples: Any, k: int | None = None) -> list[Prediction]:
-        """Labels of examples.
+        """Returns the labels of examples.
 
         Args:
             examples: list of texts; uint8 images (n, height, width, channels); float32 vectors
@@ -114,7 +114,7 @@ class Predictor:
         return answers
 
     def _converter(self, folder: Path) -> Callable[[Any], Inputs]:
-        """Function of examples -> the model's inputs."""
+        """Returns a function of examples -> the model's inputs."""
         kind = self.about["input_kind"]
         if kind == "text":
             # As a script, this file's folder is where modules are looked for first.
@@ -195,13 +195,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def json_line(answer: dict[str, Any]) -> str:
-    """JSON that can be printed: other scripts readable, what would steer a terminal escaped."""
+    """Returns the JSON that can be printed: other scripts readable, what would steer a terminal
+    escaped.
+    """
     text = json.dumps(answer, ensure_ascii=False)
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def read_texts(path: str) -> Iterator[str]:
-    """The lines of a UTF-8 file, or of standard input for ``-``; a line break ends a text.
+    """Yields the lines of a UTF-8 file, or of standard input for ``-``; a line break ends a text.
 
     Raises:
         Problem: a line is not UTF-8.
@@ -221,7 +223,7 @@ def read_texts(path: str) -> Iterator[str]:
 
 
 def read_image(path: str, shape: Sequence[int]) -> np.ndarray:
-    """An image file as uint8 of ``shape``, scaled and cut as in training.
+    """Returns an image file as uint8 of ``shape``, scaled and cut as in training.
 
     Args:
         path: PNG, or with Pillow anything that it reads.
@@ -236,7 +238,8 @@ def read_image(path: str, shape: Sequence[int]) -> np.ndarray:
 
 
 def read_png(content: bytes) -> np.ndarray | None:
-    """The pixels of a PNG file, uint8 (height, width, 1 to 4); None if it is of a rare kind.
+    """Returns the pixels of a PNG file, uint8 (height, width, 1 to 4); None if it is of a rare
+    kind.
 
     Rare are fewer than 8 bits, interlaced rows and damaged files.
     """
@@ -265,7 +268,8 @@ def read_png(content: bytes) -> np.ndarray | None:
 
 
 def fit(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """An image scaled until it just covers ``shape``, what hangs over cut off on both sides.
+    """Returns an image scaled until it just covers ``shape``, what hangs over cut off on both
+    sides.
 
     Args:
         image: uint8 (height, width, 1 to 4).
@@ -283,7 +287,7 @@ def fit(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
 
 def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """An image as grey (1) or RGB (3); an alpha channel is dropped."""
+    """Returns an image as grey (1) or RGB (3); an alpha channel is dropped."""
     grey = image.shape[2] < 3
     if channels == 3:
         return np.repeat(image[..., :1], 3, axis=2) if grey else image[..., :3]
@@ -294,7 +298,7 @@ def with_channels(image: np.ndarray, channels: int) -> np.ndarray:
 
 
 def resized(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """An image of another height and width: bilinear, over as many pixels as become one."""
+    """Returns an image of another height and width: bilinear, over as many pixels as become one."""
     rows, columns = (_mixing(old, new) for old, new in zip(image.shape[:2], size, strict=True))
     pixels = np.tensordot(rows, image.astype(np.float32), (1, 0))
     pixels = np.moveaxis(np.tensordot(columns, pixels, (1, 1)), 0, 1)
@@ -302,7 +306,7 @@ def resized(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
 
 def _mixing(old: int, new: int) -> np.ndarray:
-    """Share of every old row in every new one, float32 (new, old)."""
+    """Returns the share of every old row in every new one, float32 (new, old)."""
     step = np.float32(1) / (np.float32(new) / np.float32(old))
     reach = max(step, np.float32(1))
     places = (np.arange(new, dtype=np.float32) + np.float32(0.5)) * step
@@ -312,7 +316,7 @@ def _mixing(old: int, new: int) -> np.ndarray:
 
 
 def _unfiltered(raw: np.ndarray, step: int) -> np.ndarray:
-    """Rows of bytes out of those of a PNG, each after the number of its filter."""
+    """Returns the rows of bytes out of those of a PNG, each after the number of its filter."""
     rows = np.zeros((len(raw), raw.shape[1] - 1), np.uint8)
     above = np.zeros(raw.shape[1] - 1, np.uint8)
     for row, (kind, line) in enumerate(zip(raw[:, 0].tolist(), raw[:, 1:], strict=True)):
@@ -329,7 +333,9 @@ def _unfiltered(raw: np.ndarray, step: int) -> np.ndarray:
 
 
 def _predicted(kind: int, line: list[int], above: list[int], step: int) -> list[int]:
-    """A row filtered by the average of the pixels to the left and above, or by Paeth's choice."""
+    """Returns a row filtered by the average of the pixels to the left and above, or by Paeth's
+    choice.
+    """
     for place, value in enumerate(line):
         left = line[place - step] if place >= step else 0
         up = above[place]
@@ -405,7 +411,7 @@ def _array_errors(path: str) -> Iterator[None]:
 
 
 def _sparse_rows(path: str, size: int) -> Iterator[Inputs]:
-    """Batches of a CSR matrix as SciPy saves it."""
+    """Yields the batches of a CSR matrix as SciPy saves it."""
     with _array_errors(path), np.load(path) as saved:
         if "indptr" not in saved or saved["format"].item() not in (b"csr", "csr"):
             raise Problem(
@@ -437,7 +443,7 @@ def _grouped(items: Iterable[str], size: int) -> Iterator[list[str]]:
 
 
 def _single(inputs: Inputs) -> Iterator[Inputs]:
-    """The inputs of one example after the other."""
+    """Yields the inputs of one example after the other."""
     if "row_splits" not in inputs:
         count = len(next(iter(inputs.values())))
         for row in range(count):
@@ -518,14 +524,11 @@ def open_ranker(folder: Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray
     return run
 
 
-def _module(path: Path) -> Any:
-    """Imports a file under a name of its own."""
-    spec = importlib.util.spec_from_file_location(f"exported_{path.stem}", path)
-    assert spec is not None and spec.loader is not None, "it ends in .py"
-    module = importlib.util.module_from_spec(spec)
-    # A dataclass looks its module up.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+def _module(path: Path) -> types.ModuleType:
+    """Runs a file as a module of a name of its own, and leaves no bytecode in the folder."""
+    module = types.ModuleType(f"exported_{path.stem}")
+    sys.modules[module.__name__] = module  # a dataclass looks its module up
+    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), module.__dict__)
     return module
 
 

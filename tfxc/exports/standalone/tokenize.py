@@ -29,7 +29,7 @@ _MULTIPLE = 8  # of the length of lists of tokens
 
 
 def load(folder: str | Path) -> Callable[[Sequence[str]], Inputs]:
-    """A function of a list of texts -> the model's inputs by name.
+    """Returns a function of a list of texts -> the model's inputs by name.
 
     Args:
         folder: holds ``features.json`` and what it names.
@@ -70,7 +70,7 @@ class Characters:
         self._find = finder(settings["word"] or "")
 
     def __call__(self, texts: Sequence[str]) -> Inputs:
-        """``tokens``: int32 (texts, length), padded with 0."""
+        """Returns ``tokens``: int32 (texts, length), padded with 0."""
         most = self._settings["max_length"]
         rows = []
         for text in texts:
@@ -133,7 +133,7 @@ class FastText(Words):
         return ids
 
     def _hashed(self, word: str) -> tuple[int, list[int]]:
-        """A word's hash, and those of its n-grams of characters."""
+        """Returns a word's hash, and those of its n-grams of characters."""
         if word not in self._known:
             if len(self._known) >= _WORD_HASHES:
                 self._known.clear()
@@ -165,7 +165,9 @@ class Bags:
         self._idf = np.load(folder / "idf.npy") if settings.get("use_idf") else None
 
     def __call__(self, texts: Sequence[str]) -> Inputs:
-        """``ids`` int32 (nnz,), ``weights`` float32 (nnz,), ``row_splits`` int64 (texts + 1,)."""
+        """Returns ``ids`` int32 (nnz,), ``weights`` float32 (nnz,), ``row_splits`` int64 (texts +
+        1,).
+        """
         ids = [np.zeros(0, np.int32)]
         weights = [np.zeros(0, np.float32)]
         for text in texts:
@@ -182,7 +184,7 @@ class Bags:
         }
 
     def _counts(self, text: str) -> Mapping[int, int]:
-        """How often each column occurs in a text, or with which sign."""
+        """Returns how often each column occurs in a text, or with which sign."""
         raise NotImplementedError
 
     def _weights(self, columns: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -245,7 +247,7 @@ class PecosTfidf(Bags):
         self._block_of = np.array([self._block(term) for term in terms], np.int64)
 
     def _block(self, term: str) -> int:
-        """Number of the range a term is from."""
+        """Returns the number of the range a term is from."""
         of_characters = term[:1] == " "
         length = len(term) - 1 if of_characters else term.count(" ") + 1
         return next(
@@ -294,7 +296,7 @@ class PretrainedSubwords:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
 
     def __call__(self, texts: Sequence[str]) -> Inputs:
-        """``tokens``: int32 (texts, length), padded with 0."""
+        """Returns ``tokens``: int32 (texts, length), padded with 0."""
         texts = [_SURROGATES.sub("?", text.replace("\0", "")) for text in texts]
         return {"tokens": padded([cut.ids for cut in self._tokenizer.encode_batch(texts)])}
 
@@ -312,12 +314,14 @@ KINDS: dict[str, Callable[[Path, Mapping[str, Any]], Callable[[Sequence[str]], I
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a file; a line feed and nothing else ends one, so that terms may hold U+2028."""
+    """Returns the lines of a file; a line feed and nothing else ends one, so that terms may hold
+    U+2028.
+    """
     return path.read_bytes().decode("utf-8").split("\n")[:-1]
 
 
 def padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    """Lists of ids as int32 (rows, length), padded with 0 to a multiple of 8.
+    """Returns the lists of ids as int32 (rows, length), padded with 0 to a multiple of 8.
 
     Example:
         >>> padded([[4, 5], []]).shape
@@ -331,7 +335,7 @@ def padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def finder(pattern: str) -> Callable[[str], Iterable[str]]:
-    """A function of a text -> its words.
+    """Returns a function of a text -> its words.
 
     Args:
         pattern: regular expression of a word; its group, if it has one, is the word.
@@ -348,7 +352,7 @@ def finder(pattern: str) -> Callable[[str], Iterable[str]]:
 def word_ngrams(
     text: str, find: Callable[[str], Iterable[str]], settings: Mapping[str, Any]
 ) -> list[str]:
-    """The n-grams of a text's words, which are joined by a space."""
+    """Returns the n-grams of a text's words, which are joined by a space."""
     words = list(find(text.lower() if settings["lowercase"] else text))
     least, most = settings["ngram_range"]
     lengths = range(least, most + 1)
@@ -356,7 +360,7 @@ def word_ngrams(
 
 
 def unit(weights: np.ndarray, norm: str | None) -> np.ndarray:
-    """Weights divided by their norm, ``"l1"``, ``"l2"`` or None; zeros stay.
+    """Returns weights divided by their norm, ``"l1"``, ``"l2"`` or None; zeros stay.
 
     Example:
         >>> unit(np.array([3.0, 4.0]), "l2").tolist()
@@ -369,7 +373,7 @@ def unit(weights: np.ndarray, norm: str | None) -> np.ndarray:
 
 
 def fnv1a(text: bytes) -> int:
-    """fastText's 32-bit FNV-1a hash, in which bytes from 128 on count as negative numbers.
+    """Returns fastText's 32-bit FNV-1a hash, in which bytes from 128 on count as negative numbers.
 
     Example:
         >>> fnv1a(b"a")
@@ -382,7 +386,7 @@ def fnv1a(text: bytes) -> int:
 
 
 def murmur3(text: bytes) -> int:
-    """The 32-bit MurmurHash3 with seed 0, as a signed number.
+    """Returns the 32-bit MurmurHash3 with seed 0, as a signed number.
 
     Example:
         >>> murmur3(b"red")

@@ -79,7 +79,9 @@ class DigitHead(Head):
         )
 
     def codes_of(self, labels: np.ndarray | tf.Tensor) -> tf.Tensor:
-        """Codes of label ids, int64 of the same shape; -1 for padding and unseen labels."""
+        """Returns the codes of label ids, int64 of the same shape; -1 for padding and unseen
+        labels.
+        """
         labels = seen_labels(labels, self.num_labels)
         if self._code_of_label is None:
             return labels
@@ -87,14 +89,16 @@ class DigitHead(Head):
         return tf.where(labels >= 0, tf.cast(codes, labels.dtype), -1)
 
     def labels_of(self, codes: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Label ids and scores of the best codes (batch, k), ranked; ties by ascending id."""
+        """Returns label ids and scores of the best codes (batch, k), ranked; ties by ascending
+        id.
+        """
         if self._label_of_code is not None:
             codes = tf.gather(self._label_of_code.value, codes)
         return top_k_lowest_id(scores, codes, codes.shape[1])
 
 
 def log_probabilities(logits: tf.Tensor, link: str | None) -> tf.Tensor:
-    """Float32 log-softmax over the last axis, or log-sigmoid; -inf logits stay -inf.
+    """Returns float32 log-softmax over the last axis, or log-sigmoid; -inf logits stay -inf.
 
     Margins, link ``"hinge"``, count as probability ``exp(-max(0, 1 - margin)^3)``, as in PECOS.
     """

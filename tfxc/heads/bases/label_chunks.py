@@ -16,7 +16,7 @@ MOST_CHUNKS = 128  # each is a part of the graph
 
 
 def chunk_size(num_labels: int) -> int:
-    """Labels of a chunk; the last one may have fewer.
+    """Returns the labels of a chunk; the last one may have fewer.
 
     Example:
         >>> chunk_size(670_091), chunk_size(10_000_000)
@@ -80,12 +80,12 @@ class LabelChunks:
         self.variables = [*self.kernels, bias]
 
     def logits(self, features: tf.Tensor) -> tf.Tensor:
-        """Logits of all labels, float32 (batch, num_labels)."""
+        """Returns the logits of all labels, float32 (batch, num_labels)."""
         score = self.scores(features)
         return tf.concat([score(begin, end) for begin, end in self.ranges], axis=1)
 
     def scores(self, features: tf.Tensor) -> Callable[[int, int], tf.Tensor]:
-        """Function (begin, end) -> logits of these labels, which have to be a chunk.
+        """Returns a function (begin, end) -> logits of these labels, which have to be a chunk.
 
         Products of bfloat16 weights are made in float32 here.
         """
@@ -104,7 +104,7 @@ class LabelChunks:
         return score
 
     def rows(self, begin: int, end: int) -> tf.Tensor:
-        """Rows of the table, float32 (end - begin, dim)."""
+        """Returns the rows of the table, float32 (end - begin, dim)."""
         parts = [
             kernel.value[max(begin - first, 0) : end - first]
             for kernel, (first, last) in zip(self.kernels, self.ranges, strict=True)
@@ -118,7 +118,7 @@ class LabelChunks:
         labels: tf.Tensor,
         update: ChunkUpdate,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """A step of gradient descent, see ``heads.base.Head.fused_step``."""
+        """Returns a step of gradient descent, see ``heads.base.Head.fused_step``."""
         objective, share, rates, with_loss = update
         features = tf.cast(features, tf.float32)
         bias = plain_variable(self.bias)
@@ -158,7 +158,7 @@ class LabelChunks:
         return losses, of_features * share[:, None]
 
     def _by_place(self, of_pieces, shape):
-        """What the pieces have to say of their biases, where these are; 0 elsewhere."""
+        """Returns what the pieces have to say of their biases, where these are; 0 elsewhere."""
         ends = [*(piece.place for piece in self.pieces[1:]), shape[0]]
         padded = [
             tf.pad(values, [[0, end - piece.place - (piece.end - piece.begin)]])
@@ -167,7 +167,7 @@ class LabelChunks:
         return tf.reshape(tf.concat(padded, axis=0), shape)
 
     def _weights(self, number, bias):
-        """Weights and biases of a chunk."""
+        """Returns weights and biases of a chunk."""
         piece = self.pieces[number]
         count = piece.end - piece.begin
         kernel = rows_between(plain_variable(piece.kernel).read_value(), 0, count)
@@ -175,7 +175,7 @@ class LabelChunks:
 
 
 def _logits(features, kernel, bias):
-    """Logits of a chunk, float32 (batch, labels)."""
+    """Returns the logits of a chunk, float32 (batch, labels)."""
     return tf.nn.bias_add(tf.cast(_product(features, kernel, transpose_b=True), tf.float32), bias)
 
 
@@ -192,7 +192,7 @@ def _descend(piece, gradient, rates):
 
 
 def _subtract(variable, gradient, rates):
-    """``w = kept w - rate gradient`` in place, float32; returns the operation."""
+    """Returns ``w = kept w - rate gradient`` in place, float32; returns the operation."""
     rate = rates.rate
     if not isinstance(rates.kept, float):
         gradient = gradient * rate + variable.read_value() * (1 - rates.kept)
@@ -201,13 +201,13 @@ def _subtract(variable, gradient, rates):
 
 
 def _with_share(with_loss, losses, objective, *chunk):
-    """The losses with a chunk's share; as they are where they are not asked for."""
+    """Returns the losses with a chunk's share; as they are where they are not asked for."""
     if with_loss is True:
         return losses + objective.loss_of_logits(*chunk)
     return tf.cond(with_loss, lambda: losses + objective.loss_of_logits(*chunk), lambda: losses)
 
 
 def _product(one, other, dtype=None, **transposed):
-    """A product of factors that are first rounded to ``dtype``, that of ``other``."""
+    """Returns a product of factors that are first rounded to ``dtype``, that of ``other``."""
     dtype = dtype or other.dtype
     return tf.matmul(tf.cast(one, dtype), tf.cast(other, dtype), **transposed)

@@ -73,7 +73,7 @@ class ShardedChunks:
         self._own = {number: self._of_replica(number) for number in self._bias.shards}
 
     def _of_replica(self, number):
-        """The ``LabelChunks`` of a replica of this process."""
+        """Returns the ``LabelChunks`` of a replica of this process."""
         pieces = []
         for at, ((begin, _), table) in enumerate(zip(self.ranges, self._kernels, strict=True)):
             first, last = table.rows_of(number)
@@ -90,7 +90,7 @@ class ShardedChunks:
     def step(
         self, features: tf.Tensor, labels: tf.Tensor, update: ChunkUpdate
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """A step of gradient descent on a replica, see ``heads.base.Head.fused_step``.
+        """Returns a step of gradient descent on a replica, see ``heads.base.Head.fused_step``.
 
         Every replica scores the examples of all of them against its own labels.
         """
@@ -104,12 +104,12 @@ class ShardedChunks:
         return cross_replica.local_rows(losses), cross_replica.local_rows(of_features)
 
     def logits(self, features: tf.Tensor) -> tf.Tensor:
-        """Logits of all labels, float32 (batch, num_labels), outside of a step."""
+        """Returns the logits of all labels, float32 (batch, num_labels), outside of a step."""
         score = self.scores(features)
         return tf.concat([score(begin, end) for begin, end in self.ranges], axis=1)
 
     def scores(self, features: tf.Tensor) -> Callable[[int, int], tf.Tensor]:
-        """Function (begin, end) -> logits of these labels, which have to be a chunk."""
+        """Returns a function (begin, end) -> logits of these labels, which have to be a chunk."""
         numbers = {labels: number for number, labels in enumerate(self.ranges)}
 
         def score(begin, end):
@@ -124,11 +124,11 @@ class ShardedChunks:
         return score
 
     def search(self) -> Shards:
-        """A search over the labels of all replicas."""
+        """Returns a search over the labels of all replicas."""
         return Shards(self._bias, self.layout, self._columns, self.layout.size, unrolled=True)
 
     def _columns(self, number, features):
-        """Function (begin, end) -> scores of a tile of a replica's columns."""
+        """Returns a function (begin, end) -> scores of a tile of a replica's columns."""
         own = self._own[number]
         score = own.scores(features)
         pieces = {piece.place: piece for piece in own.pieces}
@@ -145,7 +145,7 @@ class ShardedChunks:
         return padded
 
     def rows(self, begin: int, end: int) -> tf.Tensor:
-        """Rows of the table, float32 (end - begin, dim), gathered from the replicas."""
+        """Returns the rows of the table, float32 (end - begin, dim), gathered from the replicas."""
         parts = [
             table.gathered()[max(begin - first, 0) : end - first]
             for table, (first, last) in zip(self._kernels, self.ranges, strict=True)
@@ -154,7 +154,7 @@ class ShardedChunks:
         return tf.concat([tf.cast(part, tf.float32) for part in parts], axis=0)
 
     def bias_of_labels(self) -> np.ndarray:
-        """All biases in the order of the labels, float32 (num_labels,)."""
+        """Returns all biases in the order of the labels, float32 (num_labels,)."""
         return self._bias.gathered()[self._places, 0]
 
     def weights(self) -> list[Any]:

@@ -49,12 +49,14 @@ class ShardLayout:
             yield begin, min(begin + self.chunk, self.num_labels)
 
     def labels(self, number: int, columns: tf.Tensor) -> tf.Tensor:
-        """The labels of columns of replica ``number``; without meaning where there is none."""
+        """Returns the labels of columns of replica ``number``; without meaning where there is
+        none.
+        """
         chunk = columns // self.size
         return columns + chunk * (self.chunk - self.size) + number * self._size_of(chunk)
 
     def columns_of(self, number: int, labels: tf.Tensor) -> tf.Tensor:
-        """Where replica ``number`` has labels; -1 where it has not, and at padding."""
+        """Returns where replica ``number`` has labels; -1 where it has not, and at padding."""
         chunk = labels // self.chunk
         size = self._size_of(chunk)
         place = labels - chunk * self.chunk - number * size
@@ -92,7 +94,7 @@ class Shards:
         self._tiles: tuple[int, bool] = tile, unrolled
 
     def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Best k labels; arguments and results of ``heads.base.Head.top_k``."""
+        """Returns the best k labels; arguments and results of ``heads.base.Head.top_k``."""
         columns = self._layout.columns
         layout = self._layout
 
@@ -106,7 +108,9 @@ class Shards:
     def top_k_and_loss(
         self, features: tf.Tensor, labels: tf.Tensor, k: int
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Best k labels and the loss over all; as ``heads.base.Head.top_k_and_loss``."""
+        """Returns the best k labels and the loss over all; as
+        ``heads.base.Head.top_k_and_loss``.
+        """
         columns = self._layout.columns
         layout = self._layout
 
@@ -125,7 +129,8 @@ class Shards:
 
 
 def by_label(ids: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """What shards have found as one part, sorted by label, so that ties go to the lower one.
+    """Returns what shards have found as one part, sorted by label, so that ties go to the lower
+    one.
 
     Args:
         ids: int32 (shards, batch, n).

@@ -1,4 +1,4 @@
-"""Which labels are the columns of a step, and what each example makes of them."""
+"""Which labels are the columns of a step, and which of them count for each example."""
 
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ class Columns(NamedTuple):
 
 
 def drawn_labels(labels: tf.Tensor, bits: tf.Tensor, count: int) -> tf.Tensor:
-    """Some labels of each example, at random without replacement.
+    """Returns some labels of each example, at random without replacement.
 
     Args:
         labels: int64 (batch, max_labels), distinct in a row, padded with -1.
@@ -54,7 +54,7 @@ def columns_of(
     more: tf.Tensor | None = None,
     always: tf.Tensor | None = None,
 ) -> Columns:
-    """The columns of a step.
+    """Returns the columns of a step.
 
     Args:
         labels: int64 (batch, max_labels), all true labels, padded with -1.
@@ -87,7 +87,7 @@ def columns_of(
 
 
 def without_twins(columns: Columns, labels: tf.Tensor, groups: tf.Tensor) -> Columns:
-    """The columns, of which those with the text of a true label do not count as wrong.
+    """Returns the columns, of which those with the text of a true label do not count as wrong.
 
     Args:
         columns: of a step.
@@ -110,7 +110,7 @@ def without_twins(columns: Columns, labels: tf.Tensor, groups: tf.Tensor) -> Col
 
 
 def _marked(ids, labels):
-    """bool (batch, C): the columns of each example's labels, as far as there are any."""
+    """Returns bool (batch, C): the columns of each example's labels, as far as there are any."""
     places = ranks_in(ids, labels)
     last = tf.cast(tf.size(ids), tf.int64) - 1
     places = tf.minimum(places, last)

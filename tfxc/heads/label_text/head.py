@@ -198,7 +198,7 @@ class LabelText(Head):
             missing = ~texts.given & (np.asarray(self._label_counts) > 0)
         if missing.any() and not self.free_vectors:
             raise ConfigError(
-                f"{np.count_nonzero(missing):,} labels have no text, and no vectors of their own",
+                f"{np.count_nonzero(missing):,} labels have neither a text nor a vector",
                 where="free_vectors",
                 fix="set it to true, or set data.missing_texts to 'error' and give all texts",
             )
@@ -280,11 +280,11 @@ class LabelText(Head):
         return min(self.num_labels, _COLUMNS if self.columns == "batch" else self.num_labels)
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
-        """Scores of all labels by their vectors."""
+        """Returns the scores of all labels by their vectors."""
         return self.all_scores(features)
 
     def label_chunks(self, batch: int | None) -> int:
-        """In how many parts the texts of a step's columns are encoded.
+        """Returns in how many parts the texts of a step's columns are encoded.
 
         Args:
             batch: examples of a replica; None where that is not known.
@@ -299,7 +299,7 @@ class LabelText(Head):
         return -(-most // self.label_chunk)
 
     def most_columns(self, batch: int) -> int:
-        """The largest number of columns of a step.
+        """Returns the largest number of columns of a step.
 
         Args:
             batch: examples of all replicas.
@@ -323,7 +323,7 @@ class LabelText(Head):
         return self.queue
 
     def columns_of(self, labels: np.ndarray | tf.Tensor) -> Columns:
-        """The labels that a step scores.
+        """Returns the labels that a step scores.
 
         Args:
             labels: int32 (batch, max_labels) padded with -1.
@@ -340,7 +340,7 @@ class LabelText(Head):
         return without_twins(columns, labels, self._same_text)
 
     def _others(self):
-        """Labels that are columns beside the true ones, int64 (batch, any), or None."""
+        """Returns the labels that are columns beside the true ones, int64 (batch, any), or None."""
         examples = current_examples()
         hard_labels = []
         if examples is not None and self._own_labels is not None:
@@ -377,7 +377,7 @@ class LabelText(Head):
         return self._groups
 
     def label_features(self, ids: tf.Tensor) -> Any:
-        """The features of labels' texts, for the encoder.
+        """Returns the features of labels' texts, for the encoder.
 
         Args:
             ids: int64 (n,).
@@ -387,7 +387,7 @@ class LabelText(Head):
         return self._table(ids)
 
     def vectors_of(self, ids: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
-        """The vectors of labels, float32 (n, dim), of length 1.
+        """Returns the vectors of labels, float32 (n, dim), of length 1.
 
         Args:
             ids: int64 (n,).
@@ -407,7 +407,7 @@ class LabelText(Head):
         columns: Columns | None = None,
         rows: tf.Tensor | None = None,
     ) -> tuple[LogitGroup, ...]:
-        """One group over the columns of a step.
+        """Returns one group over the columns of a step.
 
         Args:
             features: float (batch, dim).
@@ -436,14 +436,14 @@ class LabelText(Head):
         columns: Columns | None = None,
         rows: tf.Tensor | None = None,
     ) -> list[tuple[LogitGroup, ...]]:
-        """All passes have the same columns, see ``training_groups``."""
+        """Returns groups with the same columns for all passes, see ``training_groups``."""
         groups = [self.training_groups(features, labels, columns, rows) for features in passes]
         if self.queue is not None and columns is not None and in_training_step():
             self.queue.push(columns.ids, rows, tf.gather(self.trained.value > 0, columns.ids))
         return groups
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
-        """Function that scores a range of labels by their vectors."""
+        """Returns a function that scores a range of labels by their vectors."""
         features = unit_rows(features)
         vectors = read_once(self.label_vectors.value)
         trained = self.trained.value
@@ -475,7 +475,9 @@ class LabelText(Head):
                 assign_rows(self.label_vectors.value, begin, vectors)
 
     def inner_products(self) -> InnerProducts:
-        """Cosines over the temperature; penalty and bias count as the weight of a feature."""
+        """Returns cosines over the temperature; penalty and bias count as the weight of a
+        feature.
+        """
         vectors = read_once(self.label_vectors.value)
         trained = self.trained.value
         penalty = self.penalty.value
@@ -493,7 +495,7 @@ class LabelText(Head):
         return InnerProducts(rows, queries, vectors.shape[1] + 1)
 
     def label_similarities(self, label: int) -> np.ndarray:
-        """Cosines of the labels' vectors."""
+        """Returns the cosines of the labels' vectors."""
         rows = partial(rows_between, read_once(self.label_vectors.value))
         return cosines_to_row(rows, label, self.num_labels)
 
@@ -529,5 +531,5 @@ def _check_numbers(head):
 
 
 def _seen(labels, head):
-    """int64 labels, -1 in place of those the head does not have."""
+    """Returns int64 labels, -1 in place of those the head does not have."""
     return tf.cast(seen_labels(labels, head.num_labels), tf.int64)

@@ -41,7 +41,7 @@ class LabelQueue:
     def wrong(
         self, columns: Columns, labels: tf.Tensor, groups: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """What is kept, for the examples of a step.
+        """Returns what is kept, for the examples of a step.
 
         Args:
             columns: of the step, which do not count again.
@@ -80,14 +80,14 @@ class LabelQueue:
         self.rows.assign(tf.where(self._others()[:, :, None], self.rows, padded[None]))
 
     def _others(self):
-        """bool (batches + 1, 1): the slots that this step does not write."""
+        """Returns bool (batches + 1, 1): the slots that this step does not write."""
         slots = self.ids.shape[0]
         here = tf.cast(current_step() % tf.constant(slots, tf.uint32), tf.int64)
         return tf.range(slots, dtype=tf.int64)[:, None] != here
 
 
 def _among(ids, ascending):
-    """bool of the shape of ``ids``: which are in the other list."""
+    """Returns the bool of the shape of ``ids``: which are in the other list."""
     flat = tf.reshape(ids, [1, -1])
     places = tf.minimum(ranks_in(ascending, flat), tf.size(ascending, tf.int64) - 1)
     return tf.reshape(tf.gather(ascending, places) == flat, tf.shape(ids))

@@ -48,7 +48,7 @@ class TextTable:
         assert self._bag or self._tokens, "texts are bags or tokens"
 
     def __call__(self, numbers: tf.Tensor) -> Any:
-        """The features of a batch of these texts.
+        """Returns the features of a batch of these texts.
 
         Args:
             numbers: int (n,).
@@ -66,7 +66,7 @@ class TextTable:
         return self.kind.pack(columns)
 
     def _padded(self, bounds, tokens, numbers):
-        """An int32 matrix padded with 0, of a length that is a multiple of 8."""
+        """Returns an int32 matrix padded with 0, of a length that is a multiple of 8."""
         starts, lengths = _lists(bounds, numbers)
         places = tf.range(self._width, dtype=tf.int64)[None, :]
         exists = places < lengths[:, None]
@@ -77,6 +77,6 @@ class TextTable:
 
 
 def _lists(bounds, numbers):
-    """Where lists begin, and how long they are."""
+    """Returns where lists begin, and how long they are."""
     starts = tf.gather(bounds, numbers)
     return starts, tf.gather(bounds, numbers + 1) - starts

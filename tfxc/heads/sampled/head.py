@@ -147,7 +147,7 @@ class Sampled(Head):
         return tf.maximum(tf.cast(tf.reshape(self._label_counts, shape), dtype or tf.float32), 1)
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
-        """Scores of all labels."""
+        """Returns the scores of all labels."""
         if self.score == "cosine" and self.num_labels > TILE:
             return self.all_scores(features)  # unit rows of the table need as much memory again
         return self._of_all(features)
@@ -171,7 +171,7 @@ class Sampled(Head):
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
     ) -> tuple[LogitGroup, ...]:
-        """One group over the batch's labels and the drawn ones, or over all."""
+        """Returns one group over the batch's labels and the drawn ones, or over all."""
         if not self.built:
             self.build(features.shape)
         labels = seen_labels(labels, self.num_labels)
@@ -193,7 +193,7 @@ class Sampled(Head):
         return (LogitGroup(logits, positives, valid, log_weights=log_weights),)
 
     def _of_classes(self, features, ids, positives):
-        """Training logits of some classes; gradients are rows of the tables."""
+        """Returns training logits of some classes; gradients are rows of the tables."""
         bias = None if self.bias is None else tf.gather(self.bias.value, ids)
         scores = self._scores(features, tf.gather(self.kernel.value, ids), bias)
         return self._with_margin(scores, positives)
@@ -215,7 +215,7 @@ class Sampled(Head):
         return at_positives(scores, positives, margin)
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:
-        """Function that scores a range of labels, without a margin."""
+        """Returns a function that scores a range of labels, without a margin."""
         features = tf.cast(features, tf.float32)
         kernel = read_once(self.kernel.value)
         bias = None if self.bias is None else read_once(self.bias.value)
@@ -230,7 +230,7 @@ class Sampled(Head):
         return score
 
     def inner_products(self) -> InnerProducts:
-        """Those with the rows of the kernel, of cosines with rows of length 1."""
+        """Returns inner products with the rows of the kernel; of cosines, of length 1."""
         kernel = read_once(self.kernel.value)
         width = kernel.shape[1]
         rows = partial(rows_between, kernel)
@@ -243,6 +243,6 @@ class Sampled(Head):
         )
 
     def label_similarities(self, label: int) -> np.ndarray:
-        """Cosines of the rows of the kernel."""
+        """Returns the cosines of the rows of the kernel."""
         rows = partial(rows_between, read_once(self.kernel.value))
         return cosines_to_row(rows, label, self.num_labels)

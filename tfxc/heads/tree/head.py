@@ -164,7 +164,7 @@ class Tree(TreeSearch):
             self._matched = tf.Variable(self._start_matched, trainable=False, dtype=tf.int32)
 
     def _add_table(self, name, shape, values):
-        """Numbers that are kept with the weights; zeros until they are loaded."""
+        """Returns the numbers that are kept with the weights; zeros until they are loaded."""
         if values is None:
             values = np.zeros(shape, np.int32)
 
@@ -174,7 +174,7 @@ class Tree(TreeSearch):
         return self.add_weight(shape, start, dtype="int32", trainable=False, name=name)
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
-        """Logits of level 0, or of the only level."""
+        """Returns the logits of level 0, or of the only level."""
         features = tf.cast(features, self.compute_dtype)
         return self.as_logits(self.logits_of_all(features, self.level or 0))
 
@@ -209,13 +209,13 @@ class Tree(TreeSearch):
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
     ) -> tuple[LogitGroup, ...]:
-        """One group per level."""
+        """Returns one group per level."""
         return self.groups_of_passes([features], labels)[0]
 
     def groups_of_passes(
         self, passes: Sequence[tf.Tensor], labels: np.ndarray | tf.Tensor
     ) -> list[tuple[LogitGroup, ...]]:
-        """All passes see the candidates of the first."""
+        """Returns groups of all passes, which see the candidates of the first."""
         chosen: dict = {}
         levels = [self.training_levels(features, labels, chosen) for features in passes]
         return [tuple(group for group, _ in level) for level in levels]
@@ -223,7 +223,8 @@ class Tree(TreeSearch):
     def training_levels(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor, chosen: dict | None = None
     ) -> list[tuple[LogitGroup, tf.Tensor]]:
-        """Group and nodes of each level; ``chosen`` holds the parents an earlier pass chose.
+        """Returns group and nodes of each level; ``chosen`` holds the parents an earlier pass
+        chose.
 
         Returns:
             List of (``LogitGroup``, int64 (batch, columns) nodes of the columns, -1 where empty).
@@ -255,7 +256,7 @@ class Tree(TreeSearch):
         return groups
 
     def _ancestors(self, labels):
-        """The labels' nodes on each level, int64 (batch, max_labels), -1 for none."""
+        """Returns the labels' nodes on each level, int64 (batch, max_labels), -1 for none."""
         nodes = seen_labels(labels, self.num_labels)
         paths = [nodes]
         for level in reversed(range(1, len(self.shape))):
@@ -265,7 +266,7 @@ class Tree(TreeSearch):
         return paths
 
     def _chosen_parents(self, level, true, nodes, scores):
-        """Parents whose children are scored, int64 (batch, width), distinct."""
+        """Returns parents whose children are scored, int64 (batch, width), distinct."""
         parts = [true] if "tfn" in self.negatives else []
         if "man" in self.negatives and self.level is None:
             count = min(self.num_candidate_groups, self.shape[level - 1].nodes)
@@ -282,7 +283,9 @@ class Tree(TreeSearch):
         return union(*parts)
 
     def _candidate_group(self, features, level, parents, positives, counts):
-        """``LogitGroup`` and nodes of the children of these parents, positives among them."""
+        """Returns ``LogitGroup`` and nodes of the children of these parents, positives among
+        them.
+        """
         tables = self.children[level].value, self.ranks[level].value
         above = tf.gather(self.parents[level].value, tf.maximum(positives, 0))
         above = tf.cast(above, positives.dtype)
@@ -298,7 +301,8 @@ class Tree(TreeSearch):
         return LogitGroup(logits, candidates.positives, valid, counts=counts), candidates.nodes
 
     def _scores_above(self, level, parents, candidates, nodes, scores):
-        """Scores (batch, columns) of the candidates' parents, 0 where there is no candidate.
+        """Returns scores (batch, columns) of the candidates' parents, 0 where there is no
+        candidate.
 
         Args:
             level: of the candidates.
@@ -317,7 +321,7 @@ class Tree(TreeSearch):
         return tf.concat([tf.repeat(above[:, :width], most, axis=1), above[:, width:]], axis=1)
 
     def _below(self, group, above):
-        """The group with its final logits, and the scores by which the next level chooses.
+        """Returns the group with its final logits, and the scores by which the next level chooses.
 
         Args:
             group: ``LogitGroup`` of the candidates' own logits.
@@ -332,5 +336,5 @@ class Tree(TreeSearch):
         return group, scores
 
     def get_config(self) -> dict[str, Any]:
-        """Constructor arguments."""
+        """Returns the constructor arguments."""
         return {**super().get_config(), "tree_shape": [list(sizes) for sizes in self.shape]}

@@ -29,11 +29,13 @@ class TreeSearch(Head):
         return self.link == "softmax" and "man" in self.negatives and self.level is None
 
     def node_scores(self, logits: tf.Tensor) -> tf.Tensor:
-        """Float32 scores of nodes of one family, (..., nodes), by their logits."""
+        """Returns float32 scores of nodes of one family, (..., nodes), by their logits."""
         return log_probabilities(logits, self.link or "sigmoid")
 
     def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Best k labels, or nodes of the only level; exact if the beam holds all nodes above."""
+        """Returns the best k labels, or nodes of the only level; exact if the beam holds all nodes
+        above.
+        """
         self.check_k(k)
         if not self.built:
             self.build(features.shape)
@@ -57,21 +59,23 @@ class TreeSearch(Head):
         return ids, best - tf.reduce_logsumexp(scores, 1, True) if self.joint else best
 
     def logits_of_all(self, features: tf.Tensor, level: int) -> tf.Tensor:
-        """Logits of all nodes of a level, (batch, nodes)."""
+        """Returns the logits of all nodes of a level, (batch, nodes)."""
         kernel = self.kernels[level].value
         bias = self.biases[level].value
         kernel, bias = (tf.cast(weight, features.dtype) for weight in (kernel, bias))
         return tf.matmul(features, kernel, transpose_b=True) + bias
 
     def logits_of(self, features: tf.Tensor, level: int, nodes: tf.Tensor) -> tf.Tensor:
-        """Logits of chosen nodes (batch, n), none of them -1."""
+        """Returns the logits of chosen nodes (batch, n), none of them -1."""
         kernel = self.kernels[level].value
         bias = self.biases[level].value
         vectors = tf.cast(tf.gather(kernel, nodes), features.dtype)
         return tf.linalg.matvec(vectors, features) + tf.cast(tf.gather(bias, nodes), features.dtype)
 
     def _widths(self, k):
-        """How many nodes are kept from each level to the next, so many that k labels are found."""
+        """Returns how many nodes are kept from each level to the next, so many that k labels are
+        found.
+        """
         widths = []
         needed = k
         for level in reversed(range(1, len(self.shape))):
@@ -81,13 +85,15 @@ class TreeSearch(Head):
         return widths[::-1]
 
     def _children_of_best(self, features, level, scores, nodes, width):
-        """Scores and nodes (batch, width * most) of the children of the best nodes."""
+        """Returns scores and nodes (batch, width * most) of the children of the best nodes."""
         above, columns = tf.math.top_k(scores, min(width, scores.shape[1]))
         parents = columns if nodes is None else tf.gather(nodes, columns, batch_dims=1)
         table = self.children[level].value
 
         def family(parent):
-            """Logits of one node's children per example: all at once need beam times the memory."""
+            """Returns the logits of one node's children per example: all at once need beam times
+            the memory.
+            """
             rows = tf.maximum(tf.gather(table, tf.maximum(parent, 0)), 0)
             return self.logits_of(features, level, rows)
 
@@ -102,7 +108,9 @@ class TreeSearch(Head):
         return tf.reshape(scores, [-1, slots]), tf.reshape(nodes, [-1, slots])
 
     def with_parents(self, level: int, logits: tf.Tensor, above: tf.Tensor) -> tf.Tensor:
-        """Scores (batch, parents, most) of children by their logits and their parents' scores."""
+        """Returns scores (batch, parents, most) of children by their logits and their parents'
+        scores.
+        """
         exists = (above[:, :, None] > float("-inf")) & (logits > float("-inf"))
         if self.link == "hinge" and level == len(self.shape) - 1:
             scores = logits
@@ -112,7 +120,7 @@ class TreeSearch(Head):
         return tf.where(exists, scores, float("-inf"))
 
     def _best_of_all(self, features, level, above, k):
-        """Best k nodes of the last level."""
+        """Returns the best k nodes of the last level."""
         score = self._tiles(features, level, above)
         nodes = self.shape[level].nodes
         if not self.joint:
@@ -121,7 +129,7 @@ class TreeSearch(Head):
         return ids, scores - log_sum[:, None]
 
     def _tiles(self, features, level, above):
-        """Function (begin, end) -> scores (batch, end - begin) of consecutive nodes."""
+        """Returns a function (begin, end) -> scores (batch, end - begin) of consecutive nodes."""
         normalisers = None
         if self.link == "softmax" and not self.joint:
             # Logarithm of the sum over each node's children, (batch, nodes above).

@@ -12,7 +12,7 @@ _LITERALS = "write the value itself: the file is read, not run"
 
 
 def read_literals(path: str | Path) -> dict[str, Any]:
-    """Names and values of a file of assignments such as ``batch_size = 16``.
+    """Returns names and values of a file of assignments such as ``batch_size = 16``.
 
     Imports and texts that stand alone are passed over.
 
@@ -45,7 +45,7 @@ def read_literals(path: str | Path) -> dict[str, Any]:
         assigned = _assigned(statement)
         if assigned is None:
             raise ConfigError(
-                f"the line gives no value to a name: {_shown(statement)}",
+                f"the line does not assign a value to a name: {_shown(statement)}",
                 where=f"{path}:{statement.lineno}",
                 fix=_LITERALS,
             )
@@ -63,7 +63,7 @@ def read_literals(path: str | Path) -> dict[str, Any]:
 
 
 def _assigned(statement: ast.stmt) -> tuple[str, ast.expr] | None:
-    """The one name that a statement assigns to, and the value; or None."""
+    """Returns the one name that a statement assigns to, and the value; or None."""
     match statement:
         case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
             return name, value
@@ -73,7 +73,7 @@ def _assigned(statement: ast.stmt) -> tuple[str, ast.expr] | None:
 
 
 def _not_literal(node: ast.expr) -> ast.expr:
-    """The innermost part of a value that is no literal."""
+    """Returns the innermost part of a value that is no literal."""
     while True:
         parts = (part for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr))
         inner = next((part for part in parts if not _is_literal(part)), None)

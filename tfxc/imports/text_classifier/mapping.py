@@ -36,7 +36,7 @@ _NOT_DISTILLED = (
 
 
 def mapped(project: Project, run: str | Path, label_names: str | Path, fill: bool) -> "Mapped":
-    """The config of tfxc that is equal to a project's, as far as there is one.
+    """Returns the config of tfxc that is equal to a project's, as far as there is one.
 
     Args:
         project: from ``read_project``.
@@ -113,7 +113,7 @@ def _data(reading: Reading, label_names: str | Path, fill: bool) -> dict[str, An
 
 
 def _text_features(reading: Reading, fill: bool) -> dict[str, Any]:
-    """The section ``data.text_features``."""
+    """Returns the section ``data.text_features``."""
     length = {"max_length": reading.get("max_sequence_length", 512)}
     for key in ("token_level", "remove_special", "stop_words", "stop_words_file"):
         reading.read.add(key)
@@ -186,7 +186,7 @@ def _encoder(reading: Reading, techniques: list[dict[str, Any]]) -> dict[str, An
 
 
 def _objective(reading: Reading) -> dict[str, Any]:
-    """The objective; keys that are on, but have no effect with it, are noted."""
+    """Returns the objective; keys that are on, but have no effect with it, are noted."""
     zlpr = "use_multilabel_categorical_cross_entropy"
     flags = ("use_label_smoothing", "use_focal_loss", "use_poly_loss", zlpr)
     on = {key: bool(reading.get(key, False)) for key in flags}
@@ -230,7 +230,7 @@ def _techniques(reading: Reading) -> list[dict[str, Any]]:
         method = reading.get("gan_method", "")
         rounds = reading.get("attack_round", 3)
         if method not in _ATTACKS:
-            reading.note("gan_method", f"tfxc has the attacks {', '.join(_ATTACKS)}")
+            reading.note("gan_method", f"the attacks of tfxc are {', '.join(_ATTACKS)}")
         elif method == "fgsm":
             techniques.append({"name": method, "epsilon": 0.2})
         else:

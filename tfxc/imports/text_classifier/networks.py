@@ -21,7 +21,7 @@ _TABLE = "word_embeddings.weight"
 
 
 def read_tensors(path: str | Path) -> dict[str, TorchTensor]:
-    """The tensors of a checkpoint; that of an averaged model is read as the model.
+    """Returns the tensors of a checkpoint; that of an averaged model is read as the model.
 
     Args:
         path: file of a state dict.
@@ -36,7 +36,7 @@ def read_tensors(path: str | Path) -> dict[str, TorchTensor]:
 
 
 def rows_of_table(tensors: Mapping[str, TorchTensor]) -> int:
-    """Rows of the table of word vectors; 0 without one."""
+    """Returns the rows of the table of word vectors; 0 without one."""
     tensor = tensors.get(_TABLE)
     return tensor.shape[0] if tensor is not None and len(tensor.shape) == 2 else 0
 
@@ -44,7 +44,7 @@ def rows_of_table(tensors: Mapping[str, TorchTensor]) -> int:
 def network_sources(
     model: "XCModel", model_type: str, rows: int, *, unknown: int, length: int
 ) -> list[Source]:
-    """Where a model's weights come from; with them it scores texts as the original does.
+    """Returns where a model's weights come from; with them it scores texts as the original does.
 
     The table is here that of the tokens, ``[FILL]`` with the original's padding, which it reads,
     and ``[UNK]``.

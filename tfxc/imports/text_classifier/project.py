@@ -79,7 +79,7 @@ class Project(NamedTuple):
         return self.stage != "train_small_model"
 
     def value(self, key: str, default: object, *, kind: type | None = None) -> Any:
-        """A value of ``train_configure``.
+        """Returns a value of ``train_configure``.
 
         Args:
             key: its key.
@@ -92,7 +92,7 @@ class Project(NamedTuple):
         return self._checked(self.train, key, default, kind)
 
     def value_of_stage(self, key: str, default: object, *, kind: type | None = None) -> Any:
-        """A value of ``section``, see ``value``."""
+        """Returns a value of ``section``, see ``value``."""
         return self._checked(self.section, key, default, kind)
 
     def _checked(
@@ -113,7 +113,7 @@ class Project(NamedTuple):
         return value
 
     def place(self, written: str) -> Path:
-        """A path of the file; relative ones begin at the folder of the file."""
+        """Returns a path of the file; relative ones begin at the folder of the file."""
         return self.path.parent / written
 
     @property
@@ -153,7 +153,7 @@ def read_project(path: str | Path) -> Project:
         )
     if not isinstance(stage, str) or stage not in _TYPES:
         raise ConfigError(
-            f"stage {stage!r} is none of {', '.join(_TYPES)}",
+            f"stage must be one of {', '.join(_TYPES)}, not {stage!r}",
             where=path,
             fix="correct it in config.py",
         )
@@ -203,17 +203,19 @@ class Reading:
             self.passed_over += ("f_", "s_", "noise")
 
     def get(self, key: str, default: object, kind: type | None = None) -> Any:
-        """A value of ``train_configure``, see ``Project.value``."""
+        """Returns a value of ``train_configure``, see ``Project.value``."""
         self.read.add(key)
         return self.project.value(key, default, kind=kind)
 
     def of_section(self, key: str, default: object, kind: type | None = None) -> Any:
-        """A value of ``distill_configure`` or ``prune_configure``, see ``Project.value``."""
+        """Returns a value of ``distill_configure`` or ``prune_configure``, see
+        ``Project.value``.
+        """
         self.read_of_section.add(key)
         return self.project.value_of_stage(key, default, kind=kind)
 
     def of_stage(self, name: str, default: object) -> Any:
-        """``s_epoch`` and the like, ``epoch`` in the section of a distillation."""
+        """Returns ``s_epoch`` and the like, ``epoch`` in the section of a distillation."""
         if self.project.stage == "distillation":
             return self.of_section(name, default)
         prefix = "s_" if self.project.stage == "train_small_model" else "f_"
@@ -231,7 +233,7 @@ class Reading:
         self.notes[key] = why
 
     def without_equivalent(self) -> list[str]:
-        """Lines about all that has no equivalent."""
+        """Returns lines about all that has no equivalent."""
         project = self.project
         unread = {}
         for key, value in project.values.items():

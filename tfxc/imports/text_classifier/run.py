@@ -157,7 +157,7 @@ def write_config(path: str | Path, output: str | Path, run: str | Path) -> Mappe
 
 
 def read_token_file(path: str | Path, one_character: bool) -> list[str]:
-    """The tokens with the ids 1, 2 and so on of a file of lines ``token<TAB>id``.
+    """Returns the tokens with the ids 1, 2 and so on of a file of lines ``token<TAB>id``.
 
     Args:
         path: the file.

@@ -7,7 +7,7 @@ from tfxc.imports.text_classifier.project import Reading
 
 
 def distillation(reading: Reading, training: dict[str, Any]) -> dict[str, Any]:
-    """The section ``recipe`` of stage ``distillation``.
+    """Returns the section ``recipe`` of stage ``distillation``.
 
     Args:
         reading: the keys, see ``Reading``; what has no equivalent is noted there.
@@ -39,7 +39,7 @@ def distillation(reading: Reading, training: dict[str, Any]) -> dict[str, Any]:
     of_matches = reading.of_section("intermediate_matches", [], list)
     if reading.self_distilled:
         recipe["hard_weight"] = 0.0
-        reading.note("alpha", "a self-distillation learns nothing from the true labels there")
+        reading.note("alpha", "a self-distillation there learns nothing from the true labels")
         recipe["matches"] = [_match(reading, *numbered) for numbered in enumerate(of_matches, 1)]
     elif of_matches:
         reading.note("intermediate_matches", "only a self-distillation without folds uses them")
@@ -52,7 +52,7 @@ def distillation(reading: Reading, training: dict[str, Any]) -> dict[str, Any]:
 
 
 def _match(reading: Reading, number: int, section: object) -> dict[str, Any]:
-    """One of ``intermediate_matches`` as a match of recipe ``distill``."""
+    """Returns one of ``intermediate_matches`` as a match of recipe ``distill``."""
     where = f"{reading.project.path}: intermediate_matches, number {number}"
     if not isinstance(section, dict) or not {"layer_T", "layer_S", "loss"} <= section.keys():
         raise ConfigError(
@@ -84,7 +84,7 @@ def _match(reading: Reading, number: int, section: object) -> dict[str, Any]:
 
 
 def pruning(reading: Reading, text_features: dict[str, Any]) -> dict[str, Any]:
-    """The section ``recipe`` of stage ``prune``.
+    """Returns the section ``recipe`` of stage ``prune``.
 
     Args:
         reading: the keys, see ``Reading``; what has no equivalent is noted there.
@@ -105,7 +105,9 @@ def pruning(reading: Reading, text_features: dict[str, Any]) -> dict[str, Any]:
         "the source is a run of tfxc, not this checkpoint: name it with --set recipe.source=RUN",
     )
     if reading.of_section("from_config", False):
-        reading.note("from_config", "the encoder has to be that of the run: copy it from there")
+        reading.note(
+            "from_config", "the encoder must be that of the run: copy it from its config.json"
+        )
     if where != "transformer":
         text_features["min_count"] = least
     if where != "vocabulary":

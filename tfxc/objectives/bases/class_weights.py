@@ -51,12 +51,15 @@ def check_columns(
 
 
 def counts_if_balanced(data: "TrainingData") -> np.ndarray | None:
-    """Provider of ``label_counts``: the training examples of each label, None if not needed."""
+    """Returns the provider of ``label_counts``: the training examples of each label, None if not
+    needed.
+    """
     return data.source.label_counts() if data.settings["class_weight"] == BALANCED else None
 
 
 def balanced_weights(counts: np.ndarray) -> np.ndarray:
-    """Weights under which all labels that occur count alike, 1 on average over the true labels.
+    """Returns weights under which all labels that occur count alike, 1 on average over the true
+    labels.
 
     That is ``sum of counts / (labels that occur * count)``, as scikit-learn's ``"balanced"``.
 
@@ -137,7 +140,8 @@ class ClassWeighted(Objective):
         return tf.reshape(tf.constant(values), shape)
 
     def weights_of_true(self, group: "LogitGroup") -> tf.Tensor | None:
-        """Weights of the true columns, float32 (batch, max_positives); None without any.
+        """Returns the weights of the true columns, float32 (batch, max_positives); None without
+        any.
 
         Raises:
             ValueError: the columns are not the labels.
@@ -148,7 +152,7 @@ class ClassWeighted(Objective):
         return self.weights_at(group.positives, group.logits.shape[1] if all_labels else None)
 
     def weights_at(self, positives: tf.Tensor, columns: int | None) -> tf.Tensor | None:
-        """``weights_of_true`` of a group with this many columns, all of them labels.
+        """Returns the ``weights_of_true`` of a group with this many columns, all of them labels.
 
         Args:
             positives: int64 (batch, max_positives) padded with -1.

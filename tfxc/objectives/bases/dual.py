@@ -48,7 +48,7 @@ class Negatives(NamedTuple):
 
 
 def negatives_of(group: "LogitGroup") -> "Negatives":
-    """``Negatives`` of a logit group.
+    """Returns the ``Negatives`` of a logit group.
 
     Several true columns share the target evenly: the mean of their logits takes the place of the
     true logit, and none of them is a negative.
@@ -121,7 +121,7 @@ class DualObjective(Objective):
         self.skipped = self.state((), "zeros", "int64", "skipped")
 
     def state(self, shape: Sequence[int | None], start: Any, dtype: str, name: str) -> tf.Tensor:
-        """A variable that is not a weight; all replicas write the same into it."""
+        """Returns a variable that is not a weight; all replicas write the same into it."""
         kind = {"trainable": False, "autocast": False, "aggregation": "only_first_replica"}
         return self.add_weight(shape, start, dtype, name=name, **kind)
 
@@ -131,7 +131,7 @@ class DualObjective(Objective):
         example_index: np.ndarray | tf.Tensor | None = None,
         training: bool = True,
     ) -> tf.Tensor:
-        """Losses summed over the groups, each with its own table."""
+        """Returns losses summed over the groups, each with its own table."""
         parts = [
             self(group, example_index, number=number, training=training)
             for number, group in enumerate(groups)
@@ -145,7 +145,9 @@ class DualObjective(Objective):
         number: int = 0,
         training: bool = True,
     ) -> tf.Tensor:
-        """Per-example loss of group ``number``, (batch,); in training, updates its table."""
+        """Returns per-example loss of group ``number``, (batch,); in training, updates its
+        table.
+        """
         negatives = negatives_of(group)
         constants = Negatives(*map(tf.stop_gradient, negatives))
         first = self.first(constants)
@@ -162,18 +164,18 @@ class DualObjective(Objective):
         return tf.where(negatives.exist, self.loss(negatives, used), 0.0)
 
     def first(self, negatives: "Negatives") -> tf.Tensor:
-        """nu of examples not visited before, (batch,)."""
+        """Returns the nu of examples not visited before, (batch,)."""
         return negatives.log_mean
 
     def step(self, nu: tf.Tensor, negatives: "Negatives") -> tuple[tf.Tensor, tf.Tensor]:
-        """(nu of the loss, nu from now on), both (batch,)."""
+        """Returns the (nu of the loss, nu from now on), both (batch,)."""
         raise TypeError(f"{type(self).__name__} must define step(nu, negatives)")
 
     def count(self, nu: tf.Tensor, negatives: "Negatives") -> None:
         """Counts what a log should report of a training step; ``nu`` is that before it."""
 
     def loss(self, negatives: "Negatives", nu: tf.Tensor) -> tf.Tensor:
-        """Loss of the rows that have negatives, (batch,); nu is a constant."""
+        """Returns the loss of the rows that have negatives, (batch,); nu is a constant."""
         constant = tf.stop_gradient(negatives.log_mean)
         size = exp(constant - nu)
         # Where the exponent is cut off, the gradient continues.
@@ -207,7 +209,7 @@ class DualObjective(Objective):
 
 
 def _first_of_each(rows, values, table):
-    """As many rows with what to write into them; where a row is repeated, what comes first.
+    """Returns as many rows with what to write into them; where a row is repeated, what comes first.
 
     Negative rows are replaced by a row that is written anyway, or by one that keeps what it has: a
     list of unknown length would have to be asked for where a GPU computes it.
@@ -240,7 +242,7 @@ class ScheduledDual(DualObjective):
         raise TypeError(f"{type(self).__name__} must define start_rate")
 
     def rate_at(self, epoch: int, epochs: int) -> float:
-        """The step size in an epoch (from 1) of ``epochs``, a float."""
+        """Returns the step size in an epoch (from 1) of ``epochs``, a float."""
         raise TypeError(f"{type(self).__name__} must define rate_at(epoch, epochs)")
 
     def on_epoch(self, epoch: int, epochs: int) -> None:
@@ -277,7 +279,7 @@ class GradientDual(ScheduledDual):
         return self.dual_learning_rate
 
     def rate_at(self, epoch: int, epochs: int) -> float:
-        """``gamma (1 + cos(pi e / E)) / 2``."""
+        """Returns ``gamma (1 + cos(pi e / E)) / 2``."""
         return self.dual_learning_rate * half_cosine(epoch, epochs)
 
 
@@ -297,7 +299,7 @@ class CappedDual(GradientDual):
         self.num_capped = self.state((), "zeros", "int64", "num_capped")
 
     def gradient_step(self, nu: tf.Tensor, negatives: "Negatives") -> tuple[tf.Tensor, tf.Tensor]:
-        """New nu, and whether it is capped, both (batch,)."""
+        """Returns new nu, and whether it is capped, both (batch,)."""
         distance = negatives.log_mean - nu
         new = nu - self.rate.value * (1 - exp(distance))
         capped = negatives.exist & (distance > _LARGEST_JUMP) & (new > negatives.log_mean)
@@ -332,7 +334,7 @@ class CappedDual(GradientDual):
 def moving_average(
     nu: tf.Tensor, log_mean: tf.Tensor, log_share: tf.Tensor, log_rest: tf.Tensor
 ) -> tf.Tensor:
-    """``log(rest · exp(nu) + share · exp(log_mean))``, in logarithms."""
+    """Returns ``log(rest · exp(nu) + share · exp(log_mean))``, in logarithms."""
     old = log_rest + nu
     new = log_share + log_mean
     larger = tf.maximum(old, new)
@@ -345,5 +347,5 @@ def half_cosine(epoch: int, epochs: int) -> float:
 
 
 def exp(values: tf.Tensor) -> tf.Tensor:
-    """``tf.exp`` that stays finite."""
+    """Returns the ``tf.exp`` that stays finite."""
     return tf.exp(tf.minimum(values, _MAX))

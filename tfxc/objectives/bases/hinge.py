@@ -57,7 +57,7 @@ class HingeObjective(Objective):
         self.cost_negative = cost_negative
 
     def call(self, group: "LogitGroup", example_index: tf.Tensor | None = None) -> tf.Tensor:
-        """Per-example loss, (batch,)."""
+        """Returns per-example loss, (batch,)."""
         logits = tf.cast(group.logits, tf.float32)
         of_positives, mask = gather_positives(logits, group.positives)
         costs = self.cost_positive * tf.cast(mask, tf.float32)
@@ -81,7 +81,7 @@ class HingeObjective(Objective):
         return (total + self.cost_negative * missing) / self.padded_columns
 
     def begin(self, chunks: "LogitChunks") -> tf.Tensor:
-        """The columns that the mean is over and those that are missing, float32 (2,)."""
+        """Returns the columns that the mean is over and those that are missing, float32 (2,)."""
         columns = chunks.num_columns
         over = self.padded_columns or columns
         missing = max(over - columns, 0) / columns  # per column, so that chunks add up
@@ -101,7 +101,7 @@ class HingeObjective(Objective):
     def gradient_of_logits(
         self, logits: tf.Tensor, positives: tf.Tensor, state: tf.Tensor
     ) -> tf.Tensor:
-        """The slope of each column's hinge."""
+        """Returns the slope of each column's hinge."""
         of_positives, _ = gather_positives(logits, positives)
         gradient = (self.cost_negative / state[0]) * self._slope(1 + logits)
         true = (self.cost_positive / state[0]) * self._slope(1 - of_positives)
@@ -114,7 +114,7 @@ class HingeObjective(Objective):
         return 2 * tf.nn.relu(distance)
 
     def _columns(self, logits, group):
-        """How many columns count, (batch,) or a scalar."""
+        """Returns how many columns count, (batch,) or a scalar."""
         weights = 1.0 if group.log_weights is None else tf.exp(group.log_weights)
         valid = tf.ones_like(logits) if group.valid is None else tf.cast(group.valid, tf.float32)
         return tf.reduce_sum(valid * weights, axis=1)

@@ -30,7 +30,7 @@ def true_log_probabilities(group: "LogitGroup") -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def focal_factor(log_probabilities: tf.Tensor, gamma: float) -> tf.Tensor:
-    """``(1 - p)^gamma``, whose gradient is finite for every p and gamma."""
+    """Returns ``(1 - p)^gamma``, whose gradient is finite for every p and gamma."""
     if not gamma:
         return tf.ones_like(log_probabilities)
     missing = -tf.math.expm1(log_probabilities)
@@ -39,6 +39,6 @@ def focal_factor(log_probabilities: tf.Tensor, gamma: float) -> tf.Tensor:
 
 
 def mean_over_true(losses: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Mean over the true columns, (batch,); 0 where there is none."""
+    """Returns the mean over the true columns, (batch,); 0 where there is none."""
     count = tf.reduce_sum(tf.cast(mask, losses.dtype), axis=1)
     return tf.math.divide_no_nan(tf.reduce_sum(tf.where(mask, losses, 0.0), axis=1), count)

@@ -73,7 +73,7 @@ class Bisection:
         else:
             self._vectors = values = np.ascontiguousarray(vectors, np.float32)
         if not np.isfinite(values).all():
-            raise DataError("the label vectors hold NaN or infinity")
+            raise DataError("the label vectors contain NaN or infinity")
         if self._native:
             self._arrays = _flat(self._vectors)
 
@@ -176,7 +176,7 @@ def _centre(total: np.ndarray, count: int, spherical: bool) -> np.ndarray:
 
 
 def _first_direction(vectors: Matrix, first_draw: float, second_draw: float) -> np.ndarray:
-    """Points from a random row to one that is drawn by its squared distance to it."""
+    """Returns points from a random row to one that is drawn by its squared distance to it."""
     count = vectors.shape[0]
     first = min(int(first_draw * count), count - 1)
     squares = vectors.multiply(vectors) if scipy.sparse.issparse(vectors) else vectors * vectors

@@ -1,4 +1,4 @@
-"""The columns of a head a chunk at a time, for objectives that say their gradient themselves."""
+"""The columns of a head a chunk at a time, for objectives that compute their own gradient."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar

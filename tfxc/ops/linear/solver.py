@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from tfxc.core.errors import ConfigError
-from tfxc.ops.linear import sklearn_solver
 from tfxc.ops.linear.block import PIECE_BYTES, assembled, greatest
 from tfxc.ops.linear.columns import Columns, cache_aligned
 from tfxc.ops.linear.settings import SolverSettings
@@ -240,6 +239,8 @@ class _Problem(NamedTuple):
 
     def solve_with_sklearn(self, children: np.ndarray) -> tuple[list[_Piece], int]:
         """Returns the same of one child by scikit-learn."""
+        from tfxc.ops.linear import sklearn_solver
+
         (child,) = children
         size = self.features.shape[0]
         taken = np.ones(size, bool) if self.members is None else self.members.copy()

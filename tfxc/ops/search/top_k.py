@@ -62,11 +62,15 @@ def merged_with_tile(
         begin, end: int32 scalars, or Python ints.
         k: Python int.
     """
+    width = end - begin
+    most = tf.minimum(k, width) if tf.is_tensor(width) else min(k, width)
+    # Of a tile only its best are put beside the others, which is cheaper than to copy it.
+    best, places = tf.math.top_k(fresh, most)
     # The running winners come first: top_k keeps the first of equals, and their ids are lower.
-    merged = tf.concat([scores, fresh], axis=1)
-    columns = tf.broadcast_to(tf.range(begin, end)[None], tf.shape(fresh))
+    merged = tf.concat([scores, best], axis=1)
+    columns = tf.concat([ids, places + begin], axis=1)
     best, places = tf.math.top_k(merged, k if tf.is_tensor(end) else min(k, end))
-    return tf.gather(tf.concat([ids, columns], 1), places, batch_dims=1), best
+    return tf.gather(columns, places, batch_dims=1), best
 
 
 def over_tiles(

@@ -128,7 +128,7 @@ def mapped_order(path: str | Path, nodes: int) -> np.ndarray:
 
 
 class _Blocks:
-    """The blocks of a file, which has so many."""
+    """The blocks of a file, ``count`` in all."""
 
     def __init__(self, path: str | Path, count: int) -> None:
         self._path = existing_file(path, fix=_FIX)

@@ -130,7 +130,7 @@ class _Layer:
                 )
 
     def _features(self, param: Mapping[str, Any]) -> int:
-        """Features without the bias."""
+        """Returns features without the bias."""
         return int(param["nr_features"])
 
     def parents(self, above: int) -> np.ndarray:

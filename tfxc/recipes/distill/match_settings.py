@@ -70,7 +70,7 @@ def _match(section: Mapping[str, Any], where: str) -> Match:
         if len(numbers) != count:
             raise ConfigError(
                 f"{loss!r} compares {'pairs of layers' if count == 2 else 'single layers'}, and "
-                f"{value!r} is none",
+                f"{value!r} does not name them",
                 where=f"{where}.{key}",
                 fix="give two numbers" if count == 2 else "give one number",
             )

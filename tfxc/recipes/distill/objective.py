@@ -1,4 +1,4 @@
-"""A student's loss: the true labels, and what a teacher says of the same example."""
+"""A student's loss: the true labels, and what a teacher predicts for the same example."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -126,7 +126,7 @@ class Distillation(Technique):
         batch: Mapping[str, Any],
         update_state: bool,
     ) -> tf.Tensor:
-        """Losses of a batch, float32 (batch,)."""
+        """Returns the losses of a batch, float32 (batch,)."""
         index = batch["example_index"]
         features = batch["features"]
         weight, temperature, *match_weights = (tf.identity(value) for value in self._values)

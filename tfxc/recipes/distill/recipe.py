@@ -1,4 +1,4 @@
-"""Trains a student that also learns what trained teachers say of its examples."""
+"""Trains a student that also learns what trained teachers predict for its examples."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -149,7 +149,7 @@ class Distill(Recipe):
         super().check_config(config)
         if config.head is not None and config.head.name == "label_text":
             raise ConfigError(
-                "head 'label_text' does not score all labels in training, as a student's has to",
+                "head 'label_text' does not score all labels in training, which a student needs",
                 where="head.name",
                 fix="choose another head; runs with this one can be teachers",
             )

@@ -1,4 +1,4 @@
-"""What trained runs say of every training example of another run's data."""
+"""What trained runs predict for every training example of another run's data."""
 
 import contextlib
 import functools
@@ -198,7 +198,7 @@ def teacher_columns(run: "LoadedRun", folder: str | Path, names: Sequence[str]) 
     assert run.config.head is not None, "``require`` has asked for it"
     if not registry.get("head", run.config.head.name).full_softmax:
         raise ConfigError(
-            f"head {run.config.head.name!r} has no score for each label, as a teacher's has to",
+            f"head {run.config.head.name!r} has no score for each label, which a teacher needs",
             where=folder,
             fix="use a teacher with head 'dense'",
         )

@@ -80,7 +80,8 @@ def check_targets(
     ):
         if target is not None and target > most:
             raise ConfigError(
-                f"{target:,} is more than each layer of the source has, {most:,}",
+                f"must be at most {most:,}, as many as each layer of the source has, not "
+                f"{target:,}",
                 where=f"recipe.{name}",
                 fix=f"give 1 to {most:,}",
             )

@@ -199,7 +199,7 @@ def negatives_of(
 
 
 def _pattern(matrix: scipy.sparse.csr_matrix | None) -> scipy.sparse.csr_matrix | None:
-    """Ones at the places of a matrix's entries, explicit zeros too."""
+    """Returns ones at the places of a matrix's entries, explicit zeros too."""
     if matrix is None:
         return None
     ones = np.ones(len(matrix.indices), np.float32)

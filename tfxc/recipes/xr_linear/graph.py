@@ -38,7 +38,7 @@ class LinearGraph:
 
 
 def _bag(features: dict[str, tf.Tensor] | tf.Tensor) -> dict[str, tf.Tensor]:
-    """Features as a bag; of dense ones every number is an entry."""
+    """Returns features as a bag; of dense ones every number is an entry."""
     if isinstance(features, dict):
         return {name: features[name] for name in ("ids", "weights", "row_splits")}
     rows = tf.shape(features)[0]

@@ -1,4 +1,4 @@
-"""How much memory clustering takes, and a trained linear ranker, estimated from the data's sizes.
+"""How much memory clustering and a trained linear ranker take, estimated from the data's sizes.
 
 How many features a label's examples have in common, and how many weights are kept, is only known
 later. The estimates were fitted to trainings on stand-ins for Amazon-670K (shares of 0.05 to 1),

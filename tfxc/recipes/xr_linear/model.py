@@ -12,8 +12,7 @@ import scipy.sparse
 from tfxc.core.declared import Count, check
 from tfxc.core.errors import CheckpointError
 from tfxc.inference.protocol import RankerModel
-from tfxc.inference.ranker_calibration import CALIBRATION
-from tfxc.ranker.calibration import Calibration
+from tfxc.ranker.calibration import CALIBRATION, Calibration
 from tfxc.ranker.post_processors import post_processor as rule_of
 from tfxc.ranker.search import Ranker
 

@@ -1,6 +1,6 @@
 """A linear ranker over a tree of labels.
 
-Its training is in ``training``: what opens a run imports neither that nor TensorFlow.
+Its training is in ``training``: what opens a run imports neither that nor the training's settings.
 """
 
 import functools
@@ -11,9 +11,7 @@ from tfxc.core.declared import Count, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.core.settings import TrainingSettings
 from tfxc.recipes.base import Context, StagedRecipe
-from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices
 from tfxc.recipes.xr_linear.model import LinearModel
-from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -44,7 +42,8 @@ class XRLinear(StagedRecipe):
         threads: at most this many; None means all cores. The model does not depend on it.
 
     Raises:
-        ConfigError: an argument out of range.
+        ConfigError: an argument out of range; those inside ``tree`` and ``ranker`` are checked
+            before a training, see ``check_config``.
 
     Reference: Yu et al., "PECOS", JMLR 2022, arXiv 2010.05878.
     """
@@ -62,8 +61,6 @@ class XRLinear(StagedRecipe):
         calibrate: Literal["isotonic", "logistic"] | None = None,
         threads: Count | None = None,
     ) -> None:
-        TreeSettings(tree)
-        ExampleMatrices(ranker)
         self.tree = tree
         self.ranker = ranker
         self.memory_gb = memory_gb
@@ -72,12 +69,20 @@ class XRLinear(StagedRecipe):
 
     @classmethod
     def check_config(cls, config: "Config") -> None:
-        """Checks as ``Recipe`` does; also refuses settings of the training loop.
+        """Checks as ``Recipe`` does; also the sections ``tree`` and ``ranker``.
+
+        Settings of the training loop are refused.
 
         Raises:
             ConfigError: the key is named.
         """
+        from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices
+        from tfxc.recipes.xr_linear.settings import TreeSettings
+
         super().check_config(config)
+        section = config.recipe.section()
+        TreeSettings(section.get("tree"))
+        ExampleMatrices(section.get("ranker"))
         defaults = TrainingSettings()
         useless = [
             f"training.{key}"
@@ -96,6 +101,7 @@ class XRLinear(StagedRecipe):
     def outline(self, config: "Config", manifest: "Manifest") -> tuple[list[str], None]:
         """Lists levels, blocks and memory; the clusters are not known before training."""
         from tfxc.recipes.xr_linear.memory import clustering_bytes, memory_lines
+        from tfxc.recipes.xr_linear.settings import TreeSettings
         from tfxc.recipes.xr_linear.stages import estimate_lines
 
         sizes, settings = self._checked_plan(config, manifest)
@@ -120,6 +126,8 @@ class XRLinear(StagedRecipe):
             ``seconds`` and ``processor_seconds`` of this process, ``dev``, and ``test`` where it is
             asked for.
         """
+        from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices
+        from tfxc.recipes.xr_linear.settings import TreeSettings
         from tfxc.recipes.xr_linear.training import train
 
         seed = context.config.seed
@@ -141,6 +149,8 @@ class XRLinear(StagedRecipe):
         Raises:
             ConfigError: the config does not fit the data.
         """
+        from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices
+        from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings
         from tfxc.recipes.xr_linear.stages import check_data
 
         check_data(config, manifest, self.calibrate)

@@ -13,7 +13,6 @@ from tfxc.data.reading.parsing.arrays import load_matrix
 from tfxc.data.reading.source_files import expand
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import Mode, pifa, pifa_with_label_features, pii
-from tfxc.labels.pecos_tree import is_leaf_matrix, load_tree
 from tfxc.labels.tree_building import ClusteringSettings, build_tree
 from tfxc.ranker.negatives import scheme_of
 from tfxc.ranker.settings import RankerSettings
@@ -222,6 +221,8 @@ class TreeSettings:
 
     def _tree(self, num_labels: int) -> ClusterTree:
         """Loads the tree of the file, which has to be over this many labels."""
+        from tfxc.labels.pecos_tree import is_leaf_matrix, load_tree
+
         path = expand(self.file)
         if self._above and not is_leaf_matrix(path):
             raise ConfigError(

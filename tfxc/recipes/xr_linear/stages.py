@@ -14,13 +14,13 @@ from tfxc.core.messages import OUTPUT
 from tfxc.core.resources import available_bytes, resident_bytes, thread_count
 from tfxc.core.storage.files import atomic_file, write_errors
 from tfxc.data.examples.kinds import DENSE, KINDS
-from tfxc.data.label_texts.prepared import load_label_texts
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
 from tfxc.data.store.manifest import Manifest
-from tfxc.inference.ranker_calibration import CALIBRATION, learn_calibration
+from tfxc.inference.ranker_calibration import learn_calibration
 from tfxc.ops.linear.solver import block_memory
 from tfxc.parallel import workers
+from tfxc.ranker.calibration import CALIBRATION
 from tfxc.ranker.problem import BudgetError
 from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 
@@ -85,6 +85,8 @@ def label_text_matrix(data_folder: str | Path) -> scipy.sparse.csr_matrix:
     Raises:
         DataError: the prepared folder has none.
     """
+    from tfxc.data.label_texts.prepared import load_label_texts
+
     manifest = Manifest.load(data_folder)
     kind = KINDS[manifest.feature_kind]
     width = manifest.num_features

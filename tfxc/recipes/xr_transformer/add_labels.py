@@ -18,12 +18,12 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.files import copy_folder
 from tfxc.core.storage.reading import read_json
 from tfxc.data.store.manifest import Manifest, fingerprints_of
-from tfxc.inference.ranker_calibration import CALIBRATION
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import pifa
 from tfxc.labels.tree_building import add_labels, leaf_centroids
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer
+from tfxc.ranker.calibration import CALIBRATION
 from tfxc.ranker.extended import extend_layer
 from tfxc.ranker.layer import Limits
 from tfxc.ranker.negatives import examples_of, scheme_of
@@ -33,7 +33,7 @@ from tfxc.ranker.search import load_layer, search
 from tfxc.ranker.store import PARAMETERS, write_layer, write_parameters
 from tfxc.recipes.xr_linear.stages import memory_of_ranker
 from tfxc.recipes.xr_linear.training import TREE
-from tfxc.recipes.xr_transformer.ranker_features import RECIPES, PlainFeatures, features_of_ranker
+from tfxc.recipes.xr_transformer.ranker_features import PlainFeatures
 from tfxc.runs.writer import WEIGHTS, RunWriter, new_run
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from tfxc.data.reading.formats.base import Reader
     from tfxc.ranker.settings import RankerSettings
     from tfxc.runs.loaded import LoadedRun
+
+_RECIPES = ("xr_linear", "xr_transformer")
 
 
 class Added(NamedTuple):
@@ -91,7 +93,11 @@ def add_new_labels(
     run = loaded.folder.path
     recipe = registry.create("recipe", loaded.config.recipe.section())
     recipe.memory_gb = recipe.memory_gb if memory_gb is None else memory_gb
-    ranker_features = features_of_ranker(loaded, recipe)
+    ranker_features = PlainFeatures(loaded, recipe)
+    if recipe.trains_network:
+        from tfxc.recipes.xr_transformer.encoded_features import EncodedFeatures
+
+        ranker_features = EncodedFeatures(loaded, recipe)
     names, features, labels = _new_examples(loaded, reader, ranker_features)
     old_features, old_labels = ranker_features.of_training(data_folder)
     tree = ClusterTree.load(run / TREE)
@@ -132,11 +138,11 @@ def check_run(loaded: "LoadedRun", output: str | Path) -> None:
         ConfigError: a run of another recipe, one without a ranker or without data of its own, or
             an output folder that is in use.
     """
-    if loaded.config.recipe.name not in RECIPES:
+    if loaded.config.recipe.name not in _RECIPES:
         raise ConfigError(
             f"the run is of recipe {loaded.config.recipe.name!r}, which has no linear ranker",
             where=loaded.folder.path,
-            fix=f"choose a run of recipe {' or '.join(map(repr, RECIPES))}",
+            fix=f"choose a run of recipe {' or '.join(map(repr, _RECIPES))}",
         )
     if loaded.config.recipe.section().get("only_encoder"):
         raise ConfigError(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
-from sklearn.preprocessing import normalize
 
 from tfxc.core.errors import DataError
 from tfxc.core.progress import Progress
@@ -16,7 +15,7 @@ from tfxc.core.storage.locks import scratch_folder
 from tfxc.core.storage.reading import checksum
 from tfxc.data.store.manifest import MANIFEST_FILE
 from tfxc.data.store.row_writer import RowWriter
-from tfxc.ops.csr import as_csr, bounds_of
+from tfxc.ops.csr import as_csr, bounds_of, unit_rows
 from tfxc.runs.writer import WEIGHTS
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ def concatenated(
         >>> concatenated(terms, np.float32([[3, 4]])).toarray().round(2).tolist()
         [[0.0, 2.0, 0.6000000238418579, 0.800000011920929]]
     """
-    scaled = as_csr(normalize(np.asarray(vectors, np.float32)) * np.float32(length))
+    scaled = as_csr(unit_rows(np.array(vectors, np.float32)) * np.float32(length))
     if terms is None:
         return scaled
     return scipy.sparse.hstack([terms, scaled], format="csr", dtype=np.float32)

@@ -84,7 +84,7 @@ class EncoderRanker(RankerModel, keras.Model):
     def call(
         self, features: Mapping[str, tf.Tensor] | tf.Tensor, training: bool = False
     ) -> tf.Tensor:
-        """Encodings (batch, dim)."""
+        """Returns encodings (batch, dim)."""
         return self.encoder(features, training=training)
 
     def find_top_k(

@@ -1,4 +1,4 @@
-"""How the levels of an XR-Transformer are trained, held against the tree's sizes."""
+"""How the levels of an XR-Transformer are trained, checked against the tree's sizes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Plan:
 
 
 class Planned(NamedTuple):
-    """What a config comes to on its data.
+    """What a config amounts to on its data.
 
     Attributes:
         first, second: ``TreeSettings`` of the trees of the levels and of the ranker.

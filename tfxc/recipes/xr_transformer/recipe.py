@@ -286,7 +286,8 @@ class XRTransformer(StagedRecipe):
                 yield f"not used, as recipe.{why}: {', '.join(keys)}"
 
     def trial(self, config: "Config", manifest: "Manifest") -> dict[str, Any] | None:
-        """Arguments of ``build_model`` for the widest level, with a stand-in for the tree.
+        """Returns the arguments of ``build_model`` for the widest level, with a stand-in for the
+        tree.
 
         Returns:
             dict, or None if nothing is fine-tuned.
@@ -343,8 +344,8 @@ class XRTransformer(StagedRecipe):
             section = self.refined_tree or {}
             if section.get("join") == "convex":
                 raise ConfigError(
-                    "'convex' needs label features like those of the second tree, which are terms "
-                    "and encodings, and labels have no encodings",
+                    "'convex' needs label features of the same kind as the second tree's, terms "
+                    "and encodings, but labels have no encodings",
                     where="recipe.refined_tree.join",
                     fix="set it to 'concat'",
                 )

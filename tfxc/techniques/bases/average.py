@@ -48,7 +48,7 @@ class WeightAverage(Technique):
         self._swap_all = tf.function(swap_all, autograph=False)
 
     def averaged_weights(self, model: "keras.Model") -> list[tf.Variable]:
-        """The ``tf.Variable``s that are averaged."""
+        """Returns the ``tf.Variable``s that are averaged."""
         return [v.value for v in model.trainable_variables]
 
     def move(self, share: float) -> None:
@@ -56,7 +56,7 @@ class WeightAverage(Technique):
         self._move_all(tf.constant(share, tf.float32))
 
     def lent_weights(self) -> list[tuple[tf.Variable, tf.Variable]]:
-        """Each weight with its average."""
+        """Returns each weight with its average."""
         return list(zip(self._weights, self._averages, strict=True))
 
     @contextlib.contextmanager

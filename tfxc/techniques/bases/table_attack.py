@@ -51,12 +51,12 @@ class Attack(Technique):
         batch: Mapping[str, Any],
         of_tables: Sequence[Any],
     ) -> tuple[tf.Tensor, list[Any]]:
-        """``compute(batch)`` with one perturbation for each table."""
+        """Returns ``compute(batch)`` with one perturbation for each table."""
         with perturbations(list(zip(self._tables, of_tables, strict=True))):
             return compute(batch)
 
     def of_tables(self, gradients: Sequence[Any]) -> list[Any]:
-        """The gradients of the tables, of this replica's examples."""
+        """Returns the gradients of the tables, of this replica's examples."""
         return [gradients[place] for place in self._places]
 
 
@@ -76,7 +76,7 @@ class TableAttack(Attack):
     def gradients(
         self, compute: Callable[..., Any], batch: Mapping[str, Any]
     ) -> tuple[tf.Tensor, list[Any]]:
-        """Clean gradients plus those at the perturbed point; the loss is the clean one."""
+        """Returns clean gradients plus those at the perturbed point; the loss is the clean one."""
         loss, clean = compute(batch)
         directions = self._directions(clean)
         moves = [tf.zeros_like(direction.values) for direction in directions]
@@ -92,7 +92,7 @@ class TableAttack(Attack):
         return loss, [add(first, second) for first, second in zip(clean, last, strict=True)]
 
     def moved(self, before: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-        """The next perturbation of the rows.
+        """Returns the next perturbation of the rows.
 
         Args:
             before: float32 (rows, dim), the perturbation so far.
@@ -103,7 +103,9 @@ class TableAttack(Attack):
     def _directions(
         self, gradients: Sequence[Any], before: Sequence[RowPerturbation] | None = None
     ) -> list[RowPerturbation]:
-        """Gradients of the tables over all replicas, with the rows that ``before`` has."""
+        """Returns the gradients of the tables over all replicas, with the rows that ``before``
+        has.
+        """
         of_tables = self.of_tables(gradients)
         if self._strategy.num_replicas_in_sync > 1:
             context = tf.distribute.get_replica_context()
@@ -114,7 +116,7 @@ class TableAttack(Attack):
 
 
 def of_length(values: tf.Tensor, length: float) -> tf.Tensor:
-    """``values`` scaled to a Euclidean norm of ``length``; zeros stay zeros."""
+    """Returns ``values`` scaled to a Euclidean norm of ``length``; zeros stay zeros."""
     largest = tf.reduce_max(tf.abs(values))  # squares of small gradients would be lost
     values = tf.math.divide_no_nan(values, largest)
     return length * tf.math.divide_no_nan(values, tf.norm(values))

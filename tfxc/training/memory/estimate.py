@@ -35,7 +35,7 @@ _NAME = 128
 
 
 class Memory(NamedTuple):
-    """Estimated bytes of one training process, at the time when it holds most.
+    """Estimated bytes of one training process at its peak.
 
     Attributes:
         parameters: number of trainable numbers.
@@ -86,7 +86,7 @@ class Estimate(NamedTuple):
 
 
 class Need(NamedTuple):
-    """What some memory has to hold, and how much of it there is.
+    """How much of some memory is needed, and how much is available.
 
     Attributes:
         where: ``"total"``, ``"GPU"`` or ``"host"``.
@@ -99,7 +99,7 @@ class Need(NamedTuple):
 
 
 def needs(training: Memory, settings: "TrainingSettings") -> list[Need]:
-    """What training needs of this machine: its memory, or that of the GPUs and of the host.
+    """Returns what training needs of this machine: its memory, or that of the GPUs and of the host.
 
     Args:
         training: ``Memory``.
@@ -165,7 +165,7 @@ def estimate(
 def allocated(
     config: "Config", manifest: Manifest, repetition: int | None = None, **data_dependent: object
 ) -> "Memory":
-    """What training holds apart from activations and batches, from shapes alone.
+    """Returns what training holds apart from activations and batches, from shapes alone.
 
     Args:
         config, manifest, repetition, data_dependent: as of ``estimate``.
@@ -221,7 +221,7 @@ def allocated(
 
 
 def _label_text_bytes(head: "Head", batch_size: int, manifest: Manifest) -> tuple[int, int]:
-    """What head ``label_text`` takes beyond its weights.
+    """Returns what head ``label_text`` takes beyond its weights.
 
     Returns:
         Bytes of the columns of batches before, and of what a step makes of them, on a replica;
@@ -244,7 +244,7 @@ def _label_text_bytes(head: "Head", batch_size: int, manifest: Manifest) -> tupl
 def memory_lines(
     training: Memory, settings: "TrainingSettings", whole: Estimate | None
 ) -> Iterator[str]:
-    """What is estimated, as lines.
+    """Yields what is estimated, as lines.
 
     Args:
         training: parts of the memory of training.
@@ -305,7 +305,7 @@ class WeightShape(NamedTuple):
 
 
 def weight_shapes(encoder: "Encoder", head: "Head") -> list[WeightShape]:
-    """The trainable weights of unbuilt parts, chunks of one matrix as the matrix."""
+    """Returns the trainable weights of unbuilt parts, chunks of one matrix as the matrix."""
     with keras.StatelessScope(initialize_variables=False):
         encoder.build(None)
         head.build(encoder.compute_output_shape((None, encoder.num_features)))
@@ -320,6 +320,6 @@ def weight_shapes(encoder: "Encoder", head: "Head") -> list[WeightShape]:
 
 
 def weight_of(variable: "keras.Variable") -> WeightShape:
-    """The ``WeightShape`` of a Keras variable."""
+    """Returns the ``WeightShape`` of a Keras variable."""
     itemsize = 2 if variable.dtype in ("bfloat16", "float16") else _FLOAT
     return WeightShape(variable.name, tuple(variable.shape), itemsize)

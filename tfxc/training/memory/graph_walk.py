@@ -65,7 +65,7 @@ class Known(NamedTuple):
 
 
 def peak_of(function: tf.types.experimental.ConcreteFunction, arguments: Sequence[Any]) -> int:
-    """Bytes that the tensors of a function hold at most, its arguments included.
+    """Returns the bytes that the tensors of a function hold at most, its arguments included.
 
     Operations run in the order in which they become ready. A tensor is held until the last
     operation that reads it is done; one that adds and the like writes over an input that is no
@@ -170,7 +170,7 @@ class _Run:
             self._buffers[id(tensor)] = _Buffer(0)
 
     def run(self) -> _Ran:
-        """Peak and results of the graph."""
+        """Returns the peak and results of the graph."""
         for tensor in self._graph.outputs:
             self._readers[id(tensor)] += 1  # held to the end
         for tensor in self._graph.inputs:
@@ -208,7 +208,7 @@ class _Run:
     def _buffer(
         self, op: tf.Operation, number: int, inputs: Sequence[Known], known: Known
     ) -> _Buffer:
-        """The memory of an output: that of an input, or new."""
+        """Returns the memory of an output: that of an input, or new."""
         size = known.bytes
         if op.type in _ALIASES and number < len(op.inputs):
             return self._buffers[id(op.inputs[number])]
@@ -225,7 +225,7 @@ class _Run:
         return _Buffer(size)
 
     def _outputs(self, op: tf.Operation, inputs: Sequence[Known]) -> tuple[int, Sequence[Known]]:
-        """Bytes needed while it runs beyond its outputs, and what is known of these."""
+        """Returns bytes needed while it runs beyond its outputs, and what is known of these."""
         if op.type in _CALLS:
             ran = self._walk.call(op.get_attr("f").name, inputs)
             return ran.beyond, ran.results
@@ -245,7 +245,7 @@ class _Run:
 
 
 def _larger(first: Known, second: Known) -> Known:
-    """What holds of both: the larger shape, no value."""
+    """Returns what holds of both: the larger shape, no value."""
     if first.dtype == tf.resource:
         return first
     shape = max(first.shape, second.shape, key=math.prod)  # the first of equal ones
@@ -253,7 +253,9 @@ def _larger(first: Known, second: Known) -> Known:
 
 
 def _ready_order(operations: Sequence[tf.Operation]) -> Iterator[tf.Operation]:
-    """The operations in the order in which all they wait for is done, first come first served."""
+    """Yields the operations in the order in which all they wait for is done, first come first
+    served.
+    """
     waiting = {}
     readers = collections.defaultdict(list)
     here = {id(op) for op in operations}
@@ -275,7 +277,7 @@ def _ready_order(operations: Sequence[tf.Operation]) -> Iterator[tf.Operation]:
 
 
 def _results(op: tf.Operation, inputs: Sequence[Known]) -> Sequence[Known]:
-    """What is known of the outputs of an operation."""
+    """Returns what is known of the outputs of an operation."""
     if op.type == "Const":
         return [_known(tf.make_ndarray(op.get_attr("value")))]
     if op.type in _SHAPE_OPERATIONS:
@@ -321,7 +323,7 @@ def _results(op: tf.Operation, inputs: Sequence[Known]) -> Sequence[Known]:
 
 
 def _sparse_matrix(op: tf.Operation, inputs: Sequence[Known]) -> Known:
-    """What is known of a sparse matrix (its shape as a matrix), or of its product."""
+    """Returns what is known of a sparse matrix (its shape as a matrix), or of its product."""
     if op.type == "SparseMatrixMatMul":
         rows, _ = inputs[0].shape
         _, columns = inputs[1].shape
@@ -334,7 +336,7 @@ def _sparse_matrix(op: tf.Operation, inputs: Sequence[Known]) -> Known:
 
 
 def _computed(op: tf.Operation, inputs: Sequence[Known]) -> list[Known] | None:
-    """The outputs' values, where those of all inputs are known and it is cheap; or None."""
+    """Returns the outputs' values, where those of all inputs are known and it is cheap; or None."""
     values = [known.value for known in inputs if known.value is not None]
     if not inputs or op.op_def.is_stateful or len(values) < len(inputs):
         return None
@@ -357,7 +359,7 @@ def _computed(op: tf.Operation, inputs: Sequence[Known]) -> list[Known] | None:
 
 
 def _inferred(op: tf.Operation, inputs: Sequence[Known]) -> list[tf.TensorShape]:
-    """Shapes of the outputs for inputs of known shapes, some of known values."""
+    """Returns the shapes of the outputs for inputs of known shapes, some of known values."""
     with tf.Graph().as_default() as graph:
         tensors = [
             tf.constant(known.value, known.dtype)
@@ -379,7 +381,9 @@ def _inferred(op: tf.Operation, inputs: Sequence[Known]) -> list[tf.TensorShape]
 
 
 def _bounded(shape: tf.TensorShape, inputs: Sequence[Known]) -> tuple[int, ...]:
-    """A shape with numbers in place of what only values say: as large as the largest input."""
+    """Returns a shape with numbers in place of what only values say: as large as the largest
+    input.
+    """
     largest: tuple[int, ...] = max((known.shape for known in inputs), key=math.prod, default=(0,))
     if shape.rank is None:
         return largest if inputs else ()

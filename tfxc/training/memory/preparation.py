@@ -14,7 +14,8 @@ _NAME = 100
 
 
 def preparation_bytes(manifest: Manifest, settings: DataSettings) -> int:
-    """Estimated bytes of ``tfxc prepare``, or of its largest process, beyond those of its start.
+    """Returns the estimated bytes of ``tfxc prepare``, or of its largest process, beyond those of
+    its start.
 
     Blocks and shards have a size of their own, so that a set takes little more memory the larger it
     is: what grows are the names of labels and terms.

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfxc.core import registry
-from tfxc.data.images.augmentation import build_augmentation
 from tfxc.data.sources.dataset import training_dataset
 from tfxc.data.sources.shards import open_source
 from tfxc.data.sources.windowed import WINDOWS_IN_MEMORY
@@ -69,7 +68,9 @@ class TracedModel:
             head.candidates = functools.partial(_candidates, head)
 
     def training_bytes(self) -> tuple[int, int]:
-        """Bytes of the tensors of a training step on one replica, and of its largest batch."""
+        """Returns the bytes of the tensors of a training step on one replica, and of its largest
+        batch.
+        """
         settings = self.config.training
         batch = self._largest_batch()
         batches = [batch] * settings.accumulate
@@ -95,7 +96,7 @@ class TracedModel:
         return peak_of(function, tf.nest.flatten(batches)), _bytes(batch)
 
     def search_bytes(self) -> int:
-        """Bytes of the tensors of a search for the labels of a batch."""
+        """Returns the bytes of the tensors of a search for the labels of a batch."""
         size = self.config.evaluation.batch_size
         batch = next(iter(self.source.sequential(size)))
         features = tf.nest.map_structure(tf.constant, batch["features"])
@@ -111,16 +112,20 @@ class TracedModel:
         return peak_of(function, tf.nest.flatten(features))
 
     def _largest_batch(self) -> dict[str, Any]:
-        """Of some batches the one with the most bytes: that of the longest texts."""
+        """Returns, of some batches, the one with the most bytes: that of the longest texts."""
         config = self.config
         settings = self.config.training
         size = settings.batch_size
         if settings.group_by_length:
             self.source.group_by_length(size)
         steps = min(_LOOKED_AT, -(-self.source.num_examples // size))
-        augmentation = build_augmentation(
-            settings.augmentation, config.seed, self.source.image_shape
-        )
+        augmentation = None
+        if self.source.image_shape is not None:
+            from tfxc.data.images.augmentation import build_augmentation
+
+            augmentation = build_augmentation(
+                settings.augmentation, config.seed, self.source.image_shape
+            )
         batches = training_dataset(
             self.source,
             batch_size=size,
@@ -136,7 +141,7 @@ class TracedModel:
 
 
 def _candidates(head: "LabelText", examples: tf.Tensor) -> tf.Tensor:
-    """As many labels for each example as a search may find, those of one unlike another's."""
+    """Returns as many labels for each example as a search may find, other ones for each."""
     listed = tf.range(head.mined, dtype=examples.dtype)
     return (examples[:, None] * head.mined + listed) % head.num_labels
 

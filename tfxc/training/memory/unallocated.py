@@ -42,7 +42,7 @@ class _Unallocated(UninitializedVariable):
         return np.broadcast_to(np.zeros((), self.dtype.as_numpy_dtype), self.shape)
 
     def assign(self, value, use_locking=None, name=None, read_value=True):
-        """In a graph as of a variable; else nothing."""
+        """Assigns in a graph, as a variable does; else does nothing."""
         if not tf.executing_eagerly() and not isinstance(value, np.ndarray):
             return super().assign(value, use_locking, name, read_value)
         return self

@@ -5,9 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError
-from tfxc.training.negatives.mined_labels import MinedLabels
-from tfxc.training.negatives.near_batches import NearBatches
-from tfxc.training.negatives.pre_batch import PreBatch
 from tfxc.training.negatives.refresh_times import MINED, NEAR, RefreshTimes, check_first
 
 if TYPE_CHECKING:
@@ -56,11 +53,17 @@ def techniques_of(head: "Head | Any", config: "Config", source: "Source") -> "li
     techniques: list[Technique] = []
     times = RefreshTimes(head, source.num_examples, size)
     if head.batching == "near":
+        from tfxc.training.negatives.near_batches import NearBatches
+
         _refuse_other_order(config)
         techniques.append(NearBatches(source, times, size, config.seed))
     if head.pre_batch:
+        from tfxc.training.negatives.pre_batch import PreBatch
+
         techniques.append(PreBatch(size))
     if head.mined:
+        from tfxc.training.negatives.mined_labels import MinedLabels
+
         techniques.append(MinedLabels(source, times, config.evaluation.batch_size))
     return techniques
 

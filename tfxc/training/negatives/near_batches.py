@@ -63,7 +63,7 @@ class NearBatches(Technique):
         size = _head_of(model).near_size
         if size >= count:
             raise ConfigError(
-                f"a group of {size:,} would hold all {count:,} training examples",
+                f"a group of {size:,} would contain all {count:,} training examples",
                 where="head.near_size",
                 fix=f"give less than {count:,}",
             )

@@ -1,4 +1,4 @@
-"""When what a training finds wrong labels by is made anew."""
+"""When the lists by which training finds wrong labels are made anew."""
 
 from typing import TYPE_CHECKING
 
@@ -55,13 +55,13 @@ class RefreshTimes:
         check_first(self._head.mine_from, self._epoch(total_steps - 1), purpose, otherwise)
 
     def is_due(self, step: int) -> bool:
-        """Whether it is made anew before the step after so many."""
+        """Tells whether it is made anew before the step after so many."""
         return self._period(step) > self._period(step - 1)
 
     def _period(self, step: int) -> int:
-        """How many times were due before this one; -1 before the first."""
+        """Returns how many times were due before this one; -1 before the first."""
         return max(-1, (self._epoch(step) - self._head.mine_from) // self._head.refresh_every)
 
     def _epoch(self, step: int) -> int:
-        """In integers, as the training loop counts them; -1 before the first step."""
+        """Counts in integers, as the training loop counts them; -1 before the first step."""
         return step * self._batch_size // self._num_examples

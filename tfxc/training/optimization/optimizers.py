@@ -154,7 +154,7 @@ class Adam(Optimizer):
         self.epsilon = epsilon
 
     def scalars(self, rate: tf.Tensor, step: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Bias-corrected rate and epsilon: w -= rate' m / (sqrt(v) + epsilon')."""
+        """Returns bias-corrected rate and epsilon: w -= rate' m / (sqrt(v) + epsilon')."""
         step = tf.cast(step, tf.float32)
         second = tf.sqrt(1 - self.beta_2**step)
         return {"rate": rate * second / (1 - self.beta_1**step), "epsilon": self.epsilon * second}
@@ -199,7 +199,7 @@ class Adam(Optimizer):
         slots: Sequence[tf.Variable],
         scalars: Mapping[str, tf.Tensor],
     ) -> None:
-        """The fused kernel, with the correction already in rate and epsilon."""
+        """Runs the fused kernel, with the correction already in rate and epsilon."""
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=slots[0].handle,

@@ -73,7 +73,7 @@ class RateFactors:
         return not self.rates and self.layer_decay == 1
 
     def of(self, weights: Sequence[TrainedWeight]) -> list[float]:
-        """The factors of a model's weights.
+        """Returns the factors of a model's weights.
 
         Args:
             weights: list of ``TrainedWeight``.
@@ -106,7 +106,8 @@ class RateFactors:
         return factors
 
     def lines(self, weights: Sequence[TrainedWeight], learning_rate: float) -> Iterator[str]:
-        """The groups of weights with their own rate as lines, lowest first; none if all are alike.
+        """Yields the groups of weights with their own rate as lines, lowest first; none if all are
+        alike.
 
         Args:
             weights: list of ``TrainedWeight``.
@@ -131,7 +132,7 @@ class RateFactors:
 def trained_weights(
     encoder: "Encoder", head: "Head", objective: "Objective | None" = None
 ) -> "list[TrainedWeight]":
-    """The ``TrainedWeight``s of built parts, in the order of the model's trainable weights.
+    """Returns the ``TrainedWeight``s of built parts, in the order of the model's trainable weights.
 
     What a head shards over replicas comes last.
     """
@@ -149,7 +150,7 @@ def trained_weights(
 
 
 def weight_name(kind: str, part: "keras.layers.Layer", weight: "keras.Variable") -> str:
-    """The name of a part's weight for users, e.g. ``"head/kernel"``.
+    """Returns the name of a part's weight for users, e.g. ``"head/kernel"``.
 
     Args:
         kind: ``"encoder"``, ``"head"`` or ``"objective"``.

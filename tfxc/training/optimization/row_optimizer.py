@@ -89,11 +89,11 @@ class Optimizer(tf.Module):
                 ]
 
     def decay_of(self, variable: tf.Variable) -> float:
-        """The weight decay of a variable."""
+        """Returns the weight decay of a variable."""
         return 0.0 if variable.ref() in self._undecayed else self.weight_decay
 
     def rate_of(self, variable: tf.Variable, rate: tf.Tensor) -> tf.Tensor:
-        """The learning rate of a variable where that of a step is ``rate``."""
+        """Returns the learning rate of a variable where that of a step is ``rate``."""
         factor = self._factors.get(variable.ref(), 1.0)
         return rate if factor == 1 else rate * factor
 
@@ -178,13 +178,13 @@ class Optimizer(tf.Module):
         )
 
     def scalars(self, rate: tf.Tensor, step: tf.Tensor) -> dict[str, tf.Tensor]:
-        """What all variables share in a step."""
+        """Returns what all variables share in a step."""
         return {"rate": rate}
 
     def row_update(
         self, gradient: tf.Tensor, slots: Sequence[tf.Tensor], scalars: Mapping[str, tf.Tensor]
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """New slot values and the amount to subtract, for any block of rows."""
+        """Returns new slot values and the amount to subtract, for any block of rows."""
         raise TypeError(f"{type(self).__name__} must define row_update")
 
     def dense_update(
@@ -194,7 +194,7 @@ class Optimizer(tf.Module):
         slots: Sequence[tf.Variable],
         scalars: Mapping[str, tf.Tensor],
     ) -> None:
-        """Update of a whole variable."""
+        """Updates a whole variable."""
         new, change = self.row_update(gradient, [slot.value() for slot in slots], scalars)
         for slot, value in zip(slots, new, strict=True):
             slot.assign(value)

@@ -81,7 +81,7 @@ class Schedule:
         self.gamma = gamma
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
-        """Factor at ``step`` (from 0), a float32 scalar."""
+        """Returns factor at ``step`` (from 0), a float32 scalar."""
         if self.epoch_steps is None:
             place = tf.cast(step, tf.float32)  # the step that determines the decay
         else:

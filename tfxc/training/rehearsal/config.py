@@ -33,7 +33,8 @@ _MODELS = "rehearsal-models"
 
 
 def rehearsed(config: Config, share: float, root: str | Path, *, sample: bool = False) -> Rehearsal:
-    """A config on a stand-in of the shape that ``data.rehearsal`` names; nothing is written yet.
+    """Returns a config on a stand-in of the shape that ``data.rehearsal`` names; nothing is written
+    yet.
 
     Data, given features, pretrained models that are not there, and the runs that a recipe begins
     with are replaced; so is the run folder, by one whose name ends in "-rehearsal".
@@ -83,7 +84,7 @@ def rehearsed(config: Config, share: float, root: str | Path, *, sample: bool = 
 
 
 def _fitting_labels(config: Config, shape: Shape, most: int) -> int:
-    """Number of labels: twice as many and so on where recipe or head ask for more.
+    """Returns the number of labels: twice as many and so on where recipe or head ask for more.
 
     A list with a setting for each level of a tree of labels fits a tree of so many levels, and a
     head of 10,000 buckets at least as many labels.
@@ -104,7 +105,7 @@ def _fitting_labels(config: Config, shape: Shape, most: int) -> int:
 
 
 def _planned_manifest(config: Config, shape: Shape, labels: int) -> Manifest:
-    """What the config's recipe sees of the data."""
+    """Returns what the config's recipe sees of the data."""
     texts = config.data.text_features
     if texts is not None:
         kinds = {"joined": "joined", "tfidf": "sparse", "pecos_tfidf": "sparse"}
@@ -138,7 +139,7 @@ def _planned_manifest(config: Config, shape: Shape, labels: int) -> Manifest:
 
 
 def _kind(text_features: Mapping[str, Any] | None) -> str | None:
-    """Name of the text features, of joined ones that of the terms."""
+    """Returns the name of the text features, of joined ones that of the terms."""
     section = text_features or {}
     terms = section.get("terms")
     if isinstance(terms, Mapping):
@@ -147,7 +148,7 @@ def _kind(text_features: Mapping[str, Any] | None) -> str | None:
 
 
 def _form(config: Config, shape: Shape) -> str:
-    """In what form the reader of the config delivers its examples, see ``Synthetic``."""
+    """Returns in what form the reader of the config delivers its examples, see ``Synthetic``."""
     data = config.data
     form = shape.forms[0]
     if data.text_features is not None:
@@ -165,7 +166,7 @@ def _form(config: Config, shape: Shape) -> str:
 
 
 def _splits(data: DataSettings, shape: Shape, most: int | None) -> dict[str, dict[str, Any]]:
-    """{split: options of ``Synthetic``} of the splits that the config has.
+    """Returns {split: options of ``Synthetic``} of the splits that the config has.
 
     Args:
         most: examples of a sample, or None for all.

@@ -85,7 +85,8 @@ class Rehearsal:
         return folder
 
     def finished(self, run: "RunFolder", summary: Mapping[str, Any]) -> dict[str, Any]:
-        """A summary with what the rehearsal took, also written; that of a finished run as it is.
+        """Returns a summary with what the rehearsal took, also written; that of a finished run as
+        it is.
 
         Args:
             run: folder of the finished run.
@@ -109,13 +110,13 @@ class Rehearsal:
         return summary
 
     def _seconds(self) -> float:
-        """Since the last call."""
+        """Returns the seconds since the last call."""
         before = self._clock
         self._clock = time.monotonic()
         return self._clock - before
 
     def enlarged(self, manifest: Manifest) -> Manifest:
-        """The manifest of all examples, from that of a sample."""
+        """Returns the manifest of all examples, from that of a sample."""
         sizes = ("examples", "nonzeros", "labels")
         splits = {}
         for split, info in manifest.splits.items():
@@ -131,7 +132,8 @@ def _multiplied(sizes: Sized, factor: float, *names: str) -> Sized:
 
 
 def source_of(split: str, shape: Shape) -> str:
-    """The split of a shape that stands in for one of a config: of dev and test, the other may.
+    """Returns the split of a shape that stands in for one of a config: of dev and test, the other
+    may.
 
     Example:
         >>> from tfxc.data.reading.builtin.synthetic.shapes import SHAPES
@@ -143,7 +145,7 @@ def source_of(split: str, shape: Shape) -> str:
 
 
 def summary_lines(costs: Mapping[str, Any]) -> list[str]:
-    """What a rehearsal took, as lines.
+    """Returns what a rehearsal took, as lines.
 
     Args:
         costs: ``rehearsal`` of the summary, see ``Rehearsal.finished``.

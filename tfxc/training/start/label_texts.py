@@ -7,9 +7,6 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.registry import LABEL_TEXTS
-from tfxc.heads.dense import Dense
-from tfxc.heads.sampled.head import Sampled
-from tfxc.inference.embedder import vectors_of_texts
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -44,6 +41,10 @@ def start_from_label_texts(
     assert config.head is not None
     if config.head.section().get("start") != LABEL_TEXTS:
         return 0
+    from tfxc.heads.dense import Dense
+    from tfxc.heads.sampled.head import Sampled
+    from tfxc.inference.embedder import vectors_of_texts
+
     head = model.head
     if not isinstance(head, (Dense, Sampled)) or head.fused_variables:
         raise ConfigError(

@@ -100,14 +100,14 @@ class RunStart:
         fingerprint = Manifest.load(data_folder).fingerprints.get("text features")
         if fingerprint != loaded.manifest.get("fingerprints", {}).get("text features"):
             raise ConfigError(
-                f"the text features are not those of {self.path}, with its vocabulary",
+                f"the text features, or their vocabulary, differ from those of {self.path}",
                 where=_WHERE,
-                fix="give data.text_features and data.train as they are there; for another "
+                fix="copy data.text_features and data.train from its config.json; for another "
                 "training file, use text features that do not depend on it, such as 'pretrained'",
             )
 
     def architecture(self) -> dict | None:
-        """The shape of the run's encoder where its config does not say it."""
+        """Returns the shape of the run's encoder where its config does not say it."""
         return self.folder.architecture()
 
     def load_weights(self, model: XCModel) -> None:
@@ -148,7 +148,7 @@ class RunStart:
     def _pairs(
         self, kind: str, new: "Encoder | Head", trained: "Encoder | Head"
     ) -> "list[tuple[keras.Variable, keras.Variable]]":
-        """(variable, variable to copy) of two layers that have to be alike."""
+        """Returns (variable, variable to copy) of two layers that have to be alike."""
         if type(new) is not type(trained):
             raise self._unlike(f"{kind} is", type(new).__name__, type(trained).__name__)
         if new.hash_seeds != trained.hash_seeds:

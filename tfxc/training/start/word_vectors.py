@@ -25,7 +25,7 @@ _PER_REPORT = 4096
 def read_vectors(
     path: str | Path, rows: "dict[str, int]", dim: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The vectors of some words in a file of lines ``word number number ...``.
+    """Returns the vectors of some words in a file of lines ``word number number ...``.
 
     That is the text format of word2vec, fastText (``.vec``) and GloVe; the first line may hold the
     number of words and their length. Of a word that occurs twice the first vector counts. Words may
@@ -139,7 +139,9 @@ def start_from_vectors(model: "XCModel", config: "Config", text_features: Callab
 
 
 def _ends_in_number(word: bytes) -> bool:
-    """Whether numbers are left over in front of the vector's: it is longer than it should be."""
+    """Tells whether numbers are left over in front of the vector's: it is longer than it
+    should be.
+    """
     _, blank, last = word.rpartition(b" ")
     try:
         return bool(blank) and math.isfinite(float(last))

@@ -76,7 +76,9 @@ class Tracker(abc.ABC):
         """
 
     def artefacts(self) -> list[Path]:
-        """Files of the run folder that a service may keep: config, results, log, report."""
+        """Returns the files of the run folder that a service may keep: config, results, log,
+        report.
+        """
         files = [self.run / name for name in _ARTEFACTS]
         report = self.run / _REPORT
         files += sorted(report.iterdir()) if report.is_dir() else []
@@ -90,7 +92,7 @@ class Tracker(abc.ABC):
         return f"{path.parent.name}/{path.name}" if inside else path.name
 
     def remembered(self, name: str) -> dict[str, Any]:
-        """What ``remember`` kept, possibly before a kill.
+        """Returns what ``remember`` kept, possibly before a kill.
 
         Args:
             name: of the tracker.
@@ -106,7 +108,7 @@ class Tracker(abc.ABC):
 
 
 def tag_of(name: str) -> str:
-    """The tag of a value in metrics.jsonl: its split, a slash, its name.
+    """Returns the tag of a value in metrics.jsonl: its split, a slash, its name.
 
     Example:
         >>> tag_of("dev P@1"), tag_of("loss"), tag_of("learning_rate")
@@ -117,7 +119,7 @@ def tag_of(name: str) -> str:
 
 
 def flattened(tree: Mapping[str, Any] | Iterable[Any], key: str = "") -> dict[str, Any]:
-    """A config as ``{key: value}``: numbers, texts, true and false, and lists as JSON.
+    """Returns a config as ``{key: value}``: numbers, texts, true and false, and lists as JSON.
 
     Example:
         >>> flattened({"head": {"name": "dense"}, "seed": 0, "techniques": [{"name": "ema"}]})

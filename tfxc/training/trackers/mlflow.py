@@ -102,5 +102,5 @@ class MLflow(Tracker):
 
 
 def _plain(name: str) -> str:
-    """A name with the characters that MLflow allows."""
+    """Returns a name with the characters that MLflow allows."""
     return re.sub(r"[^\w./\- ]", "_", name.replace("@", "_at_"))

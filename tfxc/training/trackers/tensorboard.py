@@ -110,7 +110,7 @@ def _metadata(plugin: str, content: bytes = b"") -> Any:
 
 
 def _field(number: int, content: bytes, wire_type: int = 2) -> bytes:
-    """A field of a protocol buffer: bytes with their length, or a number as it is."""
+    """Returns a field of a protocol buffer: bytes with their length, or a number as it is."""
     size = _varint(len(content)) if wire_type == 2 else b""
     return _varint(number << 3 | wire_type) + size + content
 

@@ -71,7 +71,7 @@ class TestImageFolder(ReaderContract):
 
     def test_other_shapes(self, tmp_path):
         path = self.write_sample(tmp_path)
-        with pytest.raises(DataError, match=r"the image 10\.jpg is beside the sub-folders"):
+        with pytest.raises(DataError, match=r"the image 10\.jpg is not in the sub-folder"):
             open_reader(path / "cat")
         with pytest.raises(DataError, match="this is a file"):
             open_reader(path / "cat" / "2.jpg", "image_folder")

@@ -143,7 +143,7 @@ class TestInsightFace(ReaderContract):
             ("0\t0\n1\tx\n", r"train\.idx:2: .* is not 'number offset'"),
             ("0\t0\n1\t99\n1\t120\n", r"train\.idx:3: record 1 occurs twice"),
             ("", r"train\.idx:1: the file is empty"),
-            ("0\t0\n1\t40\n", r"train\.idx: the index has 1 of the records 1 to 9"),
+            ("0\t0\n1\t40\n", r"train\.idx: the index lists only 1 of the records 1 to 9"),
             ("0\t99999\n", r"train\.rec: byte 99999: .* ends before record 0"),
             ("0\t4\n", r"train\.rec: byte 4: .* a record starts with"),
         ],

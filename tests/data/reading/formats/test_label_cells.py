@@ -127,5 +127,5 @@ def test_a_column_for_each_label(tmp_path, name):
         with pytest.raises(ConfigError, match=r"data\.reader_options\.labels_field: "):
             open_reader(tmp_path / name, labels_field=wrong)
     FORMATS[name](tmp_path / name, [*rows, rows[0] | {"odd": 2}])
-    with pytest.raises(DataError, match=r"(row 5|csv:6|jsonl:5): column 'odd', .* holds '2'"):
+    with pytest.raises(DataError, match=r"(row 5|csv:6|jsonl:5): column 'odd', .* contains '2'"):
         labels_in(tmp_path / name, labels_field=columns)

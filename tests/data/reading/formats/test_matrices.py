@@ -153,7 +153,7 @@ class TestPecos(ReaderContract):
         np.savez(folder / "Y.trn.npz", labels=np.zeros(11))
         with pytest.raises(
             DataError,
-            match=r"file does not hold a sparse matrix \('shape is not a file in the archive'\)",
+            match=r"file does not contain a sparse matrix \('shape is not a file in the archive'\)",
         ):
             open_reader(folder)
 

@@ -222,7 +222,7 @@ def test_classes_by_the_metadata_of_the_file(tmp_path):
     table = with_classes(table_of(TEXTS[:1], [[2]]), ["no", "yes"])
     with pytest.raises(
         DataError,
-        match=r"row 1: column 'labels' holds '2', which is not the number of one of 2 classes",
+        match=r"row 1: column 'labels' contains '2', which is not the number of one of 2 classes",
     ):
         list(open_reader(write(tmp_path / "b.parquet", table)).chunks())
 
@@ -256,10 +256,10 @@ def test_folders_as_the_hub_has_them(tmp_path):
 @pytest.mark.parametrize(
     ("texts", "labels", "message"),
     [
-        (["a", None], [["x"], ["y"]], r"row 2: column 'text' holds 'None', which is not a text"),
+        (["a", None], [["x"], ["y"]], r"row 2: column 'text' contains 'None', which is not a text"),
         (["a"], [[0.5]], r"row 1: 'labels': '0.5' is not a label"),
         (["a"], [["x\ny"]], r"row 1: the label name .* is not one non-empty line"),
-        ([1], [["x"]], r"row 1: column 'text' holds '1', which is not a text"),
+        ([1], [["x"]], r"row 1: column 'text' contains '1', which is not a text"),
         (["a"], [[-3]], "row 1: the label id -3 is not one of 0 to"),
     ],
 )

@@ -104,9 +104,9 @@ class TestWebDataset(ReaderContract):
             ([("ok.jpg", b""), ("ok.cls", b"1"), ("a.jpg", b""), ("a.txt", b"cat")], "a",
              r"a label \(\.cls\): "),
             ([("a.jpg", b""), ("b.jpg", b""), ("a.cls", b"1"), ("b.cls", b"1")], "a", "a label"),
-            ([("a.jpg", b""), ("a.cls", b"cat")], "a", r"\.cls holds b'cat', .*an integer"),
+            ([("a.jpg", b""), ("a.cls", b"cat")], "a", r"\.cls contains b'cat', .*an integer"),
             ([("a.jpg", b""), ("a.cls", b"-1")], "a", "the label id -1 is not one of"),
-            ([("a.jpg", b""), ("a.txt", b"\xff")], "a", r"\.txt holds .* not a UTF-8 text"),
+            ([("a.jpg", b""), ("a.txt", b"\xff")], "a", r"\.txt contains .* not a UTF-8 text"),
             ([("a.jpg", b""), ("a.txt", b"x\ny")], "a", "the label name .* is not one"),
         ],
     )  # fmt: skip

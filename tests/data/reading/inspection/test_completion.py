@@ -144,6 +144,13 @@ def test_the_usual_preset_is_by_the_labels(tmp_path, second, more, preset):
     assert "calibrate" not in complete(undivided, Choice()).tree.get("recipe", {})
 
 
+def test_an_option_of_one_split_is_named_as_such(table, tmp_path):
+    dev = write(tmp_path / "dev.csv", "text,label", pairs(9))
+    data = {"train": str(table), "dev": str(dev), "split_options": {"dev": {"quotes": 1}}}
+    with pytest.raises(ConfigError, match=r"^data\.split_options\.dev\.quotes: must be true or"):
+        complete({"data": data}, Choice())
+
+
 def test_dev_of_another_format(table, tmp_path):
     other = tmp_path / "dev.jsonl"
     other.write_text('{"text": "a", "labels": ["animal"]}\n')

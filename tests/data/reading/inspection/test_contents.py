@@ -315,7 +315,7 @@ def test_folder_of_images(tmp_path):
         (b"text,label\na b,\nc d,\n", "there are no labels in 'label' in 2 examples"),
         (
             b"a,b,label\n1,-2.5,x\n3,1e9,y\n",
-            "no column of texts stands next to the labels in 'label'",
+            "no column of texts accompanies the labels in 'label'",
         ),
         ("text,label\na,x\n".encode("utf-16-le"), "zero bytes.* encoding utf-16-le"),
         (b"text,label\n\xe9t\xe9,x\n", "the byte 0xe9 in column 1 is not UTF-8; .* 'été,x' in cp"),

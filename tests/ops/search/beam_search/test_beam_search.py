@@ -293,7 +293,7 @@ def test_layers_that_do_not_belong_together():
     layers = layers_of(random_chain(25))
     with pytest.raises(DataError, match="layer 1, child_splits: there are 12 entries instead of 4"):
         BeamSearch([layers[0], layers[2]], NUM_FEATURES)
-    with pytest.raises(ConfigError, match="layers: there is none"):
+    with pytest.raises(ConfigError, match="layers: the list is empty"):
         BeamSearch([], NUM_FEATURES)
     beam = BeamSearch(layers[1:], NUM_FEATURES)
     with pytest.raises(ConfigError, match="the first layer has 3 parents"):

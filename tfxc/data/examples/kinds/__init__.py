@@ -54,7 +54,7 @@ INPUTS = {given.name: given for given in (TEXT, TEXT_AND_FEATURES, *KINDS.values
 
 
 def input_of(names: Iterable[str]) -> Input | None:
-    """The ``Input`` whose tensors have these names; None if there is no such one.
+    """Returns the ``Input`` whose tensors have these names; None if there is no such one.
 
     Example:
         >>> input_of(["weights", "ids", "row_splits"])
@@ -64,7 +64,7 @@ def input_of(names: Iterable[str]) -> Input | None:
 
 
 def kind_of_features(features: object, where: str | Path) -> Given:
-    """The kind of what a reader returned as ``Chunk.features``.
+    """Returns the kind of what a reader returned as ``Chunk.features``.
 
     Args:
         where: the source, for messages.

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfxc.data.examples.chunk import Chunk
 from tfxc.data.examples.columns import Arrays, Column, Sizes
+from tfxc.ops.csr import unit_rows
 
 
 class Tensor(NamedTuple):
@@ -30,7 +31,7 @@ class Tensor(NamedTuple):
     note: str = ""
 
     def shape(self, batch: int | None = None) -> list[int | None]:
-        """Shape for this many examples, as a list; None if a length is open.
+        """Returns shape for this many examples, as a list; None if a length is open.
 
         Example:
             >>> Tensor("row_splits", "int64", ("batch + 1",)).shape(4)
@@ -40,7 +41,7 @@ class Tensor(NamedTuple):
         return [axis if isinstance(axis, int) else known.get(axis) for axis in self.axes]
 
     def spec(self, batch: int | None = None) -> Any:
-        """The ``tf.TensorSpec`` for this many examples; None leaves their number open."""
+        """Returns the ``tf.TensorSpec`` for this many examples; None leaves their number open."""
         import tensorflow as tf
 
         return tf.TensorSpec(self.shape(batch), self.dtype, name=self.name)
@@ -70,12 +71,12 @@ class Input(abc.ABC):
 
     @abc.abstractmethod
     def tensors(self, sizes: Sizes) -> tuple[Tensor, ...]:
-        """The ``Tensor``s of a batch, a tuple."""
+        """Returns the ``Tensor``s of a batch, a tuple."""
 
     def typed(
         self, lines: Sequence[str], places: Sequence[str], num_features: int | None = None
     ) -> dict[str, Any]:
-        """Typed lines as fields of a ``Chunk``.
+        """Returns typed lines as fields of a ``Chunk``.
 
         Args:
             lines: list of texts, one per example.
@@ -89,7 +90,7 @@ class Input(abc.ABC):
 
     @abc.abstractmethod
     def given(self, chunk: Chunk) -> Arrays | None:
-        """The tensors of a ``Chunk`` as arrays by name; None if it holds something else."""
+        """Returns the tensors of a ``Chunk`` as arrays by name; None if it holds something else."""
 
 
 class FeatureKind(Input):
@@ -131,21 +132,23 @@ class FeatureKind(Input):
         return self
 
     def holds(self, kind: "FeatureKind") -> bool:
-        """Whether an example has features of ``kind``, by themselves or next to others."""
+        """Tells whether an example has features of ``kind``, by themselves or next to others."""
         return kind is self or kind in self.components.values()
 
     def component_named(self, input_kind: str) -> str | None:
-        """Name of the part whose kind is called ``input_kind``; None if there are no parts."""
+        """Returns the name of the part whose kind is called ``input_kind``; None if there are no
+        parts.
+        """
         return next(
             (name for name, kind in self.components.items() if kind.name == input_kind), None
         )
 
     @abc.abstractmethod
     def describe(self, sizes: Sizes) -> str:
-        """What a manifest's examples are made of, as text."""
+        """Returns what a manifest's examples are made of, as text."""
 
     def arrays_of(self, features: Any) -> Arrays:
-        """The arrays of ``Rows``.
+        """Returns the arrays of ``Rows``.
 
         Args:
             features: as readers return them or text features make them: CSR matrix, float32
@@ -157,18 +160,18 @@ class FeatureKind(Input):
 
     @abc.abstractmethod
     def _arrays_of(self, features: Any) -> Arrays:
-        """``arrays_of``, of any type of numbers."""
+        """Returns the ``arrays_of``, of any type of numbers."""
 
     @abc.abstractmethod
     def tensors_of(self, arrays: Arrays) -> Arrays:
-        """The tensors of a batch by name, as NumPy arrays.
+        """Returns the tensors of a batch by name, as NumPy arrays.
 
         Args:
             arrays: those of its ``Rows``.
         """
 
     def batch(self, arrays: Arrays) -> Any:
-        """The features of a batch, see docs/architecture.md, "Rows and batches".
+        """Returns the features of a batch, see docs/architecture.md, "Rows and batches".
 
         Args:
             arrays: those of its ``Rows``.
@@ -176,43 +179,50 @@ class FeatureKind(Input):
         return self.pack(self.tensors_of(arrays))
 
     def pack(self, tensors: Mapping[str, Any]) -> Any:
-        """The features of a batch out of its tensors by name."""
+        """Returns the features of a batch out of its tensors by name."""
         return dict(tensors) if len(self.inputs) > 1 else tensors[self.inputs[0]]
 
     def unpack(self, features: Any) -> dict[str, Any]:
-        """The tensors of a batch by name out of its features."""
+        """Returns the tensors of a batch by name out of its features."""
         return dict(features) if len(self.inputs) > 1 else {self.inputs[0]: features}
 
     def select_features(self, features: Any) -> Any:
-        """This kind's part of features that hold more, such as joined ones; others as they are."""
+        """Returns this kind's part of features that hold more, such as joined ones; others as they
+        are.
+        """
         if not isinstance(features, dict) or not features.keys() >= set(self.inputs):
             return features
         return self.pack({name: features[name] for name in self.inputs})
 
     def specs(self, sizes: Sizes, batch: int | None = None) -> Any:
-        """The ``tf.TensorSpec``s of the features of this many examples; None leaves that open."""
+        """Returns the ``tf.TensorSpec``s of the features of this many examples; None leaves that
+        open.
+        """
         return self.pack({tensor.name: tensor.spec(batch) for tensor in self.tensors(sizes)})
 
     def decode(self, features: Any, image_shape: tuple[int, ...] | None) -> Any:
-        """The features as a model reads them, NumPy arrays; only encoded images differ."""
+        """Returns the features as a model reads them, NumPy arrays; only encoded images differ."""
         return features
 
     def unit_rows(self, tensors: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Tensors by name with each example scaled to length 1, in the graph.
+        """Returns tensors by name with each example scaled to length 1, in the graph.
 
         A row of zeros stays one. Kinds that are not a matrix stay as they are.
         """
         return tensors
 
     def recognises(self, features: object) -> bool:
-        """Whether what a ``Chunk`` holds in ``chunk_field`` is of this kind, as a reader has it.
+        """Tells whether what a ``Chunk`` holds in ``chunk_field`` is of this kind, as a reader has
+        it.
 
         False where text features make the features.
         """
         return False
 
     def num_features(self, features: Any) -> int:
-        """Width of the space of features, as readers return them or text features make them."""
+        """Returns the width of the space of features, as readers return them or text features make
+        them.
+        """
         return features.shape[1]
 
     def given(self, chunk: Chunk) -> Arrays | None:
@@ -222,11 +232,13 @@ class FeatureKind(Input):
         return self.tensors_of(self.arrays_of(features))
 
     def matrix(self, features: Any, num_features: int) -> Any:
-        """The features of a batch as a matrix, float32: CSR or an array; where ``is_matrix``."""
+        """Returns the features of a batch as a matrix, float32: CSR or an array; where
+        ``is_matrix``.
+        """
         raise TypeError(f"{self.description} are not rows of a matrix")
 
     def model_arguments(self, data_dependent: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What the data decides under the names that the arguments of encoders have.
+        """Returns what the data decides under the names that the arguments of encoders have.
 
         Args:
             data_dependent: see ``tfxc.model.build_model``.
@@ -237,7 +249,7 @@ class FeatureKind(Input):
     def example(
         self, sizes: Sizes, count: int = 2, draw: np.random.Generator | None = None
     ) -> Arrays:
-        """Random examples to build or try a model with: the arrays of ``Rows``.
+        """Returns random examples to build or try a model with: the arrays of ``Rows``.
 
         Args:
             count: number of examples.
@@ -245,7 +257,7 @@ class FeatureKind(Input):
         """
 
     def memory_bytes(self, examples: int, labels: int, values: int, tokens: int = 0) -> int:
-        """Bytes of memory that rows take.
+        """Returns the bytes of memory that rows take.
 
         Args:
             examples, labels: how many rows and labels of them.
@@ -262,22 +274,25 @@ class Given(FeatureKind):
 
     @abc.abstractmethod
     def recognises(self, features: object) -> bool:
-        """Whether ``features``, any object, have the form in which readers return this kind."""
+        """Tells whether ``features``, any object, have the form in which readers return this
+        kind.
+        """
 
     @abc.abstractmethod
     def values(self, features: Any) -> np.ndarray:
-        """The stored values, an array of any shape."""
+        """Returns the stored values, an array of any shape."""
 
     @abc.abstractmethod
     def width(self, features: Any) -> int:
-        """Width of the features as far as it is used."""
+        """Returns the width of the features as far as it is used."""
 
     def fits(self, width: int, num_features: int) -> bool:
-        """Whether features of a width belong into a space of ``num_features``."""
+        """Tells whether features of a width belong into a space of ``num_features``."""
         return width == num_features
 
     def normalised(self, features: Any, norm: str) -> Any:
-        """The features with each example scaled to length 1, as ``unit_rows`` does in the graph.
+        """Returns the features with each example scaled to length 1, as ``unit_rows`` does in the
+        graph.
 
         A kind that is no matrix refuses it here.
 
@@ -285,12 +300,10 @@ class Given(FeatureKind):
             features: float32.
             norm: ``data.normalise`` of the config.
         """
-        from sklearn.preprocessing import normalize
-
-        return normalize(features, norm=norm)
+        return unit_rows(features.copy(), norm)
 
     def first_not_finite(self, features: Any) -> int | None:
-        """Number of the first row that has NaN or infinity; None if there is none."""
+        """Returns the number of the first row that has NaN or infinity; None if there is none."""
         if np.isfinite(self.values(features)).all():
             return None
         rows = (self.values(features[row : row + 1]) for row in itertools.count())

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from tfxc.data.examples import typed_lines
 from tfxc.data.examples.columns import Arrays, Sizes, Vectors
 from tfxc.data.examples.kinds.base import Given, Tensor
 
@@ -30,6 +29,8 @@ class Dense(Given):
     def typed(
         self, lines: Sequence[str], places: Sequence[str], num_features: int | None = None
     ) -> dict[str, Any]:
+        from tfxc.data.examples import typed_lines
+
         return {"features": typed_lines.vectors_of_lines(lines, places, num_features)}
 
     def recognises(self, features: object) -> bool:

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from tfxc.data.examples import typed_lines
 from tfxc.data.examples.columns import Arrays, Column, Files, Pixels, Sizes
 from tfxc.data.examples.kinds.base import FeatureKind, Tensor
 from tfxc.data.examples.lists import joined_files
@@ -32,6 +31,8 @@ class Image(FeatureKind):
     def typed(
         self, lines: Sequence[str], places: Sequence[str], num_features: int | None = None
     ) -> dict[str, Any]:
+        from tfxc.data.examples import typed_lines
+
         return {"images": typed_lines.files_of_lines(lines, places), "names": lines}
 
     def recognises(self, features: object) -> bool:

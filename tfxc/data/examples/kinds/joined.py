@@ -70,7 +70,7 @@ class Joined(FeatureKind):
 
 
 def _joined(terms: Arrays, tokens: Arrays) -> Arrays:
-    """The arrays of joined rows out of those of their parts."""
+    """Returns the arrays of joined rows out of those of their parts."""
     return {**terms, "token_indptr": tokens["indptr"], "tokens": tokens["tokens"]}
 
 

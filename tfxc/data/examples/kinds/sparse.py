@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from tfxc.data.examples import typed_lines
 from tfxc.data.examples.columns import Arrays, Lists, Sizes
 from tfxc.data.examples.kinds.base import Given, Tensor
 
@@ -44,6 +43,8 @@ class Sparse(Given):
     def typed(
         self, lines: Sequence[str], places: Sequence[str], num_features: int | None = None
     ) -> dict[str, Any]:
+        from tfxc.data.examples import typed_lines
+
         return {"features": typed_lines.bags_of_lines(lines, places, num_features)}
 
     def recognises(self, features: object) -> bool:
@@ -66,7 +67,7 @@ class Sparse(Given):
         }
 
     def matrix_of(self, arrays: Arrays, num_features: int) -> scipy.sparse.csr_matrix:
-        """The arrays of rows as a CSR matrix (n, num_features), not copied."""
+        """Returns the arrays of rows as a CSR matrix (n, num_features), not copied."""
         parts = (arrays["values"], arrays["indices"], arrays["indptr"])
         return scipy.sparse.csr_matrix(parts, (len(arrays["indptr"]) - 1, num_features))
 

@@ -60,7 +60,7 @@ def _verified(path: Path, url: str, sha256: str | None) -> str:
         raise DataError(
             f"the file's SHA-256 is {digest} instead of {sha256}; it was removed",
             where=url,
-            fix="start again; if that does not help, the file there has been replaced",
+            fix="start again; if that does not help, the file at this address has been replaced",
         )
     return digest
 

@@ -109,7 +109,9 @@ def _write(path: Path, examples: Iterable[Example]) -> None:
 
 
 def _clinc(files: Mapping[str, Path]) -> dict[str, Iterable[Example]]:
-    """``{"train": [[text, intent], ...], "val": ..., ...}``; the test set is left where it is."""
+    """Returns ``{"train": [[text, intent], ...], "val": ..., ...}``; the test set is left where it
+    is.
+    """
     path = files["data_full.json"]
     try:
         splits = json.loads(path.read_text("utf-8"))
@@ -135,7 +137,7 @@ def _rows(path: Path) -> Iterator[Example]:
 
 
 def _cooking(files: Mapping[str, Path]) -> dict[str, Iterable[Example]]:
-    """fastText's lines, cut as in its tutorial: the first 12,404, and the last 3,000."""
+    """Returns fastText's lines, cut as in its tutorial: the first 12,404, and the last 3,000."""
     path = files["cooking.stackexchange.tar.gz"]
     with archive_errors(path), tarfile.open(path) as archive:
         name = "cooking.stackexchange.txt"

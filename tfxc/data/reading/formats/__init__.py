@@ -5,7 +5,9 @@ recognised, is written on its class (``tfxc.data.reading.formats.base.Reader``).
 tfxc is named ``"module:Class"``.
 """
 
-from collections.abc import Collection, Mapping
+import contextlib
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ __all__ = [
     "OPTIONS",
     "check_options",
     "detect_format",
+    "named_by_split",
     "open_like",
     "open_reader",
     "open_unlabelled",
@@ -31,6 +34,15 @@ __all__ = [
 _KIND = "reader"
 #: The config's section of a reader's options, for messages.
 OPTIONS = "data.reader_options"
+#: The formats that a file of an ending can have; to recognise it, no other reader is imported.
+FORMATS_OF_ENDINGS = {
+    ".csv": ("delimited",),
+    ".tsv": ("delimited",),
+    ".jsonl": ("jsonl",),
+    ".ndjson": ("jsonl",),
+    ".json": ("jsonl",),
+    ".txt": ("fasttext_lines", "libmultilabel", "lines", "svmlight", "xc_repository"),
+}
 #: The package of the data sets that come with tfxc.
 BUILTIN_PACKAGE = "tfxc.data.reading.builtin"
 
@@ -85,7 +97,7 @@ def open_reader(
             raise ConfigError(
                 f"files of format {name!r} have no labels",
                 where=path,
-                fix=f"choose one of: {', '.join(_readers(None))}",
+                fix=f"choose one of: {', '.join(_readers(None, registry.names(_KIND)))}",
             )
         arguments = [path]
     if "max_line_bytes" in declared.arguments_of(reader_class):
@@ -166,7 +178,7 @@ def open_like(
 
 
 def detect_format(path: str | Path, input_kind: str | None = None) -> str:
-    """The name of the format of ``path``: the readers are asked whether it is theirs.
+    """Returns the name of the format of ``path``: the readers are asked whether it is theirs.
 
     Args:
         path: a file, a folder or a pattern of tar shards.
@@ -182,10 +194,12 @@ def detect_format(path: str | Path, input_kind: str | None = None) -> str:
     probe = PathProbe(path, input_kind)
     if not (probe.is_pattern or probe.is_folder):
         existing_file(path)
-    readers = _readers(input_kind)
-    for name, reader in sorted(readers.items(), key=lambda item: -item[1].specificity):
-        if reader.recognises(probe):
-            return name
+    few = FORMATS_OF_ENDINGS.get(probe.suffix(compressed=True), ())
+    for names in (few, registry.names(_KIND)):
+        readers = _readers(input_kind, names)
+        for name, reader in sorted(readers.items(), key=lambda item: -item[1].specificity):
+            if reader.recognises(probe):
+                return name
     if probe.is_file:
         with open(path, "rb") as raw, decompressed(raw, path):
             pass  # what cannot be unpacked here is refused, whatever is in it
@@ -193,7 +207,7 @@ def detect_format(path: str | Path, input_kind: str | None = None) -> str:
 
 
 def _unknown(probe: PathProbe, readers: Mapping[str, type[Reader]]) -> DataError:
-    """The error of what no reader recognises."""
+    """Returns the error of what no reader recognises."""
     formats = ", ".join(readers)
     fix = f"rename it or give its format by name: {formats}"
     if probe.is_folder:
@@ -224,14 +238,39 @@ def _unknown(probe: PathProbe, readers: Mapping[str, type[Reader]]) -> DataError
     )
 
 
+@contextlib.contextmanager
+def named_by_split(split: str, options: Mapping[str, Any]) -> Iterator[None]:
+    """Context manager: an error about an option of one split names it as the config does.
+
+    Args:
+        split: ``"train"``, ``"dev"`` or ``"test"``.
+        options: those that ``data.split_options`` has for it.
+
+    Example:
+        >>> with named_by_split("dev", {"quotes": 1}):
+        ...     raise ConfigError("must be true or false, not 1", where=f"{OPTIONS}.quotes")
+        Traceback (most recent call last):
+            ...
+        tfxc.core.errors.ConfigError: data.split_options.dev.quotes: must be true or false, not 1
+    """
+    try:
+        yield
+    except ConfigError as error:
+        key = str(error.where).removeprefix(f"{OPTIONS}.")
+        if key == str(error.where) or re.split(r"[.\[]", key)[0] not in options:
+            raise
+        where = f"data.split_options.{split}.{key}"
+        raise ConfigError(error.problem, where=where, fix=error.fix) from error
+
+
 def _local(path: str | Path) -> str | Path:
-    """The path, or that of the copy of a remote file."""
+    """Returns the path, or that of the copy of a remote file."""
     return stage(str(path)) if is_remote(path) else path
 
 
-def _readers(input_kind: str | None) -> dict[str, type[Reader]]:
-    """The readers that come into question, by name."""
-    readers = {name: registry.get(_KIND, name) for name in registry.names(_KIND)}
+def _readers(input_kind: str | None, names: Iterable[str]) -> dict[str, type[Reader]]:
+    """Those of the readers that come into question, by name."""
+    readers = {name: registry.get(_KIND, name) for name in names}
     return {name: reader for name, reader in readers.items() if input_kind or reader.has_labels}
 
 

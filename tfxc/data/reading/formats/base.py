@@ -107,7 +107,8 @@ class Reader(Declared, abc.ABC):
 
     @classmethod
     def recognises(cls, probe: PathProbe) -> bool:
-        """Whether what is at a path is of this format, as far as can be seen without reading it.
+        """Tells whether what is at a path is of this format, as far as can be seen without reading
+        it.
 
         A format that is also recognised by what is in a folder, an archive or the first line says
         so here; the default uses ``suffixes`` and ``compressed``.
@@ -119,12 +120,12 @@ class Reader(Declared, abc.ABC):
 
     @classmethod
     def summary_of_files(cls) -> str:
-        """``summary``, or the endings."""
+        """Returns ``summary``, or the endings."""
         return cls.summary or ", ".join(cls.suffixes)
 
     @classmethod
     def splits_of(cls, path: Path) -> list[str]:
-        """Names of the splits at a path among which the option ``split`` chooses.
+        """Returns the names of the splits at a path among which the option ``split`` chooses.
 
         Empty where there is nothing to choose, as by default.
         """
@@ -138,7 +139,7 @@ class Reader(Declared, abc.ABC):
         split: str | None = None,
         given: Mapping[str, Any] = NONE_GIVEN,
     ) -> dict[str, Any]:
-        """Options by which a training file is read, found by looking at its beginning.
+        """Returns options by which a training file is read, found by looking at its beginning.
 
         Where a file can be read in several ways (columns, delimiters), a format finds the right
         one here; the default has none.
@@ -234,7 +235,9 @@ class Reader(Declared, abc.ABC):
             yield chunk.labels
 
     def table(self) -> Table | None:
-        """All columns of the source, whose rows are read anew; None if a format has no columns."""
+        """Returns all columns of the source, whose rows are read anew; None if a format has no
+        columns.
+        """
         return None
 
     @abc.abstractmethod
@@ -311,7 +314,7 @@ def warn_once(message: str) -> None:
 
 
 def column_options(columns: Columns) -> dict[str, Any]:
-    """The options that say where texts and labels are, of a format with columns.
+    """Returns the options that say where texts and labels are, of a format with columns.
 
     Example:
         >>> column_options(Columns("body", "tags", ";"))
@@ -322,7 +325,8 @@ def column_options(columns: Columns) -> dict[str, Any]:
 
 
 def split_error(folder: Path, splits: Sequence[str], split: str | None) -> DataError:
-    """The error of a folder of several splits of which none is chosen, or one that is not there.
+    """Returns the error of a folder of several splits of which none is chosen, or one that is not
+    there.
 
     Args:
         folder: where they are.

@@ -213,7 +213,7 @@ class Cifar(PixelReader):
 
 
 def _files_of(path: Path) -> dict[str, Callable[[], BinaryIO]]:
-    """What opens the files of a folder or of a tar archive, by their names without folder.
+    """Returns what opens the files of a folder or of a tar archive, by their names without folder.
 
     They are read in another order than they are packed in, so an archive is decompressed once, to
     a temporary file that lives as long as the functions.
@@ -244,7 +244,7 @@ def _is_list_of(kind: type | types.UnionType, values: object) -> bool:
 
 
 def _with_text_keys(content: object) -> dict[Any, Any]:
-    """A dict of Python 2 or 3 with ``str`` keys; {} of anything else."""
+    """Returns a dict of Python 2 or 3 with ``str`` keys; {} of anything else."""
     if not isinstance(content, dict):
         return {}
     return {

@@ -134,7 +134,8 @@ class Delimited(TextReader):
         split: str | None = None,
         given: Mapping[str, Any] = NONE_GIVEN,
     ) -> dict[str, Any]:
-        """How cells are separated and quoted, columns and what separates labels, by the first rows.
+        """Returns how cells are separated and quoted, columns and what separates labels, by the
+        first rows.
 
         What is ``given`` is not looked for.
         """
@@ -213,7 +214,7 @@ class Delimited(TextReader):
                 yield number, row
 
     def _cells(self, lines: Iterable[str]) -> "_csv.Reader":
-        """The ``csv.reader`` of lines without their endings."""
+        """Returns the ``csv.reader`` of lines without their endings."""
         if self.escape is not None:
             escape = self.escape
             escaped = re.compile(re.escape(escape) + "(.)")
@@ -239,7 +240,7 @@ class Delimited(TextReader):
         )
 
     def _unparsable(self, error: str, number: int, last: int) -> DataError:
-        """The error of a row, by the words of ``csv``, which are about its own options.
+        """Returns the error of a row, by the words of ``csv``, which are about its own options.
 
         Args:
             number, last: of the row's first line, and of that in which it was noticed.
@@ -248,7 +249,7 @@ class Delimited(TextReader):
         where = f"{self.path}:{number}"
         if "new-line character" in error:
             return DataError(
-                "a carriage return without a line feed is in the line",
+                "the line contains a carriage return without a line feed",
                 where=where,
                 fix="end lines with a line feed, e.g. with tr '\\r' '\\n'",
             )
@@ -273,7 +274,9 @@ class Delimited(TextReader):
         return DataError(problem, where=where, fix=fix)
 
     def _next(self, rows: "_csv.Reader") -> list[str] | None:
-        """The next row, or None, within the longest line; the limit is the whole process's."""
+        """Returns the next row, or None, within the longest line; the limit is the whole
+        process's.
+        """
         before = csv.field_size_limit(self._lines.max_line_bytes)
         try:
             return next(rows, None)
@@ -298,7 +301,9 @@ class _Fit(NamedTuple):
 
 
 def _layout_of(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    """``delimiter``, ``quotes`` and ``escape`` as options, where they are not the usual ones."""
+    """Returns ``delimiter``, ``quotes`` and ``escape`` as options, where they are not the usual
+    ones.
+    """
     usual = Delimited(path, **given)
     lines = []
     characters = 0
@@ -327,7 +332,8 @@ def _layout_of(path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
 def _quoting_of(
     path: Path, lines: Sequence[str], given: Mapping[str, Any]
 ) -> tuple[dict[str, Any], _Fit]:
-    """``quotes`` and ``escape`` as options, where they are not those given, and the ``_Fit``.
+    """Returns ``quotes`` and ``escape`` as options, where they are not those given, and the
+    ``_Fit``.
 
     Quotes count unless more rows are broken by them than are well quoted: a single broken row is
     an error to be named, not a sign that quotes are text. Of two readings with as many broken rows
@@ -361,7 +367,9 @@ def _quoting_of(
 
 
 def _fit(reader: Delimited, lines: Sequence[str]) -> _Fit:
-    """The ``_Fit`` of a reader to lines of its file; after a broken row it goes on in the next."""
+    """Returns the ``_Fit`` of a reader to lines of its file; after a broken row it goes on in the
+    next.
+    """
     starts = re.compile(rf'(?:^|{re.escape(reader.delimiter)}) *"')
     counts: collections.Counter[str] = collections.Counter()
     rows = reader._cells(lines)
@@ -387,7 +395,7 @@ def _fit(reader: Delimited, lines: Sequence[str]) -> _Fit:
 
 
 def _table(names: Sequence[str], values: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:
-    """{name: first values}; of a name given twice the first column."""
+    """Returns {name: first values}; of a name given twice the first column."""
     table: dict[str, list[Any]] = {}
     for number, name in enumerate(names):
         table.setdefault(name, [row[number] for row in values])

@@ -87,7 +87,7 @@ def _split_folder(path: Path, split: str | None) -> Path:
     if not (path / _SPLITS).is_file():
         if split is not None:
             raise DataError(
-                f"the folder holds one Dataset, without the split {split!r}",
+                f"the folder contains a single Dataset, without the split {split!r}",
                 where=path,
                 fix="leave the option split out",
             )
@@ -109,6 +109,6 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _file_name(entry: object) -> str | None:
-    """The name of a file in its folder; nothing that leads out of it."""
+    """Returns the name of a file in its folder; nothing that leads out of it."""
     name = entry.get("filename") if isinstance(entry, dict) else None
     return name if isinstance(name, str) and Path(name).name == name else None

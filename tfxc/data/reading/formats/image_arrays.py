@@ -71,7 +71,7 @@ class ImageArrays(PixelReader):
         super().__init__(path)
         if classes is not None and classes[0] >= classes[1]:
             raise ConfigError(
-                f"{classes!r} is not [first, last) of label ids",
+                f"must be a range [first, last) of label ids, not {classes!r}",
                 where="classes",
                 fix="give two ids that ascend",
             )
@@ -150,7 +150,7 @@ class ImageArrays(PixelReader):
         return 255 - block if self._invert else block
 
     def _load_labels(self) -> np.ndarray:
-        """int64 ids or names, (n,), checked."""
+        """Returns int64 ids or names, (n,), checked."""
         numbered = self._classes is not None or self._names is not None
         with open_rows(self.path, self._labels) as rows:
             if rows.shape != (self.num_examples,) or rows.dtype.kind not in "iuU"[: 3 - numbered]:

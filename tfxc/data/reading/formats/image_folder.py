@@ -138,13 +138,13 @@ class ImageFolder(EncodedImageReader):
             yield from self._images(Path(folder, name))
 
     def _classes(self, skip_empty: bool) -> dict[str, Path]:
-        """Class name -> folder."""
+        """Returns class name -> folder."""
         entries = [entry for entry in sorted(self.path.iterdir()) if entry.name[0] != "."]
         folders = {entry.name: entry for entry in entries if entry.is_dir()}
         for entry in entries:
             if not entry.is_dir() and entry.name.lower().endswith(self._extensions):
                 raise DataError(
-                    f"the image {entry.name} is beside the sub-folders of the classes, not in one",
+                    f"the image {entry.name} is not in the sub-folder of a class",
                     where=self.path,
                     fix="move it into the folder of its class, or read without labels "
                     "(labelled=False)",
@@ -164,7 +164,7 @@ class ImageFolder(EncodedImageReader):
 
 
 def _splits(folder: Path) -> list[str]:
-    """The sub-folders, if each is named as a split and holds folders: of classes."""
+    """Returns the sub-folders, if each is named as a split and holds folders: of classes."""
     folders = sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_dir())
     if len(folders) < 2 or not all(path.name.lower() in _SPLITS for path in folders):
         return []
@@ -173,7 +173,7 @@ def _splits(folder: Path) -> list[str]:
 
 
 def _split_folder(folder: Path, split: str | None) -> Path:
-    """The folder of a split; ``folder`` itself where there are none."""
+    """Returns the folder of a split; ``folder`` itself where there are none."""
     splits = _splits(folder)
     if split in splits:
         return folder / split

@@ -146,7 +146,8 @@ class InsightFaceRecords(EncodedImageReader):
             self._offsets = self._offsets[inside]
             if len(self._offsets) != len(images):
                 raise DataError(
-                    f"the index has {len(self._offsets):,} of the records 1 to {images.stop - 1:,}",
+                    f"the index lists only {len(self._offsets):,} of the records 1 to "
+                    f"{images.stop - 1:,}",
                     where=self._index_path,
                     fix="copy or download it again, or delete it to read without it",
                 )
@@ -167,7 +168,9 @@ class InsightFaceRecords(EncodedImageReader):
         return self.path.with_suffix(".idx")
 
     def _load_index(self) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
-        """Numbers and offsets of the records, by number; (None, None) where there is no index."""
+        """Returns numbers and offsets of the records, by number; (None, None) where there is no
+        index.
+        """
         if not os.path.lexists(self._index_path):
             return None, None
         blocks = [np.zeros((0, 2), np.int64)]

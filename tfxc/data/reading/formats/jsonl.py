@@ -85,7 +85,7 @@ class JSONLines(TextReader):
         split: str | None = None,
         given: Mapping[str, Any] = NONE_GIVEN,
     ) -> dict[str, Any]:
-        """The keys of texts and labels, by the first objects."""
+        """Returns the keys of texts and labels, by the first objects."""
         objects = (example for _, example in cls(path, **given)._objects())
         first: dict[str, Any] = next(objects, {})
         rows = (
@@ -102,7 +102,7 @@ class JSONLines(TextReader):
         return {k: value for k, value in column_options(guess).items() if value != usual.get(k)}
 
     def table(self) -> Table:
-        """A column for each key, for which the file is read once."""
+        """Returns a column for each key, for which the file is read once."""
         keys = list(dict.fromkeys(key for _, example in self._objects() for key in example))
         return Table(keys, ([example.get(key) for key in keys] for _, example in self._objects()))
 

@@ -85,7 +85,7 @@ class DenseMatrix(Reader):
     def _labels(
         self,
     ) -> Iterator[tuple[Callable[[int, int], LabelLists], Callable[[int], int]]]:
-        """A function of first row and count that reads on, and how many rows fit at once."""
+        """Yields a function of first row and count that reads on, and how many rows fit at once."""
         if not self._labelled:
             yield lambda _, count: LabelLists.none(count), lambda size: size
             return

@@ -87,7 +87,7 @@ class Parquet(TextReader):
         split: str | None = None,
         given: Mapping[str, Any] = NONE_GIVEN,
     ) -> dict[str, Any]:
-        """Columns and what separates labels, by the first rows of the first file."""
+        """Returns columns and what separates labels, by the first rows of the first file."""
         table = TableFile(cls._files(path, split)[0])
         values = first_values(row for _, row in table.rows(table.readable))
         columns = {name: [row[at] for row in values] for at, name in enumerate(table.readable)}
@@ -134,7 +134,7 @@ class Parquet(TextReader):
         return sum(table.bytes_read for table in self._tables)
 
     def table(self) -> Table:
-        """The columns that all files have."""
+        """Returns the columns that all files have."""
         first, *others = self._tables
         columns = [c for c in first.columns if all(c in table.columns for table in others)]
         rows = (row for table in self._tables for _, row in table.rows(columns))
@@ -142,7 +142,7 @@ class Parquet(TextReader):
 
     @classmethod
     def _files(cls, path: Path, split: str | None) -> Sequence[Path]:
-        """The files of a split, in order."""
+        """Returns the files of a split, in order."""
         if path.is_file():
             if split is not None:
                 raise ConfigError(
@@ -193,7 +193,7 @@ class Parquet(TextReader):
 
 
 def _files_by_split(folder: Path) -> dict[str, list[Path]]:
-    """The files of a folder in order, by the split they belong to."""
+    """Returns the files of a folder in order, by the split they belong to."""
     by_split: dict[str, list[Path]] = {}
     shards: dict[str, Path] = {}
     for file in sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES):
@@ -201,7 +201,7 @@ def _files_by_split(folder: Path) -> dict[str, list[Path]]:
         namesake = shards.setdefault(file.name, file) if shard else file
         if namesake != file:
             raise DataError(
-                f"the folder holds several data sets: {file.name} is in "
+                f"the folder contains several data sets: {file.name} is in "
                 f"{namesake.parent.relative_to(folder)} and in {file.parent.relative_to(folder)}",
                 where=folder,
                 fix="name one of these folders",
@@ -219,7 +219,7 @@ def _column(table: TableFile, wanted: str | None, usual: Sequence[str], option: 
 
 def _wrong_value(wanted: str, column: str, value: object, where: str) -> DataError:
     return DataError(
-        f"column {column!r} holds {str(value)[:60]!r}, which is not {wanted}",
+        f"column {column!r} contains {str(value)[:60]!r}, which is not {wanted}",
         where=where,
         fix="correct the row, or name another column",
     )

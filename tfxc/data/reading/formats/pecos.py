@@ -121,7 +121,7 @@ class PecosFolder(Reader):
             self._check_rows(self._features.num_examples, self._features.path)
 
     def _feature_file(self, split: str, named: str | None) -> FeatureFile | None:
-        """``FeatureFile`` of the split, or None."""
+        """Returns the ``FeatureFile`` of the split, or None."""
         if named is None:
             names = (f"X.{split}.npz", f"X.{split}.npy", f"X.{split}")
             path = next(filter(None, map(self._optional, names)), None)
@@ -163,7 +163,7 @@ class PecosFolder(Reader):
         )
 
     def _labels(self, scratch: Path | None = None) -> Callable[[int, int], LabelLists] | None:
-        """Function of the first row and the one after the last -> ``LabelLists``.
+        """Returns a function of the first row and the one after the last -> ``LabelLists``.
 
         Args:
             scratch: folder in which an ``.npz`` is opened row by row; None reads it as a whole.
@@ -227,7 +227,7 @@ class PecosFolder(Reader):
             raise DataError(
                 f"the file has {rows:,} examples, {self._counted.name} {self.num_examples:,}",
                 where=path,
-                fix="give the files of the same split",
+                fix="give files of the same split",
             )
 
     def _optional(self, name: str) -> Path | None:

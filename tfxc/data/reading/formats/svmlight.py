@@ -84,7 +84,9 @@ class SVMLight(Reader):
         split: str | None = None,
         given: Mapping[str, Any] = NONE_GIVEN,
     ) -> dict[str, Any]:
-        """What one split alone may not show: the number of features, and where ids begin."""
+        """Returns what one split alone may not show: the number of features, and where ids
+        begin.
+        """
         super().options_of(path, wanted)
         reader = cls(path, **given)
         if not reader.num_features:
@@ -92,7 +94,7 @@ class SVMLight(Reader):
         return {"zero_based": not reader._first_feature, "num_features": reader.num_features}
 
     def _labels_are_signs(self) -> bool:
-        """Whether the first label that is not 1 is −1; elsewhere labels are ids."""
+        """Tells whether the first label that is not 1 is −1; elsewhere labels are ids."""
         for _, line in self._example_lines():
             head = line.split(maxsplit=1)[0]
             if b":" in head or line[:1].isspace():  # a line without labels

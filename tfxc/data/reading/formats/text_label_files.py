@@ -120,7 +120,7 @@ class TextLabelFiles(TextReader):
 
 
 def _splits(names: Iterable[str], endings: Sequence[str]) -> dict[str, str]:
-    """{split: name of its file}; the first of the ``endings`` comes first."""
+    """Returns {split: name of its file}; the first of the ``endings`` comes first."""
     files: dict[str, str] = {}
     left = sorted(names)
     for ending in endings:

@@ -74,7 +74,7 @@ class VowpalWabbit(SVMLight):
         split: str | None = None,
         given: Mapping[str, Any] = NONE_GIVEN,
     ) -> dict[str, Any]:
-        """The lowest label, and whether features are names, by the first lines."""
+        """Returns the lowest label, and whether features are names, by the first lines."""
         super(SVMLight, cls).options_of(path, wanted)
         lowest = 1
         named = False
@@ -120,7 +120,7 @@ class VowpalWabbit(SVMLight):
         return False  # they count from label_base
 
     def _example_lines(self) -> Iterator[tuple[int, bytes]]:
-        """The lines as svmlight has them."""
+        """Yields the lines as svmlight has them."""
         namespace = None
         for number, line in self._numbered_lines():
             where = f"{self.path}:{number}"

@@ -172,7 +172,7 @@ class WebDataset(EncodedImageReader):
                 "json": f"a JSON object with the key {self._label_key!r}",
             }
             raise DataError(
-                f".{member} holds {content[:60]!r}, which is not {content_of[member]}",
+                f".{member} contains {content[:60]!r}, which is not {content_of[member]}",
                 where=where,
                 fix="correct the member",
             ) from error

@@ -13,7 +13,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.shared_options import FileChoices
 from tfxc.core.storage.compression import COMPRESSED
 from tfxc.core.storage.files import write_json
-from tfxc.data.reading.formats import detect_format
+from tfxc.data.reading.formats import detect_format, named_by_split
 from tfxc.data.reading.inspection.contents import Contents, inspect, options_of
 from tfxc.data.reading.inspection.presets import model_of, usual_preset
 from tfxc.data.reading.parsing.column_guess import Wanted
@@ -59,7 +59,7 @@ class Completed:
     preset: str | None
 
     def lines(self) -> list[str]:
-        """What was found and chosen, in a few lines of text."""
+        """Returns what was found and chosen, in a few lines of text."""
         if self.contents is None:
             return []
         data = self.tree["data"]
@@ -105,7 +105,8 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
 
 def completed_of(file: str, choices: FileChoices, changes: Iterable[str]) -> Completed:
-    """The config of a data file, by the options of ``tfxc train FILE`` and ``tfxc init FILE``.
+    """Returns the config of a data file, by the options of ``tfxc train FILE`` and
+    ``tfxc init FILE``.
 
     Args:
         file: training file or folder.
@@ -122,6 +123,8 @@ def completed_of(file: str, choices: FileChoices, changes: Iterable[str]) -> Com
         tree["run"] = choices.run
     wanted = Wanted(choices.text_column, choices.label_column)
     choice = Choice(choices.preset, choices.pretrained, wanted)
+    changes = list(changes)
+    check_given(changed({}, changes), "--set")  # what is wrong in them is not the file's fault
     return complete(changed(tree, changes), choice)
 
 
@@ -132,7 +135,7 @@ def write_config(path: Path, tree: Mapping[str, Any]) -> None:
 
 
 def has_gaps(tree: Mapping[str, Any]) -> bool:
-    """Whether a config leaves out what the data can tell: name, run or model.
+    """Tells whether a config leaves out what the data can tell: name, run or model.
 
     Example:
         >>> has_gaps({"data": {"train": "my.csv"}})
@@ -147,7 +150,7 @@ def has_gaps(tree: Mapping[str, Any]) -> bool:
 
 
 def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
-    """A config without gaps: what the tree says comes before what is found.
+    """Returns a config without gaps: what the tree says comes before what is found.
 
     Args:
         tree: a config as a nested dict; at least ``data.train``.
@@ -181,7 +184,7 @@ def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
 
 
 def name_of(path: str) -> str:
-    """The name of a data set by its file's.
+    """Returns the name of a data set by its file's.
 
     Example:
         >>> name_of("data/My questions.csv.gz"), name_of("images/"), name_of("cats/train.csv")
@@ -198,7 +201,7 @@ def name_of(path: str) -> str:
 
 
 def describe(contents: Contents) -> str:
-    """What a file holds, as one line of text."""
+    """Returns what a file holds, as one line of text."""
     about = "" if contents.complete else "about "
     least = "" if contents.complete else "at least "
     each = f"{contents.labels_each:.1f} labels each" if contents.several_labels else "one each"
@@ -225,7 +228,7 @@ def describe(contents: Contents) -> str:
 
 
 def _describes_network(tree: Mapping[str, Any]) -> bool:
-    """Whether the user has chosen something that only networks have."""
+    """Tells whether the user has chosen something that only networks have."""
     parts = any(tree.get(part) for part in (*_NETWORK, "techniques", "training"))
     return parts or (tree.get("recipe") or {}).get("name") in _NETWORK_RECIPES
 
@@ -233,7 +236,7 @@ def _describes_network(tree: Mapping[str, Any]) -> bool:
 def _fitting_model(
     tree: Mapping[str, Any], contents: Contents, preset: str, pretrained: str | None
 ) -> dict[str, Any]:
-    """The preset's sections, without those that the user's recipe has no use for."""
+    """Returns the preset's sections, without those that the user's recipe has no use for."""
     recipe = (tree.get("recipe") or {}).get("name")
     if recipe == "xr_linear":
         preset = "fast"
@@ -250,7 +253,7 @@ def _fitting_model(
 
 
 def _splits(data: Mapping[str, Any], contents: Contents, choice: Choice) -> dict[str, Any]:
-    """Where dev and test are, and the options by which each split is read."""
+    """Returns where dev and test are, and the options by which each split is read."""
     options = dict(contents.options)
     split_options = {"train": {"split": options.pop("split")}} if contents.splits else {}
     settings: dict[str, Any] = {}
@@ -274,7 +277,7 @@ def _splits(data: Mapping[str, Any], contents: Contents, choice: Choice) -> dict
 def _options_of_split(
     split: str, data: Mapping[str, Any], contents: Contents, choice: Choice
 ) -> dict[str, Any]:
-    """Options of dev or test where they are not those of the training file."""
+    """Returns the options of dev or test where they are not those of the training file."""
     path = data[split]
     if is_builtin(path):
         return {}
@@ -294,8 +297,10 @@ def _options_of_split(
     if isinstance(labels, list):  # the same in all splits, whatever else is 0 and 1 in this one
         wanted = dataclasses.replace(wanted, labels=labels)
     given = {key: value for key, value in data.get("reader_options", {}).items() if key != "split"}
-    given |= data.get("split_options", {}).get(split, {})
-    reader, options = options_of(source, wanted, data.get("reader"), role=split, given=given)
+    of_split = data.get("split_options", {}).get(split, {})
+    given |= of_split
+    with named_by_split(split, of_split):
+        reader, options = options_of(source, wanted, data.get("reader"), role=split, given=given)
     # What holds for the training file does not for this one where nothing was found in it.
     assert reader is not None, "a file has a format"
     parameters = signature(registry.get("reader", reader)).parameters

@@ -94,7 +94,7 @@ def inspect(
     reader: str | None = None,
     given: Mapping[str, Any] | None = None,
 ) -> Contents:
-    """What a training file holds.
+    """Returns what a training file holds.
 
     At most 200,000 examples, or 64 million characters of texts, are read, in constant memory.
 
@@ -135,7 +135,7 @@ def options_of(
     role: str = "train",
     given: Mapping[str, Any] = NONE_GIVEN,
 ) -> tuple[str | None, dict[str, Any]]:
-    """The format of a file and the options by which it is read.
+    """Returns the format of a file and the options by which it is read.
 
     Args:
         source: a file or folder of this machine, or a built-in set.
@@ -170,7 +170,8 @@ def options_of(
 
 
 def splits_of(source: str | Path, reader: str | None) -> dict[str, str]:
-    """The splits of a folder that holds several, by what they are for, as far as that is known.
+    """Returns the splits of a folder that holds several, by what they are for, as far as that is
+    known.
 
     Args:
         source: as of ``options_of``.
@@ -283,7 +284,7 @@ class _Sample:
             )
 
     def contents(self, name: str, options: dict[str, Any]) -> Contents:
-        """The ``Contents`` of a file of which these are the first examples."""
+        """Returns the ``Contents`` of a file of which these are the first examples."""
         words = sum(self.lengths["words"])
         unspaced = self.unspaced > _UNSPACED_SHARE * max(1, self.letters)
         has_long_words = self.letters > _LONGEST_WORD * words
@@ -317,7 +318,9 @@ class _Sample:
 
 
 def _common_shape(images: Sequence[bytes] | np.ndarray) -> tuple[int, int, int] | None:
-    """The (height, width, channels) that most images are near, at most 96 on the shorter side."""
+    """Returns the (height, width, channels) that most images are near, at most 96 on the shorter
+    side.
+    """
     from tfxc.data.images.decoding import own_shape
 
     shapes = [shape for shape in map(own_shape, images) if shape is not None]

@@ -27,7 +27,7 @@ _SMALL_HIDDEN = 384  # units of a model such as MiniLM
 
 
 def usual_preset(contents: Contents) -> str:
-    """The preset where the user chooses none: of the quick ones, the better for such data.
+    """Returns the preset where the user chooses none: of the quick ones, the better for such data.
 
     Args:
         contents: what the training file holds.
@@ -43,7 +43,7 @@ def usual_preset(contents: Contents) -> str:
 def model_of(
     contents: Contents, preset: str, pretrained: str | None = None, encoder: str | None = None
 ) -> dict[str, Any]:
-    """The sections of a config that describe the model and its training, as a nested dict.
+    """Returns the sections of a config that describe the model and its training, as a nested dict.
 
     Args:
         contents: what the training file holds.
@@ -100,12 +100,12 @@ def model_of(
 
 
 def _linear(contents: Contents) -> dict[str, Any]:
-    """The recipe; with several labels, probabilities say which of them are predicted."""
+    """Returns the recipe; with several labels, probabilities say which of them are predicted."""
     return _XR_LINEAR | ({"calibrate": "logistic"} if contents.several_labels else {})
 
 
 def _pretrained(contents: Contents, folder: str) -> dict[str, Any]:
-    """Fine-tuning: a smaller learning rate for a larger network."""
+    """Returns settings of fine-tuning: the larger the network, the smaller the learning rate."""
     path = Path(expand(folder)) / "config.json"
     architecture = read_json(path, fix="see docs/pretrained.md") if path.is_file() else {}
     small = architecture.get("hidden_size", _BASE_HIDDEN) <= _SMALL_HIDDEN
@@ -129,7 +129,9 @@ def _pretrained(contents: Contents, folder: str) -> dict[str, Any]:
 
 
 def _with_encoder(contents: Contents, name: str, small: bool = True) -> dict[str, Any]:
-    """A network around an encoder; one without settings of its own here has its defaults."""
+    """Returns a network around an encoder; one without settings of its own here has its
+    defaults.
+    """
     settings = _SMALL if small else _LARGE
     rate, batch, seen, most = _RATES.get(name, (0.001, 64, 300_000, 30))
     return {
@@ -203,7 +205,7 @@ def _images(contents: Contents, share: float) -> dict[str, Any]:
 
 
 def _features(contents: Contents, bag: bool) -> dict[str, Any]:
-    """How the examples become features."""
+    """Returns how the examples become features."""
     if contents.kind == IMAGE.name:
         sizes = contents.image_shape or ()
         return {"data": {"images": dict(zip(("height", "width", "channels"), sizes, strict=False))}}

@@ -86,17 +86,17 @@ def tar_members(
 
 
 def is_tar(path: str | Path) -> bool:
-    """Whether the name ends as that of a tar archive does."""
+    """Tells whether the name ends as that of a tar archive does."""
     return str(path).lower().endswith(TAR_SUFFIXES)
 
 
 def is_shard_pattern(path: str | Path) -> bool:
-    """Whether ``path`` is a pattern of tar shards, by ``*``, ``?``, ``[`` or ``{``."""
+    """Tells whether ``path`` is a pattern of tar shards, by ``*``, ``?``, ``[`` or ``{``."""
     return is_tar(path) and not Path(path).exists() and any(sign in str(path) for sign in "*?[{")
 
 
 def shard_files(path: str | Path) -> list[Path]:
-    """The files that ``path`` stands for.
+    """Returns the files that ``path`` stands for.
 
     Args:
         path: a file; a folder, of which all tar archives are taken; a pattern with ``*``, ``?``
@@ -127,7 +127,7 @@ def shard_files(path: str | Path) -> list[Path]:
 
 
 def _numbered(pattern: str) -> Iterator[str]:
-    """All strings of a pattern with ranges of numbers."""
+    """Yields all strings of a pattern with ranges of numbers."""
     parts = _RANGE.split(pattern)
     ranges = [
         [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]

@@ -53,11 +53,11 @@ class ArrayRows:
         return math.prod(self.shape[1:]) * self.dtype.itemsize
 
     def at_once(self, size: int) -> int:
-        """How many rows to read at a time: ``size``, or fewer where these exceed 64 MB."""
+        """Returns how many rows to read at a time: ``size``, or fewer where these exceed 64 MB."""
         return max(1, min(size, BLOCK_BYTES // max(1, self.row_bytes)))
 
     def read(self, rows: int) -> np.ndarray:
-        """The next ``rows`` rows, (rows, …) of ``dtype``, read only.
+        """Returns the next ``rows`` rows, (rows, …) of ``dtype``, read only.
 
         Raises:
             DataError: the archive is damaged or the array ends early.
@@ -114,7 +114,7 @@ def open_rows(
 
 
 def array_names(path: str | Path) -> list[str]:
-    """Names of the arrays of an ``.npz`` file.
+    """Returns the names of the arrays of an ``.npz`` file.
 
     Raises:
         DataError: the archive is damaged.
@@ -124,12 +124,13 @@ def array_names(path: str | Path) -> list[str]:
 
 
 def array_error(path: str | Path, problem: str) -> DataError:
-    """The DataError of an array that cannot be used."""
+    """Returns the DataError of an array that cannot be used."""
     return DataError(problem, where=path, fix="see numpy.savez and the format's reference")
 
 
 def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether in Fortran order, and type of the array whose ``.npy`` file a stream is.
+    """Returns shape, whether in Fortran order, and type of the array whose ``.npy`` file a stream
+    is.
 
     Raises:
         ValueError: it is none.
@@ -140,7 +141,7 @@ def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def matrix(path: str | Path, name: str, values: np.ndarray) -> np.ndarray:
-    """The array ``values`` called ``name``, if it is a matrix of numbers.
+    """Returns the array ``values`` called ``name``, if it is a matrix of numbers.
 
     Raises:
         DataError: it is not.
@@ -152,7 +153,7 @@ def matrix(path: str | Path, name: str, values: np.ndarray) -> np.ndarray:
 
 
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """``{name: array}`` of an ``.npz`` file; Python objects are refused.
+    """Returns ``{name: array}`` of an ``.npz`` file; Python objects are refused.
 
     Raises:
         DataError: the file is missing or damaged, or holds Python objects.
@@ -166,7 +167,8 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def load_embeddings(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Embeddings (m, dim) of an ``.npy`` file or the array ``embeddings`` of an ``.npz`` file.
+    """Returns embeddings (m, dim) of an ``.npy`` file or the array ``embeddings`` of an ``.npz``
+    file.
 
     An ``.npy`` file stays on the disk and is read in blocks.
 
@@ -192,7 +194,8 @@ def load_embeddings(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def load_matrix(path: str | Path) -> np.ndarray | scipy.sparse.csr_matrix:
-    """A matrix from a file: ``.npy`` (dense) or ``.npz`` (sparse, ``scipy.sparse.save_npz``).
+    """Returns a matrix from a file: ``.npy`` (dense) or ``.npz`` (sparse,
+    ``scipy.sparse.save_npz``).
 
     Args:
         path: the file.
@@ -231,6 +234,6 @@ def load_matrix(path: str | Path) -> np.ndarray | scipy.sparse.csr_matrix:
         )
     if not np.isfinite(values.data if scipy.sparse.issparse(values) else values).all():
         raise DataError(
-            "the matrix holds NaN or infinity", where=path, fix="give finite numbers only"
+            "the matrix contains NaN or infinity", where=path, fix="give finite numbers only"
         )
     return values

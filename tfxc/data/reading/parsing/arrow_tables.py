@@ -21,7 +21,7 @@ _ROWS = 1024
 
 
 def arrow(where: str | Path) -> Any:
-    """The package ``pyarrow``.
+    """Returns the package ``pyarrow``.
 
     Args:
         where: the file that needs it.
@@ -83,7 +83,9 @@ class TableFile:
         )
 
     def class_names(self, column: str) -> list[str] | None:
-        """The names behind the numbers of a column of classes, as Hugging Face writes them."""
+        """Returns the names behind the numbers of a column of classes, as Hugging Face writes
+        them.
+        """
         with contextlib.suppress(ValueError, TypeError, KeyError):
             info = json.loads(self._metadata[b"huggingface"])
             return class_names_of(info["info"]["features"][column])
@@ -166,7 +168,8 @@ def _sliced(batch: "pyarrow.RecordBatch") -> "Iterator[pyarrow.RecordBatch]":
 
 
 def class_names_of(feature: object) -> list[str] | None:
-    """The names of a feature of Hugging Face's ``datasets`` that is a class, or a list of classes.
+    """Returns the names of a feature of Hugging Face's ``datasets`` that is a class, or a list of
+    classes.
 
     Example:
         >>> class_names_of({"feature": {"names": ["cat", "dog"], "_type": "ClassLabel"}})

@@ -75,7 +75,7 @@ class Catalog:
             )
 
     def label(self, key: str) -> str | None:
-        """The label of a key, or None if its row has none.
+        """Returns the label of a key, or None if its row has none.
 
         Raises:
             KeyError: the key is not in the table.

@@ -12,7 +12,6 @@ from tfxc.core.errors import DataError
 from tfxc.core.escaping import json_text
 from tfxc.core.registry import nearest
 from tfxc.data.reading.parsing.label_cells import LIST, are_flags, are_lists, columns_of
-from tfxc.labels.joined_labels import joined_labels
 
 #: Usual names of a column of texts, in lower case, the likeliest first.
 TEXT_NAMES = (
@@ -140,7 +139,7 @@ def guess_columns(
     text = wanted.text or _text_column(columns, label_columns, where, kind)
     if text in label_columns:
         raise DataError(
-            f"the {kind} {text!r} is to be both text and label",
+            f"the {kind} {text!r} cannot be both text and label",
             where=where,
             fix="correct --text-column or --label-column",
         )
@@ -293,7 +292,7 @@ def _label_columns(
             fix=f"pick one, e.g. --label-column {candidates[0]}{own}",
         )
     raise DataError(
-        f"no {kind} holds values that repeat, as labels do: {_listed(columns)}{besides}",
+        f"no {kind} has values that repeat, as labels do: {_listed(columns)}{besides}",
         where=where,
         fix=f"name the right one as --label-column{own}",
     )
@@ -311,7 +310,7 @@ def _text_column(
     }
     if not rest:
         raise DataError(
-            f"no {kind} of texts stands next to the labels in {_shortened(labels)}",
+            f"no {kind} of texts accompanies the labels in {_shortened(labels)}",
             where=where,
             fix="name it as --text-column; features that are numbers are read from svmlight and "
             ".npz files",
@@ -362,6 +361,8 @@ def _separator(values: Sequence[Any]) -> str | None:
     names = {value.strip() for value in values if isinstance(value, str) and value.strip()}
     if are_lists(name for name in names if len(name) < _CHARACTERS):
         return LIST
+    from tfxc.labels.joined_labels import joined_labels
+
     joined = joined_labels(names)
     return joined.separator if joined is not None and joined.certain else None
 

@@ -151,7 +151,7 @@ class FeatureSet:
             yield start, block, self.read_labels(start, stop)
 
     def read_labels(self, start: int, stop: int) -> np.ndarray:
-        """Labels of the rows ``start`` to ``stop``, int32.
+        """Returns the labels of the rows ``start`` to ``stop``, int32.
 
         Raises:
             DataError: a label is outside 0 to ``num_labels - 1``; the row is named.
@@ -161,7 +161,7 @@ class FeatureSet:
         return labels
 
     def label_counts(self) -> np.ndarray:
-        """Examples of each label, int64 (num_labels,).
+        """Returns the examples of each label, int64 (num_labels,).
 
         Raises:
             DataError: a label is outside 0 to ``num_labels - 1``; the row is named.
@@ -174,12 +174,12 @@ class FeatureSet:
 
 
 def is_feature_set(path: str | Path) -> bool:
-    """Whether a path is the folder of a feature set, finished or not."""
+    """Tells whether a path is the folder of a feature set, finished or not."""
     return (Path(path) / SETTINGS).is_file()
 
 
 def load_settings(folder: str | Path) -> dict[str, Any]:
-    """The checked content of ``features.json``.
+    """Returns the checked content of ``features.json``.
 
     Raises:
         DataError: there is none, or it is damaged.
@@ -305,7 +305,7 @@ def check_labels(labels: np.ndarray, num_labels: int, where: str | Path, first: 
 
 
 def is_finished(folder: str | Path, settings: Mapping[str, Any]) -> bool:
-    """Whether all rows of a set are in place.
+    """Tells whether all rows of a set are in place.
 
     Args:
         folder: of the set.

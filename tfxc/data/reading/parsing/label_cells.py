@@ -69,7 +69,7 @@ class RowLabels:
                 flag = _FLAGS.get(_flag_key(value))
                 if flag is None:
                     raise DataError(
-                        f"column {name!r}, which is a label, holds {str(value)[:60]!r}",
+                        f"column {name!r}, which is a label, contains {str(value)[:60]!r}",
                         where=where,
                         fix="write 1 for a label of the row, else 0 or nothing",
                     )

@@ -74,7 +74,7 @@ class Lines:
                 "a".encode(encoding)  # refuses codecs that are none of texts, such as base64
             except (TypeError, LookupError, ValueError):
                 raise ConfigError(
-                    f"Python knows no encoding {encoding!r}",
+                    f"unknown encoding {encoding!r}",
                     where="encoding",
                     fix="name one such as utf-8, utf-16, cp1252, gb18030 or shift_jis",
                 ) from None
@@ -121,7 +121,9 @@ class Lines:
                 first += len(lines)
 
     def _readline_of(self, stream: io.BufferedReader) -> Callable[[int], bytes]:
-        """Function of a number of bytes -> the next line in UTF-8, at most so much of it."""
+        """Returns a function of a number of bytes -> the next line in UTF-8, at most so much
+        of it.
+        """
         head = stream.peek(_LOOKED_AT)[:_LOOKED_AT]
         marked = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
         self._codec = marked or self._encoding or UTF_8
@@ -172,13 +174,13 @@ class Lines:
                 yield number, text
 
     def first(self) -> bytes | None:
-        """The first line in UTF-8, or None of an empty file."""
+        """Returns the first line in UTF-8, or None of an empty file."""
         with contextlib.closing(self.blocks(1)) as blocks:
             return next((lines[0] for _, lines in blocks), None)
 
 
 def not_utf_8(line: bytes, place: int, where: str, has_option: bool = False) -> DataError:
-    """The DataError of a line that is not in UTF-8.
+    """Returns the DataError of a line that is not in UTF-8.
 
     Args:
         line: without its ending.
@@ -215,7 +217,7 @@ cp1251. Convert the file with iconv -f NAME -t UTF-8.
 
 
 def line_too_long(where: str, limit: int, what: str = "line") -> DataError:
-    """The DataError of a line, or a row of a matrix, of more than ``limit`` bytes."""
+    """Returns the DataError of a line, or a row of a matrix, of more than ``limit`` bytes."""
     return DataError(
         f"the {what} is longer than {limit:,} bytes",
         where=where,
@@ -225,7 +227,7 @@ def line_too_long(where: str, limit: int, what: str = "line") -> DataError:
 
 
 def _is_utf_8(head: bytes) -> bool:
-    """Whether the beginning of a file is UTF-8, and not by chance."""
+    """Tells whether the beginning of a file is UTF-8, and not by chance."""
     try:
         text = codecs.getincrementaldecoder(UTF_8)().decode(head)
     except UnicodeDecodeError:
@@ -237,5 +239,5 @@ def _no_text(where: str) -> DataError:
     return DataError(
         "the line contains zero bytes: it is not text, or it is UTF-16 without a byte order mark",
         where=where,
-        fix="check the file; of UTF-16 name the encoding utf-16-le or utf-16-be",
+        fix="check the file; if it is UTF-16, set the encoding utf-16-le or utf-16-be",
     )

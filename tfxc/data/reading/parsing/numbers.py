@@ -16,7 +16,7 @@ _POWERS_OF_TEN = np.array([float(f"1e{exponent}") for exponent in range(_LONGEST
 
 
 def parse_integers(text: bytes, separator: str, count: int) -> np.ndarray | None:
-    """``count`` integers as int64, or None.
+    """Returns ``count`` integers as int64, or None.
 
     Example:
         >>> parse_integers(b"3,14,159", ",", 3).tolist()
@@ -26,7 +26,8 @@ def parse_integers(text: bytes, separator: str, count: int) -> np.ndarray | None
 
 
 def parse_pairs(text: bytes, count: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """``count`` times ``id:value`` with single spaces between: ``(int64 ids, float64 values)``.
+    """Returns ``count`` times ``id:value`` with single spaces between:
+    ``(int64 ids, float64 values)``.
 
     Example:
         >>> ids, values = parse_pairs(b"3:0.5 7:1", 2)
@@ -58,7 +59,8 @@ def parse_pairs(text: bytes, count: int) -> tuple[np.ndarray, np.ndarray] | None
 
 
 def _parse_decimals(buffer: np.ndarray, count: int) -> np.ndarray | None:
-    """Numbers such as ``12`` and ``0.345``, each after a space, eight times as fast as floats.
+    """Returns numbers such as ``12`` and ``0.345``, each after a space, eight times as fast as
+    floats.
 
     A mantissa below 2^53 divided by a power of ten up to 10^22 is the correctly rounded result.
     """

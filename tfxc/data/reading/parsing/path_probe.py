@@ -8,7 +8,6 @@ from pathlib import Path
 from tfxc.core.errors import DataError
 from tfxc.core.storage.compression import ending_of
 from tfxc.data.reading.parsing.archives import is_shard_pattern, is_tar, tar_members
-from tfxc.data.reading.parsing.arrays import array_names
 from tfxc.data.reading.parsing.lines import Lines
 
 #: Endings of image files, in lower case.
@@ -43,7 +42,7 @@ class PathProbe:
         self.is_tar = self.is_file and is_tar(self.path.name)
 
     def suffix(self, compressed: bool = False) -> str:
-        """The ending of a file's name in lower case; empty of anything else.
+        """Returns the ending of a file's name in lower case; empty of anything else.
 
         Args:
             compressed: whether the file may be compressed; then the ending in front of one such as
@@ -95,6 +94,8 @@ class PathProbe:
         """Names of the arrays of an ``.npz`` file; none where it is another one, or damaged."""
         if self.suffix() != ".npz":
             return frozenset()
+        from tfxc.data.reading.parsing.arrays import array_names
+
         with contextlib.suppress(DataError):  # whoever reads it says what is wrong with it
             return frozenset(array_names(self.path))
         return frozenset()

@@ -16,7 +16,7 @@ AGAIN = "run prepare again with --force"
 
 
 def record_checksum(content: bytes) -> bytes:
-    """The checksum of a part of a TFRecord file: CRC-32C, rotated and shifted, 4 bytes.
+    """Returns the checksum of a part of a TFRecord file: CRC-32C, rotated and shifted, 4 bytes.
 
     Source: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 

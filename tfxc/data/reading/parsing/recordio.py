@@ -17,7 +17,7 @@ _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 
 
 def read_record(stream: IO[bytes], path: str | Path, offset: int) -> bytes | None:
-    """The payload of the record at the position of ``stream``.
+    """Returns the payload of the record at the position of ``stream``.
 
     A record is the magic number, a word of 3 bits for the kind of part and 29 for the length, and
     the payload, padded to 4 bytes. A payload with the magic number in it is cut there into parts.
@@ -64,7 +64,7 @@ def read_record(stream: IO[bytes], path: str | Path, offset: int) -> bytes | Non
 
 
 def unpack_image(payload: bytes, path: str | Path, offset: int) -> tuple[int, np.ndarray, bytes]:
-    """The flag, the labels and the image of a record.
+    """Returns the flag, the labels and the image of a record.
 
     Returns:
         tuple: flag; float32 labels, ``flag`` of them or 1 where the flag is 0; bytes of the image.
@@ -85,7 +85,7 @@ def unpack_image(payload: bytes, path: str | Path, offset: int) -> tuple[int, np
 
 
 def record_error(path: str | Path, offset: int, problem: str) -> DataError:
-    """The DataError of a damaged record."""
+    """Returns the DataError of a damaged record."""
     return DataError(
         f"truncated or damaged: {problem}",
         where=f"{path}: byte {offset}",

@@ -15,7 +15,7 @@ from tfxc.core.storage.reading import existing_file
 
 
 def array_header(shape: Sequence[int], dtype: np.dtype) -> bytes:
-    """The bytes that open an ``.npy`` file of that shape and type."""
+    """Returns the bytes that open an ``.npy`` file of that shape and type."""
     stream = io.BytesIO()
     header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": tuple(shape)}
     np.lib.format.write_array_header_1_0(stream, header)
@@ -23,13 +23,15 @@ def array_header(shape: Sequence[int], dtype: np.dtype) -> bytes:
 
 
 def unfinished_files(path: str | Path) -> tuple[Path, Path]:
-    """The unfinished file of a ``RowWriter``, and the one that says which rows are in place."""
+    """Returns the unfinished file of a ``RowWriter``, and the one that says which rows are in
+    place.
+    """
     path = Path(os.path.realpath(path))
     return path.with_name(f".{path.name}.unfinished"), path.with_name(f".{path.name}.progress")
 
 
 def read_progress(path: str | Path) -> tuple[dict[str, Any], np.ndarray] | tuple[None, None]:
-    """How far a ``RowWriter`` that was stopped has come.
+    """Returns how far a ``RowWriter`` that was stopped has come.
 
     Returns:
         Its description (dict) and bool (rows,), which rows are done; two times None if no

@@ -95,7 +95,7 @@ def open_rows(path: Path, folder: Path) -> Callable[[int, int], scipy.sparse.csr
 
 
 def is_array_folder(path: str | Path) -> bool:
-    """Whether there is a folder with the arrays of a sparse matrix in files of their own."""
+    """Tells whether there is a folder with the arrays of a sparse matrix in files of their own."""
     return all((Path(path) / f"{name}.npy").is_file() for name in _ARRAYS)
 
 
@@ -135,7 +135,7 @@ class ArrayFolder:
             )
 
     def rows(self, start: int, stop: int) -> scipy.sparse.csr_matrix:
-        """Rows ``start`` to ``stop`` (exclusive), fewer where the matrix ends, CSR.
+        """Returns rows ``start`` to ``stop`` (exclusive), fewer where the matrix ends, CSR.
 
         Raises:
             DataError: bounds that do not ascend, or a column beyond the last.
@@ -188,7 +188,7 @@ def _csr_rows(
     span: tuple[int, int],
     damaged: Callable[[str], DataError],
 ) -> scipy.sparse.csr_matrix:
-    """CSR of some rows of located arrays; ``damaged`` makes the error of a problem."""
+    """Returns the CSR of some rows of located arrays; ``damaged`` makes the error of a problem."""
     data, ids, bounds = arrays
     start, stop = span
     indptr = bounds.read(start, stop + 1).astype(np.int64)
@@ -233,7 +233,7 @@ def _located(archive: zipfile.ZipFile, path: Path, folder: Path, name: str) -> _
 
 
 def _array(path: Path, stream: IO[bytes], source: Path) -> _Array:
-    """The array whose NumPy header is next in the stream."""
+    """Returns the array whose NumPy header is next in the stream."""
     shape, _, dtype = read_header(stream)
     if len(shape) != 1 or dtype.kind not in "biuf":
         raise _damaged(source, f"an array is {dtype} {shape} instead of numbers in one dimension")

@@ -49,7 +49,7 @@ class SparseRows:
         first_feature: int = 0,
         label_names: Sequence[str] | None = None,
     ) -> Chunk:
-        """The rows as a ``Chunk``; ids count from ``first_feature`` (0 or 1).
+        """Returns the rows as a ``Chunk``; ids count from ``first_feature`` (0 or 1).
 
         Args:
             num_features: width of the features.
@@ -70,7 +70,7 @@ class SparseRows:
 
 
 def parse_header(line: bytes | None) -> tuple[int, ...] | None:
-    """The three integers of a header line (bytes), or None if it is none.
+    """Returns the three integers of a header line (bytes), or None if it is none.
 
     Example:
         >>> parse_header(b"4880 1836 159")
@@ -149,7 +149,7 @@ def parse_rows(
 
 
 def _parse_fast(lines: Sequence[bytes]) -> SparseRows | None:
-    """``SparseRows``, or None if a line is not in the plainest form."""
+    """Returns ``SparseRows``, or None if a line is not in the plainest form."""
     label_parts = []
     feature_parts = []
     for line in lines:

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
-from google.protobuf.message import DecodeError
 
 from tfxc.core.errors import DataError
 from tfxc.core.storage.reading import read_errors
 from tfxc.data.examples.columns import LABELS, Arrays
 from tfxc.data.examples.kinds import SPARSE
 from tfxc.data.examples.rows import Rows
+from tfxc.data.reading.parsing.example_fields import read_fields
 from tfxc.data.reading.parsing.record_layout import AGAIN, BLOCK_ROWS, PARSED_BYTES, record_checksum
 
 if TYPE_CHECKING:
@@ -86,13 +85,8 @@ def read_chunks(
     path = Path(path)
     if not path.is_file():
         raise DataError("this shard is missing", where=path, fix=AGAIN)
-    try:
-        for columns in _parsed(path, layout, kind):
-            yield _rows_of(path, columns, kind, num_features, image_shape)
-    except tf.errors.OpError as error:
-        raise _damaged(path, error.message.splitlines()[0]) from error
-    except UnicodeDecodeError as error:  # of a message of TensorFlow that quotes the record
-        raise _damaged(path, "a record is not a tf.train.Example") from error
+    for columns in _parsed(path, layout, kind):
+        yield _rows_of(path, columns, kind, num_features, image_shape)
 
 
 def _rows_of(
@@ -126,19 +120,16 @@ def _parsed(path: Path, layout: str, kind: "FeatureKind") -> Iterator[Arrays]:
         lists |= column.counts
     if layout == "blocks":
         names |= dict.fromkeys(lists.values(), "int64")
-    wanted = {
-        name: tf.io.RaggedFeature(tf.as_dtype(dtype), row_splits_dtype=tf.int64)
-        for name, dtype in names.items()
-    }
     most = _ROWS_AT_ONCE // BLOCK_ROWS if layout == "blocks" else _ROWS_AT_ONCE
     most = _IMAGE_RECORDS_AT_ONCE[layout] if kind.is_image else most
     for batch in _batches(path, most):
-        parsed = tf.io.parse_example(batch, wanted)
-        columns = {name: ragged.flat_values.numpy() for name, ragged in parsed.items()}
+        try:
+            fields = read_fields(batch, names)
+        except DataError as error:
+            raise _damaged(path, error.problem) from None
+        columns = {name: field.values for name, field in fields.items()}
         if layout == "examples":
-            columns |= {
-                counts: parsed[name].row_lengths().numpy() for name, counts in lists.items()
-            }
+            columns |= {counts: fields[name].counts for name, counts in lists.items()}
         yield columns
 
 
@@ -158,11 +149,7 @@ def _batches(path: Path, most: int) -> Iterator[list[bytes]]:
 
 
 def _records(path: Path) -> Iterator[bytes]:
-    """Yields the records of a file, each the bytes of a ``tf.train.Example``.
-
-    TensorFlow's reader reserves what a length says, and its parser reads beyond the end of a
-    damaged example, so that both could end the process: they get nothing that is not checked here.
-    """
+    """Yields the records of a file, whose lengths and checksums are right."""
     with read_errors(path), open(path, "rb", buffering=_BUFFER_BYTES) as stream:
         rest = os.fstat(stream.fileno()).st_size
         while head := stream.read(_HEAD_BYTES):
@@ -175,10 +162,6 @@ def _records(path: Path) -> Iterator[bytes]:
             record = stream.read(length)
             if record_checksum(record) != stream.read(4):
                 raise _damaged(path, "a record does not have its checksum")
-            try:
-                tf.train.Example.FromString(record)
-            except DecodeError:
-                raise _damaged(path, "a record is not a tf.train.Example") from None
             yield record
 
 

@@ -69,18 +69,18 @@ class ArrayFile:
         return list(self._arrays)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Rows ``start`` to ``stop`` (exclusive) of an array, by default all of it."""
+        """Returns rows ``start`` to ``stop`` (exclusive) of an array, by default all of it."""
         with open(self._path, "rb", buffering=0) as stream:
             return self._read(stream, name, start, stop)
 
     def read_all(self) -> dict[str, np.ndarray]:
-        """All arrays by name."""
+        """Returns all arrays by name."""
         return {name: self.read(name) for name in self._arrays}
 
     def read_rows(
         self, columns: "Iterable[Column]", start: int, stop: int
     ) -> dict[str, np.ndarray]:
-        """The arrays of some rows.
+        """Returns the arrays of some rows.
 
         Args:
             columns: whose arrays these are, see ``tfxc.data.examples.columns``.
@@ -113,5 +113,5 @@ class ArrayFile:
 
 @functools.lru_cache(maxsize=1 << 16)
 def opened(path: str) -> ArrayFile:
-    """An ``ArrayFile`` whose head is read once per process; the file may not change."""
+    """Returns an ``ArrayFile`` whose head is read once per process; the file may not change."""
     return ArrayFile(path)

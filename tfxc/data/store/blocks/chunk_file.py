@@ -31,7 +31,7 @@ def write_chunk(path: str | Path, chunk: Chunk) -> None:
 
 
 def read_chunk(path: str | Path) -> Chunk:
-    """The chunk that ``write_chunk`` has written."""
+    """Returns the chunk that ``write_chunk`` has written."""
     (chunk,) = read_chunks(path)
     return chunk
 
@@ -57,7 +57,7 @@ def read_chunks(path: str | Path) -> Iterator[Chunk]:
 
 
 def _arrays_of(chunk: Chunk, where: str | Path) -> dict[str, np.ndarray]:
-    """All that a chunk holds as arrays."""
+    """Returns all that a chunk holds as arrays."""
     labels = LabelLists.of(chunk.labels)
     arrays = {_LABELS + "indptr": labels.indptr, _LABELS + "ids": labels.ids}
     if labels.names is not None:
@@ -109,7 +109,7 @@ def _chunk_of(arrays: dict[str, np.ndarray]) -> Chunk:
 
 
 def _images_of(arrays: dict[str, np.ndarray]) -> np.ndarray | list[Any] | None:
-    """``Chunk.images`` from the arrays of ``_arrays_of``; None if there are none."""
+    """Returns ``Chunk.images`` from the arrays of ``_arrays_of``; None if there are none."""
     if _IMAGES + "pixels" in arrays:
         return arrays[_IMAGES + "pixels"]
     if _IMAGES + "shapes" not in arrays:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfxc.data.examples.columns import Arrays
-from tfxc.data.examples.kinds import SPARSE, TOKENS
+from tfxc.data.examples.kinds import JOINED, SPARSE, TOKENS
 from tfxc.data.examples.order import permutation
 from tfxc.data.examples.rows import Rows
 from tfxc.data.store.blocks.array_file import ArrayFile, write_arrays
@@ -13,9 +13,7 @@ from tfxc.data.store.blocks.job import LABELS, READ, ROWS, TERMS, SplitJob
 from tfxc.data.store.blocks.reading import LABEL_BOUNDS, LABEL_PLACES, TEXTS
 from tfxc.data.store.blocks.texts import texts_of
 from tfxc.data.text.base import parts_of
-from tfxc.data.text.given import GivenTerms
-from tfxc.data.text.joined import JoinedFeatures, JoinedRows
-from tfxc.data.text.tokens import TokenRows
+from tfxc.data.text.registry import given_terms
 from tfxc.ops.csr import bounds_of
 
 _STREAM = 8  # of random numbers: not that of shards, of folds or of what is held out
@@ -37,7 +35,7 @@ class BlockRows(NamedTuple):
 
 
 def order_in_block(count: int, seed: int, number: int) -> np.ndarray:
-    """The order in which a block of the training split keeps its examples.
+    """Returns the order in which a block of the training split keeps its examples.
 
     Args:
         count: of its examples.
@@ -81,7 +79,7 @@ class BlockConverter:
         return BlockRows(len(rows), rows.nbytes, truncated, counts)
 
     def _labels(self, arrays: Arrays, number: int) -> Arrays:
-        """Ids in ascending order, each once; in training without labels of no id."""
+        """Returns ids in ascending order, each once; in training without labels of no id."""
         bounds = arrays.pop(LABEL_BOUNDS)
         places = arrays.pop(LABEL_PLACES)
         ids = np.load(self._job.file(LABELS, number))
@@ -109,13 +107,18 @@ class BlockConverter:
             name: self._part(name, part, arrays, number, texts)
             for name, part in parts_of(text_features).items()
         }
-        rows = JoinedRows(**parts) if isinstance(text_features, JoinedFeatures) else parts[""]
+        if kind is JOINED:
+            from tfxc.data.text.joined import JoinedRows
+
+            rows: Any = JoinedRows(**parts)
+        else:
+            rows = parts[""]
         return kind.arrays_of(rows), getattr(text_features, "num_truncated", 0) - before
 
     def _part(
         self, name: str, part: Any, arrays: Arrays, number: int, texts: list[str] | None
     ) -> Any:
-        """What a part of the text features makes of the block."""
+        """Returns what a part of the text features makes of the block."""
         if f"{name}.indptr" not in arrays:
             return part.transform(texts)
         names = (f"{name}.indptr", f"{name}.ids", f"{name}.values")
@@ -125,7 +128,12 @@ class BlockConverter:
             term_ids = np.load(self._job.term_ids_file(name), mmap_mode="r")[np.load(terms)]
             return part.rows_of(bounds, term_ids[ids], *values)
         if part.kind is TOKENS:
+            from tfxc.data.text.tokens import TokenRows
+
             return TokenRows(bounds, ids, part.num_features)
         bags = {"indptr": bounds, "indices": ids, "values": values[0]}
         matrix = SPARSE.matrix_of(bags, part.num_features)
-        return part.rows(matrix, self._job.where) if isinstance(part, GivenTerms) else matrix
+        given = given_terms(self._job.text_features)
+        if given is None or part is not given:
+            return matrix
+        return given.rows(matrix, self._job.where)

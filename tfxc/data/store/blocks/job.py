@@ -85,7 +85,9 @@ class SplitJob:
         return self.split == "train"
 
     def file(self, what: str, number: int, part: str = "") -> Path:
-        """Path of a file of a block, see the module; ``part`` is one of the text features."""
+        """Returns the path of a file of a block, see the module; ``part`` is one of the text
+        features.
+        """
         return self.folder / f"{what}-{number:08d}{part and '-'}{part}"
 
     @property
@@ -94,7 +96,7 @@ class SplitJob:
         return self.folder / _LABEL_IDS
 
     def term_ids_file(self, part: str) -> Path:
-        """Ids of all terms that the training split has, by their numbers."""
+        """Returns the ids of all terms that the training split has, by their numbers."""
         return self.folder / _TERM_IDS.format(part)
 
     @functools.cached_property
@@ -122,7 +124,7 @@ class SplitJob:
 
 @functools.lru_cache(maxsize=1)
 def job_of(folder: str, stage: str) -> SplitJob:
-    """The ``SplitJob`` of a folder, opened once by each process.
+    """Returns the ``SplitJob`` of a folder, opened once by each process.
 
     Args:
         folder: scratch folder of the split.

@@ -27,7 +27,7 @@ class Segment(NamedTuple):
 
 
 def dealt(sizes: Sequence[int], num_shards: int, shard: int) -> list[Segment]:
-    """The rows of a shard of the training split: some of each block.
+    """Returns the rows of a shard of the training split: some of each block.
 
     Of every ``num_shards`` consecutive rows, blocks after blocks, each shard has one, so that
     shards differ by one row in size.
@@ -44,7 +44,7 @@ def dealt(sizes: Sequence[int], num_shards: int, shard: int) -> list[Segment]:
     firsts = ends - sizes
 
     def before(shard: int) -> np.ndarray:
-        """Rows of each block that belong to shards below this one."""
+        """Returns the rows of each block that belong to shards below this one."""
         upto_end, upto_first = (
             ends_or_firsts // num_shards * shard + np.minimum(ends_or_firsts % num_shards, shard)
             for ends_or_firsts in (ends, firsts)
@@ -60,7 +60,7 @@ def dealt(sizes: Sequence[int], num_shards: int, shard: int) -> list[Segment]:
 def in_order(
     sizes: Sequence[int], row_bytes: Sequence[int], shard_examples: int, shard_bytes: int
 ) -> list[list[Segment]]:
-    """The rows of all shards of a split whose order is kept, the last shard smaller.
+    """Returns the rows of all shards of a split whose order is kept, the last shard smaller.
 
     Args:
         sizes: rows of each block, by its number.
@@ -89,7 +89,7 @@ def in_order(
 
 
 def shuffled_order(sizes: Sequence[int], num_shards: int, seed: int) -> np.ndarray:
-    """The order in which the examples of a training split are written.
+    """Returns the order in which the examples of a training split are written.
 
     Args:
         sizes: examples of each block, by its number.

@@ -11,13 +11,12 @@ from tfxc.data.examples.columns import Arrays
 from tfxc.data.examples.kinds import SPARSE, kind_of_features
 from tfxc.data.examples.label_ids import OwnLabels, own_labels
 from tfxc.data.examples.lists import LabelLists, gather_lists
-from tfxc.data.label_texts.keys import keys_of_examples
 from tfxc.data.store.blocks.array_file import write_arrays
 from tfxc.data.store.blocks.job import KEYS, READ, SplitJob
 from tfxc.data.store.blocks.texts import text_arrays
 from tfxc.data.store.conversion import Converter, check_finite, check_kind
 from tfxc.data.text.base import parts_of
-from tfxc.data.text.given import GivenTerms
+from tfxc.data.text.registry import given_terms
 from tfxc.data.text.terms import CutTexts
 from tfxc.ops.csr import as_csr
 
@@ -86,6 +85,8 @@ class BlockReader:
             check_kind(chunk, "texts", job.where, fix=None)
             arrays, cuts, truncated = self._cut(chunk, first)
         if job.settings.label_texts is not None:
+            from tfxc.data.label_texts.keys import keys_of_examples
+
             keys = keys_of_examples(chunk.texts or [], job.settings.self_part)
             write_array(job.file(KEYS, number), keys)
         kind = None if features is None else kind_of_features(features, job.where)
@@ -126,7 +127,7 @@ class BlockReader:
         return {LABEL_BOUNDS: lists.indptr, LABEL_PLACES: places}, labels
 
     def _rows(self, chunk: Chunk, first: int) -> tuple[Arrays, dict[str, CutTexts], int]:
-        """Features of which nothing has to be learned any more."""
+        """Returns the features of which nothing has to be learned any more."""
         job = self._job
         assert job.kind is not None, "all is learned"
         text_features = self._job.text_features
@@ -142,7 +143,7 @@ class BlockReader:
         return arrays, {}, getattr(text_features, "num_truncated", 0) - before
 
     def _given(self, chunk: Chunk, first: int) -> Arrays:
-        """Features that the format gives."""
+        """Returns the features that the format gives."""
         features = chunk.features
         norm = self._job.settings.normalise
         kind = kind_of_features(features, self._job.where)
@@ -150,13 +151,14 @@ class BlockReader:
         return kind.arrays_of(features if norm is None else kind.normalised(features, norm))
 
     def _cut(self, chunk: Chunk, first: int) -> tuple[Arrays, dict[str, CutTexts], int]:
-        """Texts, cut by each part of the text features."""
+        """Returns texts, cut by each part of the text features."""
         assert chunk.texts is not None, "the kind is checked"
         arrays: Arrays = {}
         cuts = {}
         truncated = 0
+        given = given_terms(self._job.text_features)
         for name, part in parts_of(self._job.text_features).items():
-            if isinstance(part, GivenTerms):
+            if part is given:
                 where = self._job.where
                 check_kind(chunk, "features", where, fix=_NO_FEATURES)
                 features = chunk.features
@@ -181,6 +183,6 @@ class BlockReader:
 
 
 def _named(part: str, arrays: Iterable[np.ndarray | None]) -> Arrays:
-    """Bounds, ids and perhaps values of a part of the text features."""
+    """Returns bounds, ids and perhaps values of a part of the text features."""
     names = (f"{part}.indptr", f"{part}.ids", f"{part}.values")
     return {name: array for name, array in zip(names, arrays, strict=False) if array is not None}

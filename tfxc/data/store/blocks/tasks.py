@@ -7,7 +7,7 @@ from tfxc.data.store.blocks.reading import BlockRead, BlockReader
 
 
 def read_block(folder: str, stage: str, number: int, start: int, stop: int | None) -> BlockRead:
-    """The first task of a block, in any process.
+    """Returns the first task of a block, in any process.
 
     Args:
         folder, stage: see ``tfxc.data.store.blocks.job.job_of``.
@@ -28,7 +28,7 @@ def read_block(folder: str, stage: str, number: int, start: int, stop: int | Non
 
 
 def convert_block(folder: str, stage: str, number: int, count_labels: bool) -> BlockRows:
-    """The second task of a block, in any process.
+    """Returns the second task of a block, in any process.
 
     Args:
         folder, stage: see ``tfxc.data.store.blocks.job.job_of``.

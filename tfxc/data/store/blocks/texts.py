@@ -22,7 +22,7 @@ def text_arrays(prefix: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def texts_of(arrays: dict[str, np.ndarray], prefix: str) -> list[str]:
-    """The strings of ``text_arrays``."""
+    """Returns the strings of ``text_arrays``."""
     content = arrays[prefix + "content"].tobytes()
     bounds = arrays[prefix + "indptr"].tolist()
     return [content[start:end].decode(*_ENCODING) for start, end in itertools.pairwise(bounds)]

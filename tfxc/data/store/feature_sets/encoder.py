@@ -110,7 +110,7 @@ class SavedModelEncoder:
             first += len(chunk)
 
     def __call__(self, rows: Rows) -> np.ndarray:
-        """Vectors of ``Rows``, float32 (n, num_features)."""
+        """Returns the vectors of ``Rows``, float32 (n, num_features)."""
         features = rows.batch()["features"]
         if self._scale is not None:
             features = (features.astype(np.float32) / np.float32(255) - self._scale[0]) / (
@@ -121,7 +121,7 @@ class SavedModelEncoder:
         return tf.reshape(tf.cast(vectors, tf.float32), [len(rows), -1]).numpy()
 
     def _image_shape(self, image_size: Sequence[int] | None) -> tuple[int, ...] | None:
-        """(height, width, channels), or None for vectors."""
+        """Returns (height, width, channels), or None for vectors."""
         if self._spec.shape.rank == 2:
             if image_size is not None:
                 raise ConfigError(
@@ -157,14 +157,13 @@ class SavedModelEncoder:
         for name, value in (("mean", mean), ("std", std)):
             if value is None or np.size(value) not in (1, shape[2]):
                 raise ConfigError(
-                    f"it is {value} instead of one number, or one for each of the "
-                    f"{shape[2]} channels",
+                    f"must be one number, or one for each of the {shape[2]} channels, not {value}",
                     where=name,
                     fix="give the values of the model's training, for pixels from 0 to 1",
                 )
         assert mean is not None and std is not None, "both are checked above"
         if np.min(std) <= 0:
-            raise ConfigError(f"it is {std}, but must be positive", where="std")
+            raise ConfigError(f"must be positive, not {std}", where="std")
         return np.asarray(mean, np.float32), np.asarray(std, np.float32)
 
     def _chosen(self, output: str | None) -> str:
@@ -178,7 +177,11 @@ class SavedModelEncoder:
     def _width(self) -> int:
         shape = self._shape or self._spec.shape[1:]
         if None in shape:
-            raise ConfigError(f"the input {tuple(shape)} has no fixed width", where=self.path)
+            raise ConfigError(
+                f"the input {tuple(shape)} has no fixed width",
+                where=self.path,
+                fix="save a signature whose input has one",
+            )
         zeros = tf.zeros([1, *shape], self._spec.dtype)
         return int(tf.size(self._function(**{self._input: zeros})[self._output]))
 
@@ -190,12 +193,13 @@ class SavedModelEncoder:
                 f"the features are {kind} {getattr(features, 'shape', '')}, but the model reads "
                 f"dense vectors of length {width}",
                 where=where,
+                fix="give such vectors, or another model",
             )
         return features
 
 
 def folder_checksum(path: str | Path) -> str:
-    """SHA-256 over the names and contents of the files of a folder."""
+    """Returns SHA-256 over the names and contents of the files of a folder."""
     total = hashlib.sha256()
     for file in sorted(file for file in Path(path).rglob("*") if file.is_file()):
         total.update(str(file.relative_to(path)).encode())

@@ -30,7 +30,7 @@ class Labels(NamedTuple):
 def read_labels(
     reader: "Reader", num_labels: int | None = None, names: Sequence[str] | None = None
 ) -> "Labels":
-    """The label of every example of a reader.
+    """Returns the label of every example of a reader.
 
     Numbered labels keep their numbers. Named ones get their place in ``names``, else in the
     format's own list, else in the alphabetical order of the names that occur.
@@ -79,14 +79,14 @@ def read_labels(
 
 
 def next_after(items: Iterable[str], count: int) -> str:
-    """Item number ``count`` of an iterable."""
+    """Returns item number ``count`` of an iterable."""
     return next(itertools.islice(items, count, None))
 
 
 def _codes(
     lists: Sequence[Sequence[int | str]], codes: dict[str, int], first: int, where: str | Path
 ) -> np.ndarray:
-    """int32 ids: numbers as they are, names by ``codes``, which grows."""
+    """Returns int32 ids: numbers as they are, names by ``codes``, which grows."""
     wrong = next((place for place, row in enumerate(lists) if len(row) != 1), None)
     if wrong is not None:
         raise DataError(
@@ -112,7 +112,7 @@ def _count(
         declared = len(names)
         if wanted not in (None, declared):
             raise ConfigError(
-                f"it is {wanted:,}, but there are {declared:,} label names",
+                f"is {wanted:,}, but there are {declared:,} label names",
                 where="num_labels",
                 fix="leave it out, or correct the label names",
             )
@@ -216,7 +216,7 @@ def _other_number(num_examples: int, num_labels: int, where: str | Path) -> Data
 
 
 def _ahead(items: "Iterable[Rows]") -> "Iterator[Rows]":
-    """The same items, each made in the background while the one before it is worked on."""
+    """Yields the same items, each made in the background while the one before it is worked on."""
     items = iter(items)
     with concurrent.futures.ThreadPoolExecutor(1, "tfxc-extract") as pool:
         future = pool.submit(next, items, None)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.files import write_array
 from tfxc.data.examples.kinds import DENSE
-from tfxc.data.reading.parsing.feature_set import FeatureSet, is_feature_set
-from tfxc.data.reading.source_files import SourceInfo, is_builtin
+from tfxc.data.reading.parsing.feature_set import FeatureSet
+from tfxc.data.reading.source_files import SourceInfo
 from tfxc.data.store.manifest import (
     LABEL_COUNTS_FILE,
     LABELS_FILE,
@@ -26,18 +26,6 @@ if TYPE_CHECKING:
 
 LAYOUT: Literal["feature_set"] = "feature_set"
 _SUPPORTED_SETTINGS = {"name", "train", "dev", "test", "reader", "where", "rehearsal"}
-
-
-def names_feature_sets(settings: "DataSettings", sources: Mapping[str, str | Path]) -> bool:
-    """Whether the sources of a data set are feature sets, which are read where they are.
-
-    Args:
-        settings: ``DataSettings``.
-        sources: split → path, expanded.
-    """
-    if settings.reader is not None:
-        return settings.reader == LAYOUT
-    return not is_builtin(sources["train"]) and is_feature_set(sources["train"])
 
 
 def prepare_feature_sets(

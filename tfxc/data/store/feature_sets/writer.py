@@ -77,7 +77,7 @@ class FeatureWriter:
         origin: Mapping[str, Any] | None = None,
     ) -> None:
         if dtype not in TYPES:
-            raise ConfigError(f"it is {dtype!r} instead of {' or '.join(TYPES)}", where="dtype")
+            raise ConfigError(f"must be {' or '.join(TYPES)}, not {dtype!r}", where="dtype")
         self.folder = Path(folder)
         self.dtype = np.dtype(dtype)
         labels = np.asarray(labels)
@@ -155,7 +155,7 @@ class FeatureWriter:
         return self.settings["finished"]
 
     def is_done(self, start: int, stop: int) -> bool:
-        """Whether the rows ``start`` to ``stop`` are all in place."""
+        """Tells whether the rows ``start`` to ``stop`` are all in place."""
         return self.finished or self._rows.is_done(start, stop)
 
     def write(self, start: int, rows: np.ndarray) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def reading_order(manifest: "Manifest", data: "DataSettings") -> np.ndarray:
-    """Which example of the raw training file is at each place of the prepared split.
+    """Returns which example of the raw training file is at each place of the prepared split.
 
     Args:
         manifest, data: of the prepared set.

@@ -28,7 +28,7 @@ _INT64_LIST = 3
 
 
 def shard_name(split: str, number: int, count: int) -> str:
-    """The file name of a shard.
+    """Returns the file name of a shard.
 
     Example:
         >>> shard_name("train", 0, 4)
@@ -85,7 +85,7 @@ def _example_fields(rows: Rows) -> Fields:
 
 
 def encode_example(arrays: Mapping[str, np.ndarray | list[bytes]]) -> bytes:
-    """One serialised ``tf.train.Example``, its features ordered by name.
+    """Returns one serialised ``tf.train.Example``, its features ordered by name.
 
     Straight from the arrays: the protobuf classes copy every number into a Python object first,
     which costs twenty times as much.
@@ -117,7 +117,7 @@ def encode_example(arrays: Mapping[str, np.ndarray | list[bytes]]) -> bytes:
 
 
 def message_field(number: int, payload: bytes) -> bytes:
-    """A field of a protocol buffer that has a length: a text, bytes or another message.
+    """Returns a field of a protocol buffer that has a length: a text, bytes or another message.
 
     Args:
         number: of the field, at most 15.
@@ -142,7 +142,9 @@ def _varint(value: int) -> bytes:
 
 
 def _varints(array: np.ndarray) -> bytes:
-    """Base-128 digits of each value, lowest first; the high bit says that another one follows."""
+    """Returns Base-128 digits of each value, lowest first; the high bit says that another one
+    follows.
+    """
     if not len(array):
         return b""
     largest = int(array.max())

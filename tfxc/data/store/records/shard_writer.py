@@ -112,7 +112,7 @@ def write_split(
 
 
 def split_info(shards: Sequence[Shard], blocks: Sequence[int]) -> SplitInfo:
-    """The ``SplitInfo`` of shards.
+    """Returns the ``SplitInfo`` of shards.
 
     Args:
         blocks: see ``SplitInfo``.

@@ -1,4 +1,4 @@
-"""What the arguments of heads with class centres have to fulfil."""
+"""Checks of the arguments of heads with class centres."""
 
 import math
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -48,7 +48,7 @@ def check_sampling(head: "Head") -> None:
 
 
 def labels_of_a_shard(num_labels: int, replicas: int) -> int:
-    """Labels of each replica but the last, which may have fewer.
+    """Returns the labels of each replica but the last, which may have fewer.
 
     Raises:
         ConfigError: so few labels that a replica would have none.

@@ -79,7 +79,8 @@ class ClassCentres(Head):
         self.heads = list(heads) if heads is not None else None
 
     def strength(self, lengths: tf.Tensor) -> tf.Tensor | None:
-        """What the margin of an example depends on besides its angle; None where on nothing.
+        """Returns what the margin of an example depends on besides its angle; None where on
+        nothing.
 
         Args:
             lengths: float32 (batch,), lengths of the feature vectors, of all replicas where the
@@ -91,7 +92,7 @@ class ClassCentres(Head):
         return None
 
     def with_margin(self, cosines: tf.Tensor, strength: tf.Tensor | None = None) -> tf.Tensor:
-        """What takes the place of the true class's cosine, float32 (n,).
+        """Returns what takes the place of the true class's cosine, float32 (n,).
 
         Args:
             cosines: float32 (n,).
@@ -100,7 +101,7 @@ class ClassCentres(Head):
         raise TypeError(f"{type(self).__name__} must define with_margin(cosines, strength)")
 
     def penalties(self, lengths: tf.Tensor) -> tf.Tensor | None:
-        """Losses of the vectors' lengths, float32 (batch,), or None.
+        """Returns the losses of the vectors' lengths, float32 (batch,), or None.
 
         Args:
             lengths: float32 (batch,), lengths of the feature vectors of this replica.
@@ -123,7 +124,7 @@ class ClassCentres(Head):
         self.sharded_tables = [self.sharded_table]
 
     def call(self, features: tf.Tensor) -> tf.Tensor:
-        """Scaled cosines to all labels."""
+        """Returns scaled cosines to all labels."""
         if self.sharded_table is None and self.num_labels > TILE:
             return self.all_scores(features)  # the lengths of all centres need as much memory again
         features = unit_rows(features)
@@ -151,7 +152,7 @@ class ClassCentres(Head):
     def training_groups(
         self, features: tf.Tensor, labels: np.ndarray | tf.Tensor
     ) -> tuple[LogitGroup, ...]:
-        """One group over the classes of ``sampling``."""
+        """Returns one group over the classes of ``sampling``."""
         labels = seen_labels(labels, self.num_labels)
         lengths = row_lengths(features)
         features = unit_rows(features)
@@ -175,7 +176,7 @@ class ClassCentres(Head):
         return (group._replace(penalties=penalties),)
 
     def _shard_group(self, features, labels, lengths):
-        """The group of all replicas' examples over the labels of this replica."""
+        """Returns the group of all replicas' examples over the labels of this replica."""
         cross_replica = CrossReplica()
         features = cross_replica.gather(features)
         labels = cross_replica.gather_labels(labels)
@@ -196,7 +197,9 @@ class ClassCentres(Head):
         return partial(labels, known, count, self.seed, flat, first)
 
     def _group(self, features, columns, centres, known, strength):
-        """Logit group of the columns; of the labels that ``centres`` stand for the first count."""
+        """Returns logit group of the columns; of the labels that ``centres`` stand for the first
+        count.
+        """
         ids = columns.ids
         labels = centres.shape[0] // self.sub_centers
         if ids is not None:
@@ -214,7 +217,7 @@ class ClassCentres(Head):
         return LogitGroup(logits, columns.positives, valid)
 
     def _cosines(self, features, centres):
-        """Cosines to the nearest sub-centre of each label, float32 (batch, labels).
+        """Returns cosines to the nearest sub-centre of each label, float32 (batch, labels).
 
         Args:
             features: unit vectors (batch, dim).
@@ -231,7 +234,7 @@ class ClassCentres(Head):
         return tf.reduce_max(by_label, axis=-1)
 
     def top_k(self, features: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Best k labels by cosine, exact; scores in tiles of labels."""
+        """Returns the best k labels by cosine, exact; scores in tiles of labels."""
         if not self.built:
             self.build(features.shape)
         if self.sharded_table is None:
@@ -240,13 +243,15 @@ class ClassCentres(Head):
         return self._search().top_k(features, k)
 
     def _search(self):
-        """A search over the centres of all replicas."""
+        """Returns a search over the centres of all replicas."""
         assert self.sharded_table is not None, "centres are sharded"
         layout = ShardLayout(self.num_labels, self.num_labels, self.sharded_table.count)
         return Shards(self.sharded_table, layout, self._shard_scores, TILE)
 
     def _shard_scores(self, number, features):
-        """Function that scores a range of a shard's labels; rows beyond the last come last."""
+        """Returns a function that scores a range of a shard's labels; rows beyond the last come
+        last.
+        """
         assert self.sharded_table is not None, "centres are sharded"
         score = self.tile_scores(features, self.sharded_table.shards[number])
         known = min(self._shard_labels, self.num_labels - number * self._shard_labels)
@@ -259,7 +264,9 @@ class ClassCentres(Head):
     def tile_scores(
         self, features: tf.Tensor, centres: tf.Tensor | None = None
     ) -> Callable[..., tf.Tensor]:
-        """Function that scores a range of labels, or of those that ``centres`` stand for."""
+        """Returns a function that scores a range of labels, or of those that ``centres`` stand
+        for.
+        """
         features = unit_rows(features)
         each = self.sub_centers
         centres = read_once(self.centres.value if centres is None else centres)
@@ -271,7 +278,9 @@ class ClassCentres(Head):
         return score
 
     def label_similarities(self, label: int) -> np.ndarray | None:
-        """Cosines of the labels' centres, of several the means; None if they are sharded."""
+        """Returns the cosines of the labels' centres, of several the means; None if they are
+        sharded.
+        """
         if self.sharded_table is not None:
             return None
         centres = read_once(self.centres.value)
@@ -286,7 +295,7 @@ class ClassCentres(Head):
     def top_k_and_loss(
         self, features: tf.Tensor, labels: tf.Tensor, k: int
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """``top_k``, and the loss over all labels, without a margin."""
+        """Returns ``top_k``, and the loss over all labels, without a margin."""
         if self.sharded_table is None:
             return super().top_k_and_loss(features, labels, k)
         self.check_k(k)

@@ -25,7 +25,7 @@ class Columns(NamedTuple):
 
 
 def true_blocks(labels: tf.Tensor, heads: Sequence[int], flat: tf.Tensor) -> "Columns":
-    """All classes of the heads (blocks of classes) that the batch's labels hit.
+    """Returns all classes of the heads (blocks of classes) that the batch's labels hit.
 
     Args:
         labels: int64 (batch, max_labels) padded with -1.
@@ -42,7 +42,7 @@ def true_blocks(labels: tf.Tensor, heads: Sequence[int], flat: tf.Tensor) -> "Co
 
 
 def sampled_blocks(labels: tf.Tensor, heads: Sequence[int], count: int, seed: int) -> "Columns":
-    """The classes of each example's true head and of ``count`` - 1 others, drawn at random.
+    """Returns the classes of each example's true head and of ``count`` - 1 others, drawn at random.
 
     An example with several labels has several true heads; they come first, by ascending number, and
     a label whose head does not fit into ``count`` is left out.
@@ -72,7 +72,7 @@ def sampled_blocks(labels: tf.Tensor, heads: Sequence[int], count: int, seed: in
 def partial(
     labels: tf.Tensor, num_classes: int, count: int, seed: int, flat: tf.Tensor, first: int = 0
 ) -> "Columns":
-    """All classes of the batch and uniformly drawn others.
+    """Returns all classes of the batch and uniformly drawn others.
 
     There are ``count`` columns, whatever the batch. Only if the batch itself has more classes
     than that, there are as many columns as it has classes, and none is drawn.

@@ -18,7 +18,6 @@ from tfxc.core.declared import check_choice
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.resources import thread_count
 from tfxc.ops.csr import Matrix, bounds_of
-from tfxc.ops.search.beam_search import beam_search_numpy
 from tfxc.ops.search.beam_search.chunked_layer import check_layer, index_of
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ class BeamSearch:
         native: bool | None = None,
     ) -> None:
         if not layers:
-            raise ConfigError("there is none", where="layers", fix="give at least one")
+            raise ConfigError("the list is empty", where="layers", fix="give at least one")
         if native and not has_native():
             raise ConfigError(
                 "the compiled kernels of the beam search are not built",
@@ -120,6 +119,8 @@ class BeamSearch:
             indexes = [index_of(layer, self.num_features) for layer in layers]
             self._kernels: Any = _beam_search.LayerKernels(layers, indexes)
         else:
+            from tfxc.ops.search.beam_search import beam_search_numpy
+
             self._kernels = beam_search_numpy.LayerKernels(layers)
 
     def search(

@@ -15,13 +15,13 @@ class PostProcessor:
     """A rule for scores; none falls where the margin or the parent's score rises.
 
     Args:
-        name: as in ``post_processor``.
+        name: key in ``POST_PROCESSORS``.
         code: which formula, as ``ops.search.beam_search._beam_search`` numbers them: 0 the margin
             itself, 1 sigmoid, 2 its logarithm, 3 hinge, 4 its logarithm.
         power: of a hinge.
 
     Example:
-        >>> hinge = post_processor("l3-hinge")
+        >>> hinge = POST_PROCESSORS["l3-hinge"]
         >>> hinge.transform(np.float32([2, 0])).round(3).tolist()
         [1.0, 0.36800000071525574]
     """

@@ -172,7 +172,7 @@ class Kernels:
 def _check_state(state: np.ndarray) -> None:
     if (state == _walk.BROKEN_INVERSE).any():
         raise ConfigError(
-            "it holds numbers out of range",
+            "it contains numbers that are out of range",
             where="inverse",
             fix="make it from the same lookups and bucket count with invert_lookups",
         )

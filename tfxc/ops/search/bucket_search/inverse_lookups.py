@@ -49,7 +49,7 @@ def invert_lookups(lookups: np.ndarray, num_buckets: int) -> InverseLookups:
 
 
 def checked_lookups(lookups: np.ndarray) -> np.ndarray:
-    """Lookups as the kernels take them: contiguous.
+    """Returns lookups as the kernels take them: contiguous.
 
     Raises:
         ConfigError: the array has another type or rank.

@@ -23,7 +23,7 @@ _WORD_BOUNDARY = re.compile(r"[._\W]+|(?<=[a-z0-9])(?=[A-Z])")
 
 
 def documents_of_file(path: str | Path, module: str) -> list[tuple[str, str, list[str]]]:
-    """The documented functions, methods and classes of one source file.
+    """Returns the documented functions, methods and classes of one source file.
 
     Args:
         path: the source file; one that does not parse gives nothing.
@@ -57,7 +57,7 @@ def _documents(node: ast.AST, name: str) -> Iterator[tuple[str, str, list[str]]]
 
 
 def describe(docstring: str) -> str:
-    """The docstring down to its section on parameters, white space made single.
+    """Returns the docstring down to its section on parameters, white space made single.
 
     Example:
         >>> describe("Rounds a number.\\n\\nArgs:\\n    digits: how many.")
@@ -71,7 +71,7 @@ def describe(docstring: str) -> str:
 
 
 def parameters(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
-    """Names of the parameters of a function, or of the ``__init__`` of a class."""
+    """Returns the names of the parameters of a function, or of the ``__init__`` of a class."""
     if isinstance(node, ast.ClassDef):
         constructors = (
             child
@@ -90,7 +90,7 @@ def parameters(node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> l
 
 
 def words(qualified: str) -> str:
-    """A qualified name as lower-case words.
+    """Returns a qualified name as lower-case words.
 
     Example:
         >>> words("keras.layers.EinsumDense.compute_output_shape")

@@ -137,7 +137,7 @@ def _distributions() -> Mapping[str, list[str]]:
 
 
 def _source_files(folder: Path) -> Iterator[Path]:
-    """All source files below ``folder`` but those of skipped folders, in a fixed order."""
+    """Yields all source files below ``folder`` but those of skipped folders, in a fixed order."""
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(set(folders) - _SKIPPED)
         for file in sorted(files):
@@ -164,7 +164,7 @@ def _build(folder: Path, sources: Mapping[str, Path], jobs: int) -> None:
 
 
 def _documents(sources: Mapping[str, Path], jobs: int) -> list[tuple[str, list[str]]]:
-    """``(text, labels)`` of all distinct descriptions in the packages, in a fixed order."""
+    """Returns ``(text, labels)`` of all distinct descriptions in the packages, in a fixed order."""
     files = []
     for package, folder in sources.items():
         prefix = [] if package == _STANDARD_LIBRARY else [package]

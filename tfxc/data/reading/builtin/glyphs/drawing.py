@@ -19,13 +19,13 @@ _ROOM = 0.94
 
 
 def seed_of(*parts: int | str) -> int:
-    """A number below 2^64 that depends on the parts alone."""
+    """Returns a number below 2^64 that depends on the parts alone."""
     text = "/".join(map(str, parts)).encode("utf-8")
     return int.from_bytes(hashlib.sha1(text).digest()[:8], "big")
 
 
 def draw(code: int, face: int, variants: Sequence[int] | np.ndarray, size: int) -> np.ndarray:
-    """Images of one glyph, each distorted in its own way.
+    """Returns the images of one glyph, each distorted in its own way.
 
     Rotation by up to 12 degrees, shear by up to 0.15, size 0.8 to 1.1 (of width and height each up
     to 6 % more or less), shift by up to a sixteenth of the image, blur up to one pixel, noise with
@@ -74,7 +74,7 @@ def _drawing(code: int, face: int, size: int) -> tuple[np.ndarray, np.ndarray, f
 
 
 def _places(values: np.ndarray, size: int, shrink: float, centre: np.ndarray) -> np.ndarray:
-    """Where each image's pixels are taken from the drawing, float (2, variants, size²)."""
+    """Returns where each image's pixels are taken from the drawing, float (2, variants, size²)."""
     angle, shear, scale, aspect, down, right = (2 * values - 1).T
     angle = np.deg2rad(12 * angle)
     zoom = shrink * (0.95 + 0.15 * scale) / _OVERSAMPLING

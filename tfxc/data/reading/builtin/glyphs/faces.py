@@ -44,7 +44,7 @@ class GlyphClass:
 
 
 def font_folder() -> Path:
-    """The folder of matplotlib's fonts.
+    """Returns the folder of matplotlib's fonts.
 
     Raises:
         ConfigError: matplotlib or Pillow is not installed.
@@ -59,7 +59,7 @@ def font_folder() -> Path:
 
 
 def fonts_fingerprint() -> str:
-    """A key of everything that determines what a glyph looks like."""
+    """Returns a key of everything that determines what a glyph looks like."""
     folder = font_folder()
     from PIL import features
 
@@ -73,7 +73,7 @@ def fonts_fingerprint() -> str:
 
 @functools.cache
 def open_font(face: int, em: int) -> Any:
-    """A face (its place in ``FACES``) at ``em`` pixels."""
+    """Returns a face (its place in ``FACES``) at ``em`` pixels."""
     from PIL import ImageFont
 
     path = font_folder() / f"{FACES[face]}.ttf"
@@ -81,7 +81,7 @@ def open_font(face: int, em: int) -> Any:
 
 
 def ink(face: int, code: int, em: int = _EM) -> tuple[np.ndarray, int] | None:
-    """A glyph without margins.
+    """Returns a glyph without margins.
 
     Returns:
         ``(uint8 (height, width), top)``: 255 = ink, ``top`` pixels from the baseline down to the
@@ -99,7 +99,8 @@ def ink(face: int, code: int, em: int = _EM) -> tuple[np.ndarray, int] | None:
 
 
 def looks_of_face(face: int, characters: set[int] | None = None) -> dict[int, tuple]:
-    """``{code point: look}`` of a face's printable characters; equal looks are equal bitmaps.
+    """Returns ``{code point: look}`` of a face's printable characters; equal looks are equal
+    bitmaps.
 
     A look includes the height above the baseline, which distinguishes a comma from an apostrophe.
     Control, private-use, unassigned and separating characters are left out, and blank glyphs.

@@ -138,7 +138,7 @@ class Glyphs(Reader):
         return self._index[:, 0]
 
     def images(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
-        """The given images, uint8 (rows, size, size, 1)."""
+        """Returns the given images, uint8 (rows, size, size, 1)."""
         return np.load(self.path, mmap_mode="r")[self._rows[rows]]
 
     def _read(self, size: int) -> Iterator[Chunk]:
@@ -201,7 +201,7 @@ def _build(folder: Path, options: Mapping[str, Any], jobs: int) -> None:
 
 
 def _index(classes: Sequence[GlyphClass], variants: int) -> dict[str, np.ndarray]:
-    """Class, code point, face and variant of each image, int32 (n, 4) by split."""
+    """Returns class, code point, face and variant of each image, int32 (n, 4) by split."""
     rows: dict[str, list[tuple[int, int, int, int]]] = {split: [] for split in _SPLITS}
     for number, glyph_class in enumerate(classes):
         for place, (code, face) in enumerate(glyph_class.glyphs):
@@ -219,7 +219,7 @@ def _split(code: int, face: int, variant: int, is_first: bool) -> str:
 def _draw_glyphs(
     glyphs: Sequence[tuple[int, int, bool]], variants: int, size: int
 ) -> dict[str, np.ndarray]:
-    """Images of some glyphs by split, uint8 (n, size, size)."""
+    """Returns the images of some glyphs by split, uint8 (n, size, size)."""
     parts_of_splits = {split: [np.zeros((0, size, size), np.uint8)] for split in _SPLITS}
     for code, face, is_first in glyphs:
         images = draw(code, face, range(variants), size)

@@ -97,7 +97,7 @@ class Drawing:
         self._label_words = max(8, round(0.6 * shape.nonzeros / shape.labels_per_example))
 
     def labels(self, split: str, number: int) -> Labels:
-        """The labels of a block.
+        """Returns the labels of a block.
 
         Each label occurs in the training split, as far as there are enough examples: half of these,
         or as many as there are labels, have the next labels in turn.
@@ -117,7 +117,9 @@ class Drawing:
         draws: float,
         turns: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> Labels:
-        """Labels of ``count`` examples; ``turns`` are (row, rank) of labels that are given."""
+        """Returns the labels of ``count`` examples; ``turns`` are (row, rank) of labels that are
+        given.
+        """
         shape = self.shape
         topics = (random.random(count) ** shape.skew * self._topics).astype(np.int64)
         sizes = np.ones(count, np.int64)
@@ -137,7 +139,9 @@ class Drawing:
         return Labels(bounds_of(sizes), keys % shape.labels, topics)
 
     def _turns(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of a training block that have the next labels in turn, and the ranks of these."""
+        """Returns the rows of a training block that have the next labels in turn, and the ranks of
+        these.
+        """
         shape = self.shape
         train = max(self.shape.train, 1)
         each = 1
@@ -152,7 +156,7 @@ class Drawing:
         return np.repeat(rows, each), ranks.ravel() % shape.labels
 
     def words(self, split: str, number: int, labels: Labels) -> Words:
-        """The words of a block.
+        """Returns the words of a block.
 
         Args:
             split, number: see ``labels``.
@@ -186,7 +190,7 @@ class Drawing:
         return Words(bounds_of(sizes), np.minimum(places.astype(np.int64) - 1, width - 1))
 
     def features(self, words: Words) -> scipy.sparse.csr_matrix:
-        """Words as tf-idf rows of length 1, float32 (n, features)."""
+        """Returns words as tf-idf rows of length 1, float32 (n, features)."""
         count = len(words.indptr) - 1
         width = self.shape.features
         rows = np.repeat(np.arange(count), np.diff(words.indptr))
@@ -212,7 +216,7 @@ class Drawing:
         return idf
 
     def texts(self, words: Words) -> list[str]:
-        """Words as texts; repeated until they are as long as the shape's texts."""
+        """Returns words as texts; repeated until they are as long as the shape's texts."""
         numbers, inverse = np.unique(words.places, return_inverse=True)
         scattered = _scattered(numbers, self.shape.features).tolist()
         if self.shape.characters:
@@ -231,7 +235,9 @@ class Drawing:
         return texts
 
     def vectors(self, split: str, number: int, labels: Labels) -> np.ndarray:
-        """A vector of each example, float32 (n, features): its class's centre, and noise."""
+        """Returns a vector of each example, float32 (n, features): its class's centre, and
+        noise.
+        """
         random = self._random(_SPLITS[split], number, _FEATURES_STREAM)
         width = self.shape.features
         noise = np.float32(_NOISE)
@@ -248,7 +254,7 @@ class Drawing:
         return vectors
 
     def images(self, split: str, number: int, labels: Labels) -> np.ndarray:
-        """An image of each example, uint8 (n, height, width, channels).
+        """Returns an image of each example, uint8 (n, height, width, channels).
 
         An enlarged pattern of 8 x 8 of its class, shifted, with grain.
         """
@@ -297,12 +303,12 @@ class Drawing:
         return np.random.Generator(np.random.SFC64(sequence))
 
     def _hash(self, kind: int, numbers: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """Numbers in [0, 1), always the same for the same arguments; float64."""
+        """Returns numbers in [0, 1), always the same for the same arguments; float64."""
         return (_mixed(self._seed, kind, numbers, which) >> np.uint64(11)) * 2.0**-53
 
 
 def word_of(number: int) -> str:
-    """The word for a number: its digits to the base 100 as syllables, at least two.
+    """Returns the word for a number: its digits to the base 100 as syllables, at least two.
 
     Example:
         >>> word_of(0), word_of(12_345)
@@ -316,7 +322,7 @@ def word_of(number: int) -> str:
 
 
 def _calibrated(measure: Callable[[float], float], wanted: float) -> float:
-    """The argument with which ``measure`` returns about ``wanted``."""
+    """Returns the argument with which ``measure`` returns about ``wanted``."""
     draws = wanted
     for _ in range(6):
         draws *= min(2.0, wanted / max(measure(draws), 1e-9))
@@ -324,7 +330,9 @@ def _calibrated(measure: Callable[[float], float], wanted: float) -> float:
 
 
 def _scattered(places: np.ndarray, count: int) -> np.ndarray:
-    """Another order of the numbers below ``count``, so that frequency does not follow from it."""
+    """Returns another order of the numbers below ``count``, so that frequency does not follow from
+    it.
+    """
     step = max(1, round(count * 0.6180339887))
     while math.gcd(step, count) != 1:
         step += 1
@@ -332,7 +340,7 @@ def _scattered(places: np.ndarray, count: int) -> np.ndarray:
 
 
 def _mixed(seed: int, kind: int, numbers: np.ndarray, which: np.ndarray) -> np.ndarray:
-    """A hash of each, uint64: the last steps of SplitMix64 (Steele et al. 2014)."""
+    """Returns a hash of each, uint64: the last steps of SplitMix64 (Steele et al. 2014)."""
     wide = [np.asarray(part).astype(np.uint64) for part in (numbers, which)]
     start = np.uint64((seed * 0x9E3779B97F4A7C15 + kind * 0xD1B54A32D192ED03) % 2**64)
     mixed = (wide[0] * np.uint64(0xBF58476D1CE4E5B9) + start) ^ np.uint64(0x94D049BB133111EB)

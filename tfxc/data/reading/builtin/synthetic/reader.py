@@ -146,7 +146,7 @@ class Synthetic(Reader):
             yield _joined(waiting)
 
     def _block(self, number: int) -> Chunk:
-        """One whole block as a ``Chunk``."""
+        """Returns one whole block as a ``Chunk``."""
         drawing = self._drawing
         split = self._split
         labels = drawing.labels(split, number)
@@ -170,7 +170,7 @@ def _lists(labels: Labels, count: int) -> LabelLists:
 
 
 def _files(images: np.ndarray) -> list[bytes]:
-    """Images as JPEG files."""
+    """Returns images as JPEG files."""
     import tensorflow as tf
 
     return [tf.io.encode_jpeg(image, quality=90).numpy() for image in images]

@@ -42,7 +42,7 @@ class Shape:
     skew: float = 2.0
 
     def scaled(self, share: float) -> "Shape":
-        """The shape of a part of the set.
+        """Returns the shape of a part of the set.
 
         Examples and labels are that share of all, at least 1,024 and 256 where there are as many.
         The different features of sparse rows and texts are its square root: of half as many texts
@@ -76,11 +76,11 @@ class Shape:
         return ("features", "texts", "both") if self.nonzeros else ("vectors",)
 
     def examples(self, split: str) -> int:
-        """Number of examples of a split."""
+        """Returns the number of examples of a split."""
         return {"train": self.train, "dev": self.dev, "test": self.test}[split]
 
     def with_examples(self, split: str, number: int) -> "Shape":
-        """The shape with another number of examples of a split."""
+        """Returns the shape with another number of examples of a split."""
         sizes = {"train": self.train, "dev": self.dev, "test": self.test, split: number}
         return dataclasses.replace(self, **sizes)  # type: ignore[arg-type]
 
@@ -90,7 +90,7 @@ def _part(count: int, share: float, least: int) -> int:
 
 
 def find_shape(name: str) -> Shape:
-    """The shape of that name.
+    """Returns the shape of that name.
 
     Raises:
         ConfigError: there is none.
