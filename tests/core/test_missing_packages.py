@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -38,10 +39,9 @@ for name in ("XCModel", "load_model"):
     try:
         getattr(tfxc, name)
     except ValueError as error:
-        text = str(error).replace(error.name, "PACKAGE")  # TensorFlow or Keras
-        print(f"{name}: {text}", isinstance(error, ModuleNotFoundError))
+        print(f"{name}: {error}", isinstance(error, ModuleNotFoundError))
 """
-MESSAGE = "the package tensorflow is not installed. Install it: pip install tfxc."
+MESSAGE = r"the package (keras|tensorflow) is not installed\. Install it: pip install tfxc\."
 TABLE = "text,label\n" + "red fox,animal\nblue sea,water\ngreen tree,plant\n" * 20
 
 
@@ -56,18 +56,16 @@ def test_a_command_that_trains_a_network(tmp_path):
     (tmp_path / "t.csv").write_text(TABLE)
     done = run(sys.executable, "-c", WITHOUT + COMMAND, folder=tmp_path)
     assert done.returncode == 2, done.stderr
-    assert done.stderr.splitlines()[-1] == f"tfxc: {MESSAGE}"
+    assert re.fullmatch(f"tfxc: {MESSAGE}", done.stderr.splitlines()[-1])
     assert "Traceback" not in done.stderr
 
 
 def test_in_python(tmp_path):
     done = run(sys.executable, "-c", WITHOUT + IN_PYTHON, folder=tmp_path)
-    message = MESSAGE.replace("tensorflow", "PACKAGE")
-    assert done.stdout.splitlines() == [
-        "ModuleNotFoundError: No module named 'tensorflow'",
-        f"XCModel: {message} True",
-        f"load_model: {message} True",
-    ], done.stderr
+    others, *own = done.stdout.splitlines()
+    assert others == "ModuleNotFoundError: No module named 'tensorflow'", done.stderr
+    for name, line in zip(("XCModel", "load_model"), own, strict=True):
+        assert re.fullmatch(f"{name}: {MESSAGE} True", line)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +106,7 @@ def test_tfxc_light_in_an_environment_of_its_own(tmp_path):
     assert not names & {"tfxc", "tensorflow", "keras", "h5py", "protobuf", "scikit-learn"}
     tfxc = [python, "-m", "tfxc"]
     network = run(*tfxc, "train", "t.csv", "--preset", "balanced", folder=tmp_path, **outside)
-    assert network.stderr.splitlines()[-1] == f"tfxc: {MESSAGE}"
+    assert re.fullmatch(f"tfxc: {MESSAGE}", network.stderr.splitlines()[-1])
     linear = run(*tfxc, "train", "t.csv", "--preset", "fast", folder=tmp_path, **outside)
     assert not linear.returncode, linear.stderr
     found = run(*tfxc, "predict", "runs/t-fast", "t.csv", folder=tmp_path, **outside)
