@@ -88,7 +88,7 @@ def test_extras_are_those_of_what_is_installed(monkeypatch, installed, name):
 @pytest.mark.timeout(3600)
 def test_tfxc_light_in_an_environment_of_its_own(tmp_path):
     """Builds and installs it as users do, so an index of packages has to be reached."""
-    ignored = shutil.ignore_patterns(".*", "build", "runs", "prepared", "*.so", "*.egg-info")
+    ignored = shutil.ignore_patterns(".*", "build", "*.so", "*.egg-info")
     shutil.copytree(ROOT, tmp_path / "source", ignore=ignored)
     (tmp_path / "t.csv").write_text(TABLE)
     python = tmp_path / "environment" / "bin" / "python"
