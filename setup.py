@@ -19,8 +19,8 @@ from setuptools.command.build_py import build_py
 from setuptools.dist import Distribution
 
 OPS = "tfxc/ops"
-# Folders of the top level that users need: in a wheel they are inside the package.
 LEFT_OUT = {"tensorflow", "keras", "h5py", "protobuf", "scikit-learn"}  # of tfxc-light
+# Folders of the top level that users need: in a wheel they are inside the package.
 SHIPPED = {"configs": ["*.json"], "examples": ["*.py", "*.sbatch", "*.yaml"], "tools": ["*.py"]}
 
 
