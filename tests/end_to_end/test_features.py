@@ -23,6 +23,7 @@ from tfxc.data.reading.inspection.completion import load_config
 from tfxc.data.reading.parsing.feature_set import FeatureSet
 from tfxc.data.store.preparation import ensure_prepared
 from tfxc.inference.embedder import Embedder
+from tfxc.runs import resuming
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import load_run
 from tfxc.training.job import TrainingJob
@@ -76,7 +77,7 @@ def test_features_of_a_run_like_its_embeddings(images, capsys):
         (["--run", "run", "--mean", "0.5"], "--mean: this option is for --saved-model"),
         (["--saved-model", "run", "--flip"], "--flip: this option is for --run"),
         (["--saved-model", "run"], "this folder has no saved_model.pb"),
-        (["--run", "run", "--num-labels", "2"], "it is 2, but there are 3 label names"),
+        (["--run", "run", "--num-labels", "2"], "num_labels: is 2, but there are 3 label names"),
     ],
 )
 def test_extraction_that_cannot_be(images, capsys, monkeypatch, options, message):
@@ -193,7 +194,7 @@ def trained(folder, name, prepare_trainer=None):
     config = load_config(folder / "config.json", changes)
     data = ensure_prepared(config.data, folder / "prepared")
     run = RunFolder(Path(config.run))
-    run.start(config, data)
+    resuming.start(run, config, data)
     trainer = TrainingJob(config, data, config.run).trainer(make_strategy(config.training))
     if prepare_trainer:
         prepare_trainer(trainer)

@@ -113,6 +113,7 @@ def test_a_mistake_in_augmentation_is_reported_before_any_work(tmp_path, capsys)
 
 def test_micro_batches_are_augmented_as_the_whole_batch(tmp_path):
     from tfxc.data.store.preparation import ensure_prepared
+    from tfxc.runs import resuming
     from tfxc.runs.folder import RunFolder
     from tfxc.training.job import TrainingJob
     from tfxc.training.strategies import make_strategy
@@ -123,7 +124,7 @@ def test_micro_batches_are_augmented_as_the_whole_batch(tmp_path):
         config = parse_config({**tree, "run": str(tmp_path / f"run{accumulate}")})
         data = ensure_prepared(config.data, tmp_path / "prepared")
         folder = RunFolder(config.run)
-        folder.start(config, data)
+        resuming.start(folder, config, data)
         strategy = make_strategy(config.training)
         trainer = TrainingJob(config, data, folder.path).trainer(strategy)
         trainer.fit()

@@ -155,5 +155,5 @@ class TestLabels:
             self.read(labels, *arguments)
 
     def test_names_and_number_that_differ(self):
-        with pytest.raises(ConfigError, match="it is 3, but there are 2 label names"):
+        with pytest.raises(ConfigError, match="is 3, but there are 2 label names"):
             self.read([["dog"]], 3, ["cat", "dog"])

@@ -215,7 +215,7 @@ def test_labels_out_of_range_name_their_row(tmp_path, folder, label, row):
         ({"labels": [0.5]}, DataError, "the labels are float64"),
         ({"label_names": ["a"]}, DataError, "there are 1 label names for 7 labels"),
         ({"num_labels": 2**31}, DataError, "2,147,483,648 labels, more than"),
-        ({"dtype": "int8"}, ConfigError, "it is 'int8' instead of float32 or float16"),
+        ({"dtype": "int8"}, ConfigError, "dtype: must be float32 or float16, not 'int8'"),
     ],
 )
 def test_arguments_that_cannot_be(tmp_path, changes, error, message):
