@@ -79,7 +79,7 @@ def test_versions_follow_each_other_and_are_never_replaced(tmp_path, capsys):
     [
         (
             ["--serving", "m", "--format", "onnx"],
-            "--serving: it writes a SavedModel into a folder of its own",
+            "--serving: it writes a SavedModel into a new folder",
         ),
         (["--serving", "m", "--output", "x"], "so --output does not apply"),
         (["--version", "2"], "--version: this option needs --serving"),

@@ -284,7 +284,7 @@ def test_bias_is_added_to_all_scores_and_trained():
 
 def test_free_vectors_move_only_columns_and_labels_without_text_need_them():
     texts = ["a", "b", "c", "", "e", "f"]
-    with pytest.raises(ConfigError, match="1 labels have no text"):
+    with pytest.raises(ConfigError, match="1 labels have neither a text nor a vector"):
         model_of(texts=texts)
     model = model_of(texts=texts, free_vectors=True)
     free = model.head.free.numpy()
