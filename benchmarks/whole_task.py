@@ -59,7 +59,7 @@ def main():
 
 def measure_task(task, options, scratch):
     train, test = (unpacked(options.data, name, scratch) for name in TASKS[task][:2])
-    truth = [json.loads(line)["labels"] for line in test.read_text().splitlines()]
+    truth = [json.loads(line)["labels"] for line in test.read_text("utf-8").split("\n")[:-1]]
     rows = {system: [] for system in options.systems}
     for number in range(options.rounds):
         for system in list(rows):

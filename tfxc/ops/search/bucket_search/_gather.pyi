@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 MEDIAN_VALUES: int
 STAGED_LOOKUPS: int
+WIDEST: int
 
 def interleave(
     bucket_scores: NDArray[Any], table: NDArray[Any], width: int, threads: int

@@ -1,7 +1,7 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
 """Native brute force of ``tfxc.ops.search.bucket_search.gather``: every class's score from its bucket scores.
 
-The scores of up to 16 examples are interleaved, ``table[repetition][bucket][example]``, so that
+The scores of up to 16 examples, as many as a register holds, are interleaved, ``table[repetition][bucket][example]``, so that
 one lookup serves all of them with one vector load. The scores of four classes at a time stay in
 registers over the repetitions, and only a block of 64 classes is ever stored. Lookups are staged:
 reading R far-apart rows a few bytes at a time would defeat the processor's prefetching.
@@ -94,6 +94,7 @@ cdef extern from *:
     }
 
     TFXC_SCORER(4, tfxc_floats_4, tfxc_masks_4)
+    TFXC_SCORER(8, tfxc_floats_8, tfxc_masks_8)
     TFXC_SCORER(16, tfxc_floats_16, tfxc_masks_16)
 
     /* Scores of a block of classes for a single example, one repetition after the other: all of a
@@ -140,7 +141,16 @@ cdef extern from *:
     typedef void (*tfxc_scorer)(const float *, const int32_t *, ptrdiff_t, ptrdiff_t, int, int,
                                 int, float *, float *, float *);
     static tfxc_scorer tfxc_pick_scorer(int width) {
-        return width == 4 ? tfxc_score_4 : tfxc_score_16;
+        return width == 4 ? tfxc_score_4 : width == 8 ? tfxc_score_8 : tfxc_score_16;
+    }
+
+    /* Floats that a register holds: without AVX-512, GCC takes vectors of 16 apart. */
+    static int tfxc_widest(void) {
+    #if defined(__x86_64__) && defined(__GNUC__)
+        return __builtin_cpu_supports("avx512f") ? 16 : 8;
+    #else
+        return 16;
+    #endif
     }
     """
     ctypedef void (*tfxc_scorer)(
@@ -148,6 +158,7 @@ cdef extern from *:
         int repetitions, int count, int aggregate, float *work, float *out, float *maxima
     ) noexcept nogil
     tfxc_scorer tfxc_pick_scorer(int width) noexcept nogil
+    int tfxc_widest() noexcept nogil
     void tfxc_score_row_2(
         const float *scores, const uint16_t *lookups, ptrdiff_t num_labels, ptrdiff_t num_buckets,
         int repetitions, int count, int minimum, float *out
@@ -168,6 +179,8 @@ cdef enum:
 
 # What one part of ``scan`` needs of scratch, per repetition: staged lookups, median values.
 STAGED_LOOKUPS, MEDIAN_VALUES = STRIDE, MAX_WIDTH
+# Examples that are best interleaved where there are as many.
+WIDEST = tfxc_widest()
 
 
 def interleave(const float[:, :, ::1] bucket_scores, float[::1] table, int width, int threads):
@@ -338,7 +351,7 @@ def scan(
 ) -> bool:
     """Fills ``ids``, ``scores`` (parts, examples, k) with each part's best classes, unsorted.
 
-    False: a bucket is out of range. ``lookups`` are the bytes of the (R, N) array; ``table`` comes from ``interleave`` with the same ``width``, 4 or 16; ``aggregate`` is 0 sum,
+    False: a bucket is out of range. ``lookups`` are the bytes of the (R, N) array; ``table`` comes from ``interleave`` with the same ``width``, 4, 8 or 16; ``aggregate`` is 0 sum,
     1 min, 2 median. ``staged`` and ``work`` have one row per part, and so many threads run.
     """
     cdef Py_ssize_t parts = ids.shape[0], part

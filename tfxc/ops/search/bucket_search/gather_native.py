@@ -37,7 +37,7 @@ class Kernels:
         batch, repetitions, num_buckets = bucket_scores.shape
         if batch == 1 and aggregate != "median":
             return self._brute_of_one(bucket_scores[0], lookups, k, aggregate)
-        width = 4 if batch <= 8 else 16
+        width = 4 if batch <= 4 else min(8 if batch <= 8 else 16, _gather.WIDEST)
         parts = min(self.threads, -(-lookups.shape[1] // _SMALLEST_PART))
         # Every thread scans its part of the classes for the same few examples: one table.
         size = repetitions * num_buckets * width
