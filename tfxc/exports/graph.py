@@ -14,11 +14,11 @@ from tfxc.ops.sparse import bags_as
 if TYPE_CHECKING:
     from tfxc.runs.loaded import LoadedRun
 
-#: A protocol buffer and a flat buffer hold less than 2 GiB.
-MOST_BYTES = 2**31 - 2**24
+# A protocol buffer and a flat buffer are limited to less than 2 GiB.
+_MOST_BYTES = 2**31 - 2**24
 
-#: A protocol buffer and a flat buffer hold less than 2 GiB.
-MOST_BYTES = 2**31 - 2**24
+# A protocol buffer and a flat buffer are limited to less than 2 GiB.
+_MOST_BYTES = 2**31 - 2**24
 
 
 class Graph:
@@ -94,3 +94,27 @@ def _in_float32(loaded_run: "LoadedRun") -> "LoadedRun":
     training = training.model_copy(update={"precision": "float32"})
     wide.config = wide.config.model_copy(update={"training": training})
     return wide
+
+
+class GraphFormat:
+    """What formats share whose models are converted from a ``Graph``.
+
+    Attributes:
+        bags: how sparse bags are summed up, see ``ops.sparse.bags_as``.
+        takes_empty_batches: whether models answer batches of no examples.
+        most_bytes: the weights may not take more.
+    """
+
+    bags: str
+    takes_empty_batches: bool
+    most_bytes = _MOST_BYTES
+
+    def source(self, loaded_run: "LoadedRun", k: int, probabilities: bool) -> Graph:
+        """Returns what is converted."""
+        return Graph(
+            loaded_run,
+            k,
+            probabilities,
+            bags=self.bags,
+            takes_empty_batches=self.takes_empty_batches,
+        )

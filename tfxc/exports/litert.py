@@ -5,7 +5,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,17 +14,14 @@ from tensorflow.lite.python.convert import ConverterError
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage.files import captured_standard_error
 from tfxc.exports.axes import expand_new_axes
-from tfxc.exports.graph import MOST_BYTES, Graph
+from tfxc.exports.graph import Graph, GraphFormat
 from tfxc.exports.savedmodel import forget_gradients
 from tfxc.ops.file_errors import os_errors
-
-if TYPE_CHECKING:
-    from tfxc.runs.loaded import LoadedRun
 
 _OPERATIONS = r"TF Select ops: (.+)|operation 'tf\.(\w+)'|'tf\.(\w+)' op is neither"
 
 
-class LiteRT:
+class LiteRT(GraphFormat):
     """Writes, opens and quantises LiteRT files.
 
     Only LiteRT's own operations are used, none of TensorFlow's: the interpreters in TensorFlow's
@@ -34,7 +31,6 @@ class LiteRT:
         file: name of the model's file.
         bags: how sparse bags are summed up: LiteRT computes wrong products of two matrices that
             are both made from the inputs.
-        most_bytes: the weights may not take more.
         takes_empty_batches: LiteRT refuses tensors without elements, and adding an example to an
             open batch damages its memory.
     """
@@ -42,20 +38,9 @@ class LiteRT:
     file = "model.tflite"
     bags = "segments"
     takes_empty_batches = False
-    most_bytes = MOST_BYTES
 
     def require(self) -> None:
         """Does nothing: TensorFlow has it all."""
-
-    def source(self, loaded_run: "LoadedRun", k: int, probabilities: bool) -> Graph:
-        """Returns what is converted."""
-        return Graph(
-            loaded_run,
-            k,
-            probabilities,
-            bags=self.bags,
-            takes_empty_batches=self.takes_empty_batches,
-        )
 
     def write(self, graph: Graph, path: Path) -> int | None:
         """Writes a model for any batch size, or where that fails for single examples.

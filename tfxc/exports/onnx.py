@@ -11,32 +11,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core.errors import ConfigError, missing_package
-from tfxc.exports.graph import MOST_BYTES, Graph
+from tfxc.exports.graph import Graph, GraphFormat
 
 if TYPE_CHECKING:
     import onnx
     import tf2onnx
 
-    from tfxc.runs.loaded import LoadedRun
-
 
 _OPSET = 18  # the newest that tf2onnx 1.17 writes
 
 
-class Onnx:
+class Onnx(GraphFormat):
     """Writes, opens and quantises ONNX files.
 
     Attributes:
         file: name of the model's file.
         bags: how sparse bags are summed up: in ONNX, sums over segments fail for empty ones.
-        most_bytes: the weights may not take more.
         takes_empty_batches: whether models answer batches of no examples.
     """
 
     file = "model.onnx"
     bags = "products"
     takes_empty_batches = True
-    most_bytes = MOST_BYTES
 
     def require(self) -> None:
         """Imports the packages.
@@ -47,16 +43,6 @@ class Onnx:
         with missing_package("onnx", where="--format"):
             for name in ("tf2onnx", "onnx", "onnxruntime"):
                 importlib.import_module(name)
-
-    def source(self, loaded_run: "LoadedRun", k: int, probabilities: bool) -> Graph:
-        """Returns what is converted."""
-        return Graph(
-            loaded_run,
-            k,
-            probabilities,
-            bags=self.bags,
-            takes_empty_batches=self.takes_empty_batches,
-        )
 
     def write(self, graph: Graph, path: Path) -> None:
         """Writes a model for any batch size.

@@ -120,7 +120,7 @@ def cases() -> list[Case]:
     Heads and encoders come in mixed precision as well, but for ``keras_application``: on a CPU, its
     convolutions then take a minute.
     """
-    found = []
+    listed = []
     softmax = {"name": "softmax"}
     dense = {"name": "dense"}
     heads = registry.names("head")
@@ -128,26 +128,26 @@ def cases() -> list[Case]:
     for head in heads:
         for objective in _FAMILIES:
             name = f"head {head}, {objective}"
-            found.append(Case(name, _BAG, _section(head), {"name": objective}))
+            listed.append(Case(name, _BAG, _section(head), {"name": objective}))
     for objective in registry.names("objective"):
         if objective not in _FAMILIES:
-            found.append(Case(f"objective {objective}", _BAG, dense, {"name": objective}))
-    found += [Case(f"encoder {name}", _section(name), dense, softmax) for name in encoders]
+            listed.append(Case(f"objective {objective}", _BAG, dense, {"name": objective}))
+    listed += [Case(f"encoder {name}", _section(name), dense, softmax) for name in encoders]
     for weights in ("float32", "bfloat16"):
         fused = {"name": "dense", "update": "fused", "weights": weights, "learning_rate": 8.0}
         for objective in ("sigmoid", "softmax"):
             name = f"fused update, {weights} weights, {objective}"
-            found.append(Case(name, _BAG, fused, {"name": objective}, compiled=False))
+            listed.append(Case(name, _BAG, fused, {"name": objective}, compiled=False))
     for name in OPTIMIZERS:
         # Close to 0, Adam makes an equally large step of a rounding error.
         more = {"epsilon": 1e-2} if name != "sgd" else {"momentum": 0.9}
         optimizer = {"name": name, "learning_rate": 0.5, **more}
         update = Case(f"row-sparse update, {name}", _BAG, {"name": "sampled"}, softmax, optimizer)
-        found.append(dataclasses.replace(update, compiled=False))
+        listed.append(dataclasses.replace(update, compiled=False))
     mixed = [Case(f"head {name}", _BAG, _section(name), softmax) for name in heads]
     encoders.remove("keras_application")
     mixed += [Case(f"encoder {name}", _section(name), dense, softmax) for name in encoders]
-    return found + [dataclasses.replace(case, precision="mixed_bfloat16") for case in mixed]
+    return listed + [dataclasses.replace(case, precision="mixed_bfloat16") for case in mixed]
 
 
 def _section(name: str) -> dict[str, Any]:
@@ -359,8 +359,8 @@ class _Trial:
     def _model(self) -> "XCModel":
         sizes = {**self._sizes, "feature_kind": self._source.kind.name, "num_labels": _LABELS}
         sizes["num_examples"] = _EXAMPLES
-        found = data_dependent_arguments(self._config, self._source, **sizes)
-        return build_model(self._config, **sizes, **found)
+        from_data = data_dependent_arguments(self._config, self._source, **sizes)
+        return build_model(self._config, **sizes, **from_data)
 
 
 @contextlib.contextmanager

@@ -154,10 +154,12 @@ class TermMatrix:
         columns = array.array("i")
         values = array.array("f")
         for text in texts:
-            found = collections.Counter(known[term] for term in self._cutter(text) if term in known)
-            columns.extend(found)
-            values.extend(found.values())
-            lengths.append(len(found))
+            counts = collections.Counter(
+                known[term] for term in self._cutter(text) if term in known
+            )
+            columns.extend(counts)
+            values.extend(counts.values())
+            lengths.append(len(counts))
         arrays = (np.array(values), np.array(columns), bounds_of(lengths))
         rows = scipy.sparse.csr_matrix(arrays, shape)
         rows.sort_indices()

@@ -111,11 +111,11 @@ class LayerKernels:
         pairs = np.repeat(np.arange(len(queries)), lengths)
         places = _ranges(firsts, lengths)
         wanted = _keys(parents[pairs], ids[places])
-        found = np.searchsorted(keys, wanted)
-        known = np.flatnonzero(np.append(keys, -1)[found] == wanted)
-        found = found[known]
+        chunk_rows = np.searchsorted(keys, wanted)
+        known = np.flatnonzero(np.append(keys, -1)[chunk_rows] == wanted)
+        chunk_rows = chunk_rows[known]
         # The entries of these rows, summed up by child.
-        firsts, lengths = _spans(layer.entry_splits, found)
+        firsts, lengths = _spans(layer.entry_splits, chunk_rows)
         entries = _ranges(firsts, lengths)
         known = np.repeat(known, lengths)
         firsts, counts = _spans(layer.child_splits, parents)
