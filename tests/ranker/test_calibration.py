@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import scipy.sparse
+from sklearn.linear_model import LogisticRegression
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.ranker.calibration import METHODS, Calibration, at_least, pairs_of
@@ -43,6 +44,28 @@ def test_logistic_finds_the_line():
     calibration = Calibration.fit(*known_pairs(2, 40000)[:2], "logistic")
     assert calibration.slope == pytest.approx(1.5, rel=0.05)
     assert calibration.intercept == pytest.approx(-0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_logistic_equals_scikit_learn(seed):
+    random = np.random.default_rng(seed)
+    count = int(random.integers(20, 2_000))
+    scores = random.normal(random.normal() * 9, 10.0 ** random.integers(-3, 4), count)
+    hits = random.random(count) < 1 / (1 + np.exp(-2 * (scores - scores.mean()) / scores.std()))
+    calibration = Calibration.fit(scores, hits, "logistic")
+    units = ((scores - scores.mean()) / scores.std())[:, None]
+    solver = LogisticRegression(C=1e6, solver="newton-cholesky", tol=1e-12).fit(units, hits)
+    # In float32, as a calibration answers.
+    np.testing.assert_allclose(
+        calibration.apply(scores), solver.predict_proba(units)[:, 1], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("score", [0.1, 0.3, -7.7, 0.0])
+def test_equal_scores_have_the_share_of_the_true(score):
+    hits = np.arange(1000) % 4 == 0
+    calibration = Calibration.fit(np.full(1000, score), hits, "logistic")
+    assert calibration.apply([score]) == pytest.approx(0.25, abs=1e-6)
 
 
 def test_pairs_and_least_score():

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,8 +15,14 @@ from tests.linear_runs import texts_of
 from tests.small_runs import make_run
 from tfxc.commands import export, predict, train
 from tfxc.core.storage import checksums
-from tfxc.exports.standalone.predict import Predictor, Problem
+from tfxc.core.storage.ownership import check_own
+from tfxc.exports.runtime import PROGRAMS, narrow
+from tfxc.exports.standalone.predict import Predictor, Problem, open_ranker
+from tfxc.ops.search.beam_search.beam_search import BeamSearch
+from tfxc.ops.search.beam_search.chunked_layer import chunks_of
+from tfxc.ops.search.beam_search.post_processors import POST_PROCESSORS
 from tfxc.ranker.calibration import Calibration
+from tfxc.runs.writer import KIND
 
 CURVES = {
     "logistic": {"slope": 3.0, "intercept": -1.0},
@@ -118,6 +126,64 @@ def test_given_features_are_scaled_as_in_training(tmp_path, capsys, sparse):
     assert answers_of(tmp_path / "alone.jsonl")[0] == answers_of(tmp_path / "tfxc.jsonl")[0]
 
 
+@pytest.mark.parametrize("nodes", [255, 256, 257])
+def test_layers_of_as_many_nodes_as_a_byte_has_numbers(tmp_path, nodes):
+    """Numbers of nodes are written as bytes where they fit."""
+    random = np.random.default_rng(nodes)
+    parents = [np.zeros(nodes, int), np.repeat(np.arange(nodes), 3)]
+    layers = [
+        chunks_of(
+            scipy.sparse.random(9, len(places), 0.9, "csc", np.float32, random), places, above
+        )
+        for places, above in zip(parents, (1, nodes), strict=True)
+    ]
+    path = tmp_path / "ranker"
+    for number, layer in enumerate(layers):
+        (path / f"layer-{number}").mkdir(parents=True)
+        for name, array in layer._asdict().items():
+            np.save(path / f"layer-{number}" / f"{name}.npy", narrow(array))
+    search = {"post_processors": ["sigmoid"] * 2, "beams": [nodes, 7], "calibration": None}
+    about = {"num_features": 8, "bias": 1.0, "row_normalise": None, **search}
+    (path / "ranker.json").write_text(json.dumps(about))
+    for program in PROGRAMS:
+        shutil.copy(program.__file__, path)
+    features = random.random((5, 8), np.float32)
+    ids, scores = open_ranker(path)({"features": features})
+    rules = [POST_PROCESSORS["sigmoid"]] * 2
+    right = BeamSearch(layers, 8, bias=1.0).top(features, [nodes, 7], rules)
+    np.testing.assert_array_equal(ids, right[0])
+    np.testing.assert_allclose(scores, right[1], rtol=1e-5)
+    assert [part.shape for part in open_ranker(path)({"features": features[:0]})] == [(0, 7)] * 2
+
+
+def test_the_code_that_is_printed_runs(run, tmp_path, capsys):
+    printed = exported(capsys, run, "--output", tmp_path / "alone")
+    code = printed.partition("\n\n")[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("[['label ")
+
+
+def test_the_folder_is_a_part_of_the_run(run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "copy")
+    exported(capsys, tmp_path / "copy")
+    exported(capsys, tmp_path / "copy", "--quantize", "int8")
+    check_own(tmp_path / "copy", KIND)  # what --fresh removes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["table.csv"], "table.csv: this is a table. Give a file with one text per line"),
+        (["--batch-size", "0", "-"], "--batch-size: 0 is less than 1. Give 1 or more"),
+    ],
+)
+def test_what_the_program_refuses(run, tmp_path, capsys, arguments, message):
+    exported(capsys, run, "--output", tmp_path / "alone")
+    done = alone(tmp_path / "alone", *arguments)
+    assert (done.returncode, done.stderr) == (2, f"predict.py: {message}\n")
+
+
 def test_eight_bits(run, tmp_path, capsys):
     exported(capsys, run, "--output", tmp_path / "wide")
     printed = exported(capsys, run, "--output", tmp_path / "narrow", "--quantize", "int8")
@@ -151,6 +217,7 @@ def test_networks_have_other_formats(tmp_path, capsys):
     before = listing(tmp_path)
     problem = call(capsys, export, "--run", run, "--format", "runtime").problem()
     assert problem == (
-        "--format: a run of recipe 'fit' is not a linear ranker. Choose onnx, litert or savedmodel."
+        "--format: the run is not a linear ranker over the features of the examples. Choose onnx, "
+        "litert or savedmodel."
     )
     assert listing(tmp_path) == before

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.commands.calls import call
 from tests.linear_runs import command
 from tests.serving.runs import running
 from tfxc.commands import serve, train
+from tfxc.serving import processes
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +103,78 @@ def test_what_cannot_be_served_is_said_once(run, tmp_path, capfd):
     outcome = call(capfd, serve, tmp_path / "none", "--processes", 2, "--port", 0)
     assert outcome.code == 2
     assert outcome.err.count("there is no such run folder") == 1
+
+
+class Child:
+    """Stands in for a process of the server: ready at once, or never."""
+
+    def __init__(self, name, ready, begun=None):
+        self.name, self.signals, self.code = name, [], None
+        self._ready, self._begun = ready, begun or (lambda: None)
+        self.pid = 0
+
+    def __call__(self, *_, pass_fds, **__):
+        self._begun()
+        self._file = os.dup(pass_fds[2])
+        if self._ready:
+            os.write(self._file, b"1")
+        elif self.code is not None or self.signals:
+            os.close(self._file)
+        return self
+
+    def send_signal(self, number):
+        self.signals.append(number)
+        if number == signal.SIGTERM and self.code is None:
+            self.code = 0 if self._ready else 143
+            if hasattr(self, "_file"):
+                os.close(self._file)
+
+    def terminate(self):
+        self.send_signal(signal.SIGTERM)
+
+    def poll(self):
+        return self.code
+
+    def wait(self):
+        assert self.code is not None, f"process {self.name} was never told to end"
+        return self.code
+
+
+def served_by(monkeypatch, children):
+    """The exit code of a server whose processes are stand-ins."""
+    waiting = iter(children)
+    monkeypatch.setattr(
+        processes.subprocess, "Popen", lambda *a, **options: next(waiting)(*a, **options)
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return processes.serve_in_processes([], len(children), listener)
+
+
+def test_a_signal_while_a_process_starts_is_not_lost(monkeypatch):
+    first = Child("first", ready=True)
+    second = Child("second", ready=False, begun=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert served_by(monkeypatch, [first, second]) == 0
+    assert first.signals == second.signals == [signal.SIGTERM]
+
+
+def test_a_reload_leaves_a_process_alone_that_is_loading(monkeypatch):
+    first = Child("first", ready=True)
+
+    def reloaded():
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    second = Child("second", ready=False, begun=reloaded)
+    assert served_by(monkeypatch, [first, second]) == 0
+    assert first.signals == [signal.SIGHUP, signal.SIGTERM]
+    assert second.signals == [signal.SIGTERM]
+
+
+def test_a_process_that_cannot_begin_is_a_failure(monkeypatch, caplog):
+    first = Child("first", ready=True)
+    second = Child("second", ready=False)
+    second.code = -signal.SIGKILL  # as where memory runs out
+    with caplog.at_level("WARNING", "tfxc"):
+        assert served_by(monkeypatch, [first, second]) == 1
+    assert "ended by SIGKILL while it started" in caplog.text
+    assert first.signals == [signal.SIGTERM]

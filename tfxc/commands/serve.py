@@ -85,7 +85,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     handles = Handles.inherited()
     if handles is None and options.processes > 1:
         with listen(options.host, options.port) as listener:
-            listener.set_inheritable(True)
             return serve_in_processes(argv or sys.argv[1:], options.processes, listener)
     from tfxc.serving.application import Application
     from tfxc.serving.connections import checked_connections

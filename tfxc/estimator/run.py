@@ -197,10 +197,10 @@ class Run:
         Args:
             folder: what to write; None means a folder inside the run, named after the format, e.g.
                 ``onnx-int8``.
-            format: ``"savedmodel"``, ``"onnx"`` or ``"litert"``.
+            format: ``"savedmodel"``, ``"onnx"``, ``"litert"`` or ``"runtime"``.
             k: labels per example; None means 5, or all if there are fewer.
             probabilities: whether the scores are probabilities.
-            quantize: ``"int8"`` stores the weights of ONNX and LiteRT models in 8 bits.
+            quantize: ``"int8"`` stores the weights in 8 bits, but not those of a SavedModel.
 
         Returns:
             The folder.

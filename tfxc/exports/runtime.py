@@ -18,7 +18,8 @@ from tfxc.ops.search.beam_search import beam_search_numpy, post_processors
 if TYPE_CHECKING:
     from tfxc.runs.loaded import LoadedRun
 
-_PROGRAMS = (beam_search_numpy, post_processors)
+#: What searches, copied into the folder.
+PROGRAMS = (beam_search_numpy, post_processors)
 _LEVELS = 127  # of an 8-bit weight, on either side of 0
 _COPY = "copy the whole model folder"
 
@@ -87,7 +88,7 @@ class Runtime:
         search = model.search_settings() if isinstance(model, RankerModel) else None
         if search is None:
             raise ConfigError(
-                f"a run of recipe {loaded_run.config.recipe.name!r} is not a linear ranker",
+                "the run is not a linear ranker over the features of the examples",
                 where="--format",
                 fix="choose onnx, litert or savedmodel",
             )
@@ -100,9 +101,9 @@ class Runtime:
             target = path / layer.name
             target.mkdir()
             for file in layer.glob("*.npy"):
-                write_array(target / file.name, _narrow(read_array(file, fix=_COPY, mapped=True)))
+                write_array(target / file.name, narrow(read_array(file, fix=_COPY, mapped=True)))
         write_json(path / "ranker.json", source.settings, indent=1)
-        for program in _PROGRAMS:
+        for program in PROGRAMS:
             original = Path(str(program.__file__))
             shutil.copyfile(original, path / original.name)
 
@@ -130,7 +131,7 @@ class Runtime:
             write_array(layer / "scales.npy", scales)
 
 
-def _narrow(array: np.ndarray) -> np.ndarray:
+def narrow(array: np.ndarray) -> np.ndarray:
     """Returns integers in the smallest unsigned type that has room for them."""
     if array.dtype.kind not in "iu" or not len(array):
         return array

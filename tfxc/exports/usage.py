@@ -105,6 +105,10 @@ def report_of_model(done: "Converted", loaded_run: "LoadedRun") -> str:
             f"  outputs  label_ids: int32 (line numbers in labels.txt, from 0), scores: float32; "
             f"(batch, {done.k}), best first",
             *(["           scores are probabilities"] * done.probabilities),
+            *(
+                ["           tfxc predict prints probabilities; for these add --probabilities"]
+                * (loaded_run.model.has_probabilities and not done.probabilities)
+            ),
             "  checked against the run's model: scores differ by at most "
             f"{done.score_difference:.1e}" + (", before quantising" if done.agreement else ""),
             *quantised,

@@ -17,6 +17,7 @@ METHODS = ("isotonic", "logistic")
 CALIBRATION = "calibration.json"
 
 _TRAIN = "restore the run's own files, or train again"
+_ROUNDING = 1e-12  # of the spread of equal scores, relative to them
 _WEAK = 1e-6  # of the slope's square: hardly any penalty; it only bounds that of separable pairs
 _STEPS = 100
 
@@ -94,7 +95,10 @@ class Calibration:
             return cls(method, scores=fitted.X_thresholds_, values=fitted.y_thresholds_)
         # From their mean and in units of their spread, so that the penalty does not depend on them.
         mean = scores.mean()
-        spread = scores.std() or 1.0
+        spread = scores.std()
+        if spread <= _ROUNDING * abs(mean):  # all alike, but for rounding
+            scores = np.full_like(scores, mean)
+            spread = 1.0
         slope, log_odds = _logistic_fit((scores - mean) / spread, hits)
         if slope < 0:
             raise DataError(

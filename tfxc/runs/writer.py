@@ -75,6 +75,8 @@ _OUTPUTS = (
     "onnx-*",
     "litert",
     "litert-*",
+    "runtime",
+    "runtime-*",
     ".repetition-*",
     "start",
     "concat",

@@ -62,20 +62,13 @@ class Metrics:
             buckets=_EXAMPLES,
             registry=registry,
         )
-        self._waiting = Gauge(
-            "tfxc_waiting_examples",
-            "examples that wait for their search",
-            ["model"],
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
-        self._version = Gauge(
-            "tfxc_model_version",
-            "version that is served",
-            ["model"],
-            registry=registry,
-            multiprocess_mode="livemin",
-        )
+        self._gauges = {
+            name: Gauge(f"tfxc_{name}", text, ["model"], registry=registry)
+            for name, text in (
+                ("waiting_examples", "examples that wait for their search"),
+                ("model_version", "version that is served"),
+            )
+        }
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Counts an answer.
@@ -98,12 +91,13 @@ class Metrics:
         Args:
             catalog: whose queues and versions are shown.
         """
+        if METRICS_FOLDER in os.environ:
+            # What one process knows of its queue and versions says nothing of the others.
+            together = CollectorRegistry()
+            multiprocess.MultiProcessCollector(together)
+            return generate_latest(together)
         for name, slot in catalog.slots.items() if catalog else ():
             served = slot.current
-            self._waiting.labels(name).set(served.batcher.waiting)
-            self._version.labels(name).set(served.number)
-        registry = self._registry
-        if METRICS_FOLDER in os.environ:
-            registry = CollectorRegistry()
-            multiprocess.MultiProcessCollector(registry)
-        return generate_latest(registry)
+            self._gauges["waiting_examples"].labels(name).set(served.batcher.waiting)
+            self._gauges["model_version"].labels(name).set(served.number)
+        return generate_latest(self._registry)

@@ -59,13 +59,14 @@ class _Process:
             )
         finally:
             os.close(ready)
+        self.is_ready = False
 
     def wait_until_ready(self) -> bool:
         """Waits until requests are answered; False if the process has ended instead."""
         select.select([self._ready], [], [])
-        is_ready = os.read(self._ready, 1) != b""
+        self.is_ready = os.read(self._ready, 1) != b""
         os.close(self._ready)
-        return is_ready
+        return self.is_ready
 
 
 def serve_in_processes(arguments: Sequence[str], count: int, listener: socket.socket) -> int:
@@ -84,15 +85,35 @@ def serve_in_processes(arguments: Sequence[str], count: int, listener: socket.so
     """
     lifeline, end_of_lifeline = os.pipe()
     processes: list[_Process] = []
-    ending = False
+    stops: list[int] = []
+    failed = 0
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
-        nonlocal ending
-        ending |= number != signal.SIGHUP
+        if number == signal.SIGHUP:
+            for running in processes:
+                if running.is_ready:  # another one loads the newest versions anyway
+                    running.process.send_signal(number)
+            return
+        NOTES.info(f"tfxc: ending{' at once' if stops else '; requests in flight are finished'}")
+        stops.append(number)
         for running in processes:
-            running.process.send_signal(
-                signal.SIGHUP if number == signal.SIGHUP else signal.SIGTERM
-            )
+            running.process.terminate()
+
+    def begin(place: int) -> None:
+        """Starts a process in place of a dead one, or one more; on failure ends the others."""
+        nonlocal failed
+        started = _Process(arguments, listener, lifeline, speaks=not processes)
+        processes[place : place + 1] = [started]
+        if stops:  # the signal came before it could be passed on
+            started.process.terminate()
+        if started.wait_until_ready() or stops:
+            return
+        failed = started.process.wait()
+        if failed < 0:
+            name = signal.Signals(-failed).name
+            NOTES.warning(f"tfxc: a process of the server was ended by {name} while it started")
+        failed = max(failed, 1)
+        pass_on(signal.SIGTERM, None)
 
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tfxc-metrics-"))
@@ -102,22 +123,23 @@ def serve_in_processes(arguments: Sequence[str], count: int, listener: socket.so
         stack.callback(os.close, end_of_lifeline)
         stack.enter_context(_handled(pass_on))
         # One after the other: what is wrong with a run is said once.
-        while len(processes) < count and not ending:
-            processes.append(_Process(arguments, listener, lifeline, speaks=not processes))
-            # A second SIGTERM would end the others without finishing their requests.
-            if not processes[-1].wait_until_ready() and not ending:
-                pass_on(signal.SIGTERM, None)
-        while not ending:
+        while len(processes) < count and not stops:
+            begin(len(processes))
+        while not stops:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
             for place, running in enumerate(processes):
                 code = running.process.poll()
-                if code is None or ending:
-                    continue
-                NOTES.warning(f"tfxc: a process of the server has ended ({code}); another starts")
-                processes[place] = _Process(arguments, listener, lifeline, speaks=False)
-                if not processes[place].wait_until_ready() and not ending:
-                    pass_on(signal.SIGTERM, None)
-        return max((running.process.wait() for running in processes), default=0)
+                if code is not None and not stops:
+                    NOTES.warning(
+                        f"tfxc: a process of the server has ended ({code}); another starts"
+                    )
+                    begin(place)
+        listener.close()  # what connects from now on is refused once the others have closed it too
+        for running in processes:
+            running.process.wait()
+        if failed or any(running.is_ready for running in processes):
+            return failed
+        return 128 + stops[0]
 
 
 @contextlib.contextmanager

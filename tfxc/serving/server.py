@@ -169,11 +169,17 @@ class _Server(uvicorn.Server):
         task.add_done_callback(self._tasks.discard)
 
     def _end(self) -> None:
+        alone = self._handles is None  # else the process that watches says it
         if self._application.draining:
+            if alone:
+                NOTES.info("tfxc: ending at once")
+            # Requests that are cut off are no errors of the server.
+            logging.getLogger("uvicorn.error").disabled = True
             self.should_exit = True
             self.force_exit = True
             return
-        NOTES.info("tfxc: ending; requests in flight are finished")
+        if alone:
+            NOTES.info("tfxc: ending; requests in flight are finished")
         self._application.draining = True
         self._begin(self._drain())
 

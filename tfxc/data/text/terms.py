@@ -154,12 +154,12 @@ class TermMatrix:
         columns = array.array("i")
         values = array.array("f")
         for text in texts:
-            counts = collections.Counter(
+            in_text = collections.Counter(
                 known[term] for term in self._cutter(text) if term in known
             )
-            columns.extend(counts)
-            values.extend(counts.values())
-            lengths.append(len(counts))
+            columns.extend(in_text)
+            values.extend(in_text.values())
+            lengths.append(len(in_text))
         arrays = (np.array(values), np.array(columns), bounds_of(lengths))
         rows = scipy.sparse.csr_matrix(arrays, shape)
         rows.sort_indices()

@@ -16,6 +16,7 @@ import hashlib
 import importlib
 import io
 import json
+import os
 import re
 import struct
 import sys
@@ -26,7 +27,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError:
+    sys.exit("predict.py: the package numpy is not installed. Install it: pip install numpy")
 
 Inputs = dict[str, np.ndarray]
 
@@ -36,6 +40,7 @@ _LUMA = np.array([0.2989, 0.5870, 0.1140], np.float32)
 _SMALLEST = 1000 * np.finfo(np.float32).tiny
 # What JSON leaves as it is: controls, separators of lines, what reorders text, halves of pairs.
 _UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xlsx")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # What NumPy raises over a damaged file.
 _DAMAGED_ARRAY = (
@@ -179,6 +184,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"--k: {options.k} is not from 1 to {most}, the number of labels that were "
                 "exported. Lower it, or export again with a larger --k"
             )
+        if options.batch_size < 1:
+            raise Problem(f"--batch-size: {options.batch_size} is less than 1. Give 1 or more")
         for names, examples in _batches(options.files, predictor.about, options.batch_size):
             for place, prediction in enumerate(predictor(examples, options.k)):
                 answer: dict[str, Any] = {"name": names[place]} if names else {}
@@ -188,6 +195,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Problem as problem:
         print(f"predict.py: {problem}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader of the answers has gone, as with "| head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         print(f"predict.py: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
@@ -206,8 +215,10 @@ def read_texts(path: str) -> Iterator[str]:
     """Yields the lines of a UTF-8 file, or of standard input for ``-``; a line break ends a text.
 
     Raises:
-        Problem: a line is not UTF-8.
+        Problem: a line is not UTF-8, or the file is a table.
     """
+    if path.endswith(_TABLES):
+        raise Problem(f"{path}: this is a table. Give a file with one text per line")
     stream = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115 (closed below)
     with stream:
         for number, line in enumerate(stream, 1):
@@ -478,12 +489,13 @@ def _open_litert(path: Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray]
     return run
 
 
-def open_ranker(folder: Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray]]:
+def open_ranker(folder: str | Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray]]:
     """Opens a linear ranker: a function of features -> ids and scores, best first.
 
     Args:
         folder: ``ranker`` of an export.
     """
+    folder = Path(folder)
     about = json.loads((folder / "ranker.json").read_text(encoding="utf-8"))
     search = _module(folder / "beam_search_numpy.py")
     rules = _module(folder / "post_processors.py").POST_PROCESSORS

@@ -607,9 +607,14 @@ def sorted_rows(
 
     Returns:
         The arrays of the rows.
+
+    Raises:
+        ValueError: an id is not below the width.
     """
+    if len(ids) and np.asarray(ids).max() >= width:
+        raise ValueError(f"an id is not below {width}")
     cdef Marked marked
-    cdef int64_t row, i, first, found, count = 0
+    cdef int64_t row, i, first, count = 0
     cdef int32_t[::1] sorted_ids = np.empty(max(1, len(ids)), np.int32)
     cdef float[::1] sorted_values = np.empty(max(1, len(ids)), np.float32)
     cdef int64_t[::1] bounds = np.zeros(len(indptr), np.int64)

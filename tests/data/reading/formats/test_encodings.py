@@ -100,7 +100,12 @@ def test_bytes_that_are_not_in_the_named_encoding(tmp_path):
     (tmp_path / "a.txt").write_bytes("甲\n乙\n\n丙丁".encode("gb18030") + b"\xff\n")
     with pytest.raises(DataError, match=r"a.txt:4: the byte 0xff behind '丙丁' is not gb18030\. "):
         list(Lines(tmp_path / "a.txt", encoding="gb18030").texts())
-    for name in ("cp-1252x", "base64", "a\0b"):
+    for name in ("utf-16", "utf-32"):
+        with pytest.raises(
+            DataError, match=f"a.txt: the file is not {name}, or begins with no byte"
+        ):
+            list(Lines(tmp_path / "a.txt", encoding=name).texts())
+    for name in ("cp-1252x", "base64", "idna", "a\0b"):
         with pytest.raises(ConfigError, match="encoding: unknown encoding"):
             open_reader(tmp_path / "a.txt", "libmultilabel", encoding=name)
 

@@ -254,7 +254,7 @@ class Delimited(TextReader):
                 fix="end lines with a line feed, e.g. with tr '\\r' '\\n'",
             )
         fix = "repair the line, or treat quotes as text: --set data.reader_options.quotes=false "
-        fix += "(of a single file --reader-option quotes=false)"
+        fix += "(predict and others: --reader-option quotes=false)"
         if "field limit" in error:
             problem = f"a cell is longer than max_line_bytes ({self._lines.max_line_bytes:,}): "
             problem += "perhaps its quotation mark is never closed"

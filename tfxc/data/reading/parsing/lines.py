@@ -71,7 +71,8 @@ class Lines:
         if encoding is not None:
             try:
                 self._encoding = codecs.lookup(encoding).name
-                "a".encode(encoding)  # refuses codecs that are none of texts, such as base64
+                # Refuses codecs that are none of texts, such as base64 and idna.
+                "a".encode(encoding, _REFUSED)
             except (TypeError, LookupError, ValueError):
                 raise ConfigError(
                     f"unknown encoding {encoding!r}",
@@ -137,12 +138,24 @@ class Lines:
             raise DataError(
                 f"the file is in UTF-8, not in {self._encoding}",
                 where=self.path,
-                fix=f"say so as --set data.reader_options.encoding={UTF_8} (of a single file "
+                fix=f"say so as --set data.reader_options.encoding={UTF_8} (predict and others: "
                 f"--reader-option encoding={UTF_8})",
             )
         newline = None if self._universal else "\n"
         decoded = io.TextIOWrapper(stream, self._codec, _REFUSED, newline)
-        return lambda limit: decoded.readline(limit).encode(UTF_8, "surrogatepass")
+
+        def readline(limit: int) -> bytes:
+            try:
+                return decoded.readline(limit).encode(UTF_8, "surrogatepass")
+            except UnicodeError:  # UTF-16 and UTF-32 without a byte order mark
+                raise DataError(
+                    f"the file is not {self._codec}, or begins with no byte order mark",
+                    where=self.path,
+                    fix="name its encoding as the reader's option encoding; without the mark, "
+                    "UTF-16 is utf-16-le or utf-16-be",
+                ) from None
+
+        return readline
 
     def texts(self) -> Iterator[tuple[int, str]]:
         """Yields ``(line number, line as str)``.
@@ -206,7 +219,7 @@ cp1251. Convert the file with iconv -f NAME -t UTF-8.
             readings.append(f"{before[-_SHOWN:] + behind[:_SHOWN]!r} in {name}")
     fix = "convert the file with iconv -f NAME -t UTF-8"
     if has_option:
-        fix = "name the right one as --set data.reader_options.encoding=NAME (of a single file "
+        fix = "name the right one as --set data.reader_options.encoding=NAME (predict and others: "
         fix += "--reader-option encoding=NAME), or convert the file with iconv -f NAME -t UTF-8"
     return DataError(
         f"the byte 0x{line[place]:02x} in column {place + 1} is not UTF-8; the text is "

@@ -49,7 +49,7 @@ class LayerKernels:
         beam = max([int(counts.max(initial=1)), *(topk for _, topk in settings[:-1])])
         size = max(1, _MOST_LOOKUPS * len(counts) // (len(rows[1]) * beam + 1))
         blocks = []
-        for first in range(0, len(counts), size):
+        for first in range(0, max(1, len(counts)), size):
             part = slice(first, first + size)
             start = (begins[part], counts[part], parents, parent_scores)
             bounds = rows[0][first : first + size + 1]
@@ -160,6 +160,7 @@ def _keys(parents: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 def _spans(splits: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns where lists begin and how long they are; ``splits`` may be of a narrow type."""
+    places = places.astype(np.int64)  # 255 + 1 is 0 in a byte
     firsts = splits[places].astype(np.int64)
     return firsts, splits[places + 1] - firsts
 

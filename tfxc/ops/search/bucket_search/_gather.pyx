@@ -1,8 +1,8 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
-"""Native brute force of ``tfxc.ops.search.bucket_search.gather``: every class's score from its bucket scores.
+"""Native brute force of ``gather``: every class's score from its bucket scores.
 
-The scores of up to 16 examples, as many as a register holds, are interleaved, ``table[repetition][bucket][example]``, so that
-one lookup serves all of them with one vector load. The scores of four classes at a time stay in
+The scores of up to 16 examples, as many as a register holds, are interleaved,
+``table[repetition][bucket][example]``, so that one lookup serves all of them with one vector load. The scores of four classes at a time stay in
 registers over the repetitions, and only a block of 64 classes is ever stored. Lookups are staged:
 reading R far-apart rows a few bytes at a time would defeat the processor's prefetching.
 """
@@ -351,8 +351,9 @@ def scan(
 ) -> bool:
     """Fills ``ids``, ``scores`` (parts, examples, k) with each part's best classes, unsorted.
 
-    False: a bucket is out of range. ``lookups`` are the bytes of the (R, N) array; ``table`` comes from ``interleave`` with the same ``width``, 4, 8 or 16; ``aggregate`` is 0 sum,
-    1 min, 2 median. ``staged`` and ``work`` have one row per part, and so many threads run.
+    False: a bucket is out of range. ``lookups`` are the bytes of the (R, N) array; ``table`` comes
+    from ``interleave`` with the same ``width``, 4, 8 or 16; ``aggregate`` is 0 sum, 1 min, 2 median.
+    ``staged`` and ``work`` have one row per part, and so many threads run.
     """
     cdef Py_ssize_t parts = ids.shape[0], part
     cdef int examples = <int>ids.shape[1], repetitions = <int>lookups.shape[0]

@@ -219,6 +219,8 @@ cdef bint is_hopeless(Walk *walk, float worst) noexcept nogil:
     cdef float *maxima = walk.future + walk.repetitions
     cdef float least
     cdef int r
+    if depth < 0:  # the budget is spent
+        return True
     if depth >= walk.num_groups:
         return False
     for r in range(walk.repetitions):
@@ -291,10 +293,9 @@ def walk(
 ):
     """Top k of every example into ``ids``, ``scores`` (examples, k), unsorted.
 
-    ``state`` becomes 0 where the budget (bucket scores looked up) ran out or will
-    not do, 1 where the result is exact, 2
-    where the inverse and the lookups do not belong together. ``work``, ``rest`` and ``marks``
-    (all zero) have one row per thread.
+    ``state`` becomes 0 where the budget (bucket scores looked up) ran out or will not do, 1 where
+    the result is exact, 2 where the inverse and the lookups do not belong together. ``work``,
+    ``rest`` and ``marks`` (all zero) have one row per thread.
     """
     cdef Walk common
     cdef Py_ssize_t example
