@@ -188,7 +188,8 @@ def find_column(
 
 def as_given(option: str) -> str:
     """Returns how a reader's option that names a column is given, for a fix."""
-    return f"--set data.reader_options.{option}=NAME (predict and others: --reader-option {option}=NAME)"
+    short = f"--reader-option {option}=NAME"
+    return f"--set data.reader_options.{option}=NAME (predict and others: {short})"
 
 
 def find_label_columns(
