@@ -65,10 +65,10 @@ def test_other_files_are_left_to_pillow(tmp_path, monkeypatch):
 def test_lines(tmp_path):
     path = tmp_path / "texts.txt"
     path.write_bytes("\ufeffa\u2028b\r\n\n\ufefflast".encode())
-    assert list(predict.read_texts(path)) == ["a\u2028b", "", "\ufefflast"]
+    assert list(predict.read_texts(str(path))) == ["a\u2028b", "", "\ufefflast"]
     path.write_bytes(b"good\n\xff\n")
     with pytest.raises(Problem, match=r"texts\.txt:2: the line is not UTF-8"):
-        list(predict.read_texts(path))
+        list(predict.read_texts(str(path)))
 
 
 def test_answers_are_safe_to_print():
