@@ -20,6 +20,7 @@ COMMANDS = {
     "prune": "make a run smaller: fewer heads, narrower layers, fewer tokens",
     "add-labels": "add new labels to a trained run, by texts or examples",
     "evaluate": "evaluate a run on a split or a file, or compare two runs",
+    "decide": "learn a run's probabilities and which labels it returns, from held-out examples",
     "compare": "plot and list a metric of several runs over the epochs",
     "ensemble": "combine the labels that several runs predict, and evaluate the result",
     "report": "write tables and plots of a run's strengths and errors",

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError
 from tfxc.data.examples.kinds import KINDS
+from tfxc.decision.fitted import FittedDecision
 from tfxc.encoders.bases.repeated import Repeated
 from tfxc.encoders.bases.starts import restart_encoder, restart_head
 from tfxc.ops.batch_function import BatchFunction
@@ -52,6 +53,8 @@ class XCModel(keras.Model):
         >>> ids.shape
         TensorShape([2, 3])
     """
+
+    decision = FittedDecision()
 
     def __init__(
         self, encoder: "Encoder", head: "Head", objective: "Objective", **kwargs: Any
@@ -164,18 +167,15 @@ class XCModel(keras.Model):
         return self.objective.partial_loss
 
     @property
-    def calibration(self) -> None:
-        """None: probabilities are those of the objective."""
-        return None
-
-    @property
     def searched_part(self) -> str:
         """The head, for messages."""
         return f"head {type(self.head).__name__}"
 
     @property
     def has_probabilities(self) -> bool:
-        """Whether the scores can be given as probabilities; margins cannot."""
+        """Whether scores can be given as probabilities; of margins these have to be learned."""
+        if self.decision.calibration is not None:
+            return True
         if self.objective.link == "hinge":
             return False
         return self.head.full_softmax or self.head.log_scores

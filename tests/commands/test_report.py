@@ -13,7 +13,7 @@ from tests import tiny
 from tests.commands.calls import call
 from tfxc.commands import card, report, train
 from tfxc.core.errors import ConfigError
-from tfxc.metrics.classification import Decision
+from tfxc.decision.decision import Decision
 from tfxc.metrics.per_label import PerLabel
 from tfxc.reports.tables import average_rows
 

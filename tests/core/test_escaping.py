@@ -18,7 +18,7 @@ from tfxc.core import cli, escaping
 from tfxc.core.errors import DataError, MachineError
 from tfxc.core.escaping import SafeStream, csv_cell, html_text, json_text, markdown_text, one_line
 from tfxc.core.progress import Progress
-from tfxc.metrics.classification import Decision
+from tfxc.decision.decision import Decision
 from tfxc.metrics.per_label import PerLabel
 from tfxc.reports import tables
 

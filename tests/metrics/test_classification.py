@@ -3,7 +3,8 @@ import pytest
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from tests.contracts.metrics import NUM_LABELS, MetricContract, random_batch, single_label
-from tfxc.metrics.classification import Classification, Decision, positive_label
+from tfxc.decision.decision import Decision
+from tfxc.metrics.classification import Classification, positive_label
 
 VALUES = ("precision", "recall", "F1")
 

@@ -16,7 +16,7 @@ from tests.contracts.metrics import true_labels
 from tests.serving.browser import Browser
 from tfxc.core.config import parse_config
 from tfxc.core.errors import DataError
-from tfxc.metrics.classification import Decision
+from tfxc.decision.decision import Decision
 from tfxc.metrics.suite import build_metrics
 from tfxc.reports.decisions import Decisions
 from tfxc.reports.measured import Measured

@@ -38,7 +38,6 @@ from tfxc.labels.propensity_constants import DATASET_CONSTANTS
 from tfxc.reports.measurement import Measurement
 
 if TYPE_CHECKING:
-    from tfxc.inference.searcher import Examples
     from tfxc.metrics.suite import MetricSuite
     from tfxc.runs.loaded import LoadedRun
 
@@ -79,8 +78,7 @@ class Options(TrustOption):
             precision, recall and F1.
         curve: print P@k for each number of repetitions of a hashed head, and write it to
             repetitions.csv and repetitions.svg in this folder.
-        calibrate: learn the probabilities of a linear ranker from these examples, and keep them in
-            the run; with head label_text, measure with the head.seen_penalty that is best on these
+        calibrate: with head label_text, measure with the head.seen_penalty that is best on these
             examples, which becomes part of the files' names while the run stays as it is.
         measurement: what is measured, and on what
         search: how labels are searched
@@ -131,7 +129,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measure_runs(options: Options) -> list[dict[str, Any]]:
     """Measures a run, or two; returns the records that are written."""
-    from tfxc.inference.protocol import RankerModel
     from tfxc.metrics.bootstrap import paired_bootstrap
     from tfxc.reports.seen_penalty import check_run
     from tfxc.runs.loaded import load_run
@@ -158,15 +155,7 @@ def _measure_runs(options: Options) -> list[dict[str, Any]]:
                 fix="leave one of the two out",
             )
         for run in runs:
-            if not isinstance(run.model, RankerModel):
-                check_run(run, "--calibrate")
-                continue
-            refuse(
-                options,
-                ("beam", "post_processor", "compare", "step"),
-                "this option does not apply to the calibration of a linear ranker",
-                fix="leave it out, or leave --calibrate out",
-            )
+            check_run(run, "--calibrate")
     result = _measure(first, options)
     if second is None:
         return [result["record"]]
@@ -245,6 +234,7 @@ def _measure(loaded: "LoadedRun", options: Options, suffix: str = "") -> dict[st
     from tfxc.inference.searcher import Agreement
     from tfxc.reports.measurement import of_unknown_labels
     from tfxc.reports.repetition_curve import RepetitionCurve
+    from tfxc.reports.seen_penalty import calibrate_penalty
 
     path = loaded.folder.path
     step = loaded.options.step
@@ -253,7 +243,11 @@ def _measure(loaded: "LoadedRun", options: Options, suffix: str = "") -> dict[st
         loaded.require_counts("--tables")
     name, rows = measurement.examples(loaded)
     if options.calibrate:
-        loaded = _calibrated(loaded, measurement, rows)
+        excluded = measurement.excluded(loaded, rows)
+        chosen = calibrate_penalty(loaded, rows, measurement.batch_size_for(loaded), excluded)
+        print(chosen)
+        loaded.release()
+        loaded = loaded.with_options(seen_penalty=chosen.penalty)
     penalty = loaded.options.seen_penalty
     metrics = measurement.metrics(loaded)
     began = time.monotonic()
@@ -289,26 +283,6 @@ def _measure(loaded: "LoadedRun", options: Options, suffix: str = "") -> dict[st
         assert options.curve is not None
         print(curve.write(Path(options.curve)))
     return {"values": values, "support": metrics.support(), "record": record}
-
-
-def _calibrated(loaded: "LoadedRun", measurement: Measurement, rows: "Examples") -> "LoadedRun":
-    """Returns the run with what is best on these examples.
-
-    A linear ranker gets a calibration, which the run keeps; another run is searched with a penalty.
-    """
-    from tfxc.inference.protocol import RankerModel
-    from tfxc.reports.seen_penalty import calibrate_penalty
-    from tfxc.runs.calibrated import calibrate_ranker
-
-    excluded = measurement.excluded(loaded, rows)
-    batch_size = measurement.batch_size_for(loaded)
-    if isinstance(loaded.model, RankerModel):
-        print(calibrate_ranker(loaded, rows, batch_size, excluded))
-        return loaded
-    chosen = calibrate_penalty(loaded, rows, batch_size, excluded)
-    print(chosen)
-    loaded.release()
-    return loaded.with_options(seen_penalty=chosen.penalty)
 
 
 def _write(

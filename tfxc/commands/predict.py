@@ -208,9 +208,9 @@ def _predictor(options: Options, typed: bool) -> "Predictor":
         from tfxc.inference.savedmodel import SavedModelPredictor
 
         return SavedModelPredictor(options.model, options.k)
+    from tfxc.decision.decision import Decision
     from tfxc.inference.decision import decision_of
     from tfxc.inference.predictors import DecidingPredictor, EnsemblePredictor, RunPredictor
-    from tfxc.metrics.classification import Decision
     from tfxc.runs.loaded import load_run
 
     search = dataclasses.replace(options.search, streamed=options.file != "-")
@@ -224,7 +224,7 @@ def _predictor(options: Options, typed: bool) -> "Predictor":
         if options.k is None and not typed:
             threshold = loaded.config.evaluation.threshold
             decision = decision_of(loaded.model, loaded.single_label, threshold)
-            if decision.threshold is not None and wanted in (None, decision.probabilities):
+            if not decision.best_alone and wanted in (None, decision.probabilities):
                 print(f"{decision}; --k K lists the best K", file=sys.stderr)
                 return DecidingPredictor(loaded, decision)
         return RunPredictor(loaded, options.k, likely)
@@ -295,13 +295,34 @@ def _score_pairs(options: Options) -> None:
             done += len(chunk)
             _check_rows(options, max(done, pairs.shape[0]), pairs)
             features = loaded.features_of(chunk, options.file)
-            scores.append(loaded.model.score_pairs(features, rows, likely).data)
+            scores.append(_scored(loaded, features, rows, likely).data)
             progress.advance(len(chunk))
     _check_rows(options, done, pairs)
     pairs.data = np.concatenate(scores)
     with atomic_file(options.output, "wb") as stream:
         scipy.sparse.save_npz(stream, pairs)
     print(f"written: {options.output}, scores of {pairs.nnz:,} pairs")
+
+
+def _scored(
+    loaded: "LoadedRun", features: Any, pairs: "scipy.sparse.csr_matrix", probabilities: bool
+) -> "scipy.sparse.csr_matrix":
+    """Returns the scores of some labels of a batch, or their probabilities.
+
+    These depend on a label's place among all, which is looked for in the list of a search.
+    """
+    from tfxc.decision.decision import SEARCHED
+
+    scores = loaded.model.score_pairs(features, pairs)
+    if not probabilities:
+        return scores
+    calibration = loaded.model.decision.calibration
+    _, best = loaded.model.find_top_k(features, min(SEARCHED, loaded.model.num_labels))
+    for row, of_list in enumerate(best):
+        own = scores.data[scores.indptr[row] : scores.indptr[row + 1]]
+        places = (of_list > own[:, None]).sum(axis=1)
+        own[:] = calibration.at(own, places, of_list[0])
+    return scores
 
 
 def _ranker_and_pairs(options: Options, matrix: str) -> "tuple[LoadedRun, scipy.sparse.csr_matrix]":
@@ -577,8 +598,8 @@ def _write(
     from tfxc.inference.predictors import named
 
     if options.output and Path(options.output).suffix in _FILES:
+        from tfxc.decision.decision import at_least
         from tfxc.inference.prediction_files import write_predictions
-        from tfxc.ranker.calibration import at_least
 
         if options.min_score is not None:
             answers = ((chunk, at_least(*labels, options.min_score)) for chunk, labels in answers)

@@ -17,7 +17,12 @@ from tfxc.core.bounds import KINDS
 from tfxc.core.errors import ConfigError, inside, nearest
 
 # The packages of other kinds than ``tfxc.heads`` is of heads.
-_PACKAGES = {"reader": "tfxc.data.reading.formats", "tracker": "tfxc.training.trackers"}
+_PACKAGES = {
+    "reader": "tfxc.data.reading.formats",
+    "tracker": "tfxc.training.trackers",
+    "probabilities": "tfxc.decision.probabilities",
+    "labels": "tfxc.decision.labels",
+}
 # The config key, and the argument of ``XCClassifier``, that names a method.
 _KEYS = {kind: "techniques" if kind == "technique" else kind for kind in KINDS}
 _CONTRACT = "base"  # the file of the base class

@@ -420,6 +420,21 @@ class EvaluationSettings(_Section):
         return found
 
 
+class DecisionSettings(_Section):
+    """How scores become labels to act on; learned on the dev split when training is finished.
+
+    Attributes:
+        probabilities: how probabilities are learned of the scores; None learns none, so that they
+            are the model's own, if it has any.
+        labels: how it is learned which labels are returned; None learns nothing.
+        k: best labels of an example that are considered.
+    """
+
+    probabilities: Method | None = None
+    labels: Method | None = None
+    k: Positive = 20
+
+
 class Config(_Section):
     """Everything a run needs. The keys of a method's section are arguments of its constructor.
 
@@ -436,6 +451,8 @@ class Config(_Section):
         recipe: the stages of training.
         training: the training loop.
         evaluation: what is measured.
+        decision: which labels are returned, and with which probability; None applies the rule of
+            docs/training.md ("What is measured").
     """
 
     about: About = About()
@@ -449,6 +466,7 @@ class Config(_Section):
     recipe: Method = Method(name="fit")
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    decision: DecisionSettings | None = None
 
     @pydantic.model_validator(mode="after")
     def _excluded_labels_have_texts(self):

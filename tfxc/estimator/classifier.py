@@ -80,11 +80,13 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             ``validation_data`` of ``fit``, and keep the best weights; None trains all epochs.
         class_weight: ``"balanced"``, or a dict of the classes' weights (others have 1), for
             objectives that have ``class_weight``.
+        decision: how probabilities and the labels to predict are learned of the
+            ``validation_data``: a dict like the section ``decision`` of a config, e.g.
+            ``{"probabilities": "rows", "labels": "f_measure"}``.
         threshold: score from which a label is predicted where an example may have several. None
-            predicts the labels of a probability of one half or more where the model decides on
-            each label by itself and has probabilities: with the objective ``"sigmoid"`` or one
-            like it, or with recipe ``xr_linear`` and ``calibrate``, which needs
-            ``validation_data``. Else the best label alone is predicted.
+            predicts what ``decision`` has learned; without one, the labels of a probability of one
+            half or more where the model decides on each label by itself and has probabilities, as
+            with the objective ``"sigmoid"``. Else the best label alone is predicted.
         random_state: seed of weights, dropout and the order of examples.
         verbose: 1 prints the messages of training, which the logger ``tfxc`` has in any case.
 
@@ -141,6 +143,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         class_weight: Mapping[Any, float] | str | None = None,
         text_features: Mapping[str, Any] | str | None = None,
         label_texts: Mapping[Any, str] | str | None = None,
+        decision: Mapping[str, Any] | None = None,
         threshold: float | None = None,
         random_state: int = 0,
         verbose: int = 0,
@@ -157,6 +160,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         self.class_weight = class_weight
         self.text_features = text_features
         self.label_texts = label_texts
+        self.decision = decision
         self.threshold = threshold
         self.random_state = random_state
         self.verbose = verbose
@@ -200,6 +204,12 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
                 where="validation_data",
                 fix="pass validation_data=(X, y)",
             )
+        if self.decision is not None and validation_data is None:
+            raise ConfigError(
+                "a decision is learned of validation_data",
+                where="decision",
+                fix="pass validation_data=(X, y) to fit, or leave decision out",
+            )
         self._targets, labels = read_targets(y)
         texts = self._read_label_texts(X)
         label_texts = None
@@ -238,7 +248,9 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             names = self._targets.names
             # Whether each training example has one label, and the names of two labels.
             metric_labels = (self._fitted.single_label, names if len(names) == 2 else ())
-            self._fitted.train(FitData(source, dev, metric_labels, weights), callbacks)
+            data = FitData(source, dev, metric_labels, weights)
+            self._fitted.train(data, callbacks)
+            self._fitted.decide(data)
         self.validation_metrics_ = self._fitted.summary.get("dev", {})
         return self
 
@@ -302,15 +314,13 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         order of ``classes_``.
 
         Raises:
-            AttributeError: the recipe is ``xr_linear``, without ``calibrate``.
+            AttributeError: the recipe is ``xr_linear``, without a ``decision`` on probabilities.
             ConfigError: when called, the model has no probabilities.
         """
-        section = _section(self.recipe)
-        if section["name"] == _LINEAR and section.get("calibrate") is None:
+        if self._is_linear and not (self.decision or {}).get("probabilities"):
             raise AttributeError(
-                "recipe 'xr_linear' has no predict_proba without a calibration. Set "
-                "recipe={'name': 'xr_linear', 'calibrate': 'logistic'} and pass validation_data "
-                "to fit"
+                "recipe 'xr_linear' has no predict_proba of its own. Set "
+                "decision={'probabilities': 'rows'} and pass validation_data to fit"
             )
         return self._likely
 
@@ -403,6 +413,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             estimator = cls(**params)
         estimator.random_state = config.seed
         estimator.threshold = config.evaluation.threshold
+        if config.decision is not None:
+            estimator.decision = config.decision.model_dump()
         estimator._fitted = fitted
         estimator.classes_ = names
         estimator._targets = Targets("single" if loaded.single_label else "lists", names)
@@ -460,6 +472,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
                 "text_features": text_features,
                 "label_texts": None if self.label_texts is None else "fit",
             },
+            "decision": None if self.decision is None else dict(self.decision),
         }
         if self._is_linear:
             return {**plain, "recipe": _section(self.recipe)}

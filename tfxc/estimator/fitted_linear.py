@@ -16,8 +16,6 @@ from tfxc.core.storage.files import copy_folder
 from tfxc.core.storage.locks import scratch_folder
 from tfxc.data.sources.matrices import matrices
 from tfxc.estimator.fitted_model import FitData, FittedModel, best_labels
-from tfxc.inference.ranker_calibration import learn_calibration
-from tfxc.ranker.calibration import CALIBRATION
 from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings, ranker_settings
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from tfxc.recipes.xr_linear.recipe import XRLinear
     from tfxc.runs.loaded import LoadedRun
 
-_FILES = ("ranker", TREE, CALIBRATION)
+_FILES = ("ranker", TREE)
 _LOWEST = np.finfo(np.float32).min
 
 
@@ -65,11 +63,6 @@ class FittedLinear(FittedModel):
             threads=recipe.threads,
         )
         self.model = LinearModel(self._folder, recipe.threads)
-        if recipe.calibrate is not None and data.dev is not None:
-            size = self.config.evaluation.batch_size
-            calibration, _ = learn_calibration(self.model, data.dev, size, recipe.calibrate)
-            calibration.save(self._folder / CALIBRATION)
-            self.model = LinearModel(self._folder, recipe.threads)
         measured = Evaluation(self.model, self.config, data.labels, None, data.dev).of_dev()
         self.summary = {"layers": reports, "dev": measured}
 
@@ -83,12 +76,6 @@ class FittedLinear(FittedModel):
                     where=name,
                     fix="leave it out, or use recipe 'fit'",
                 )
-        if recipe.calibrate is not None and data.dev is None:
-            raise ConfigError(
-                "a calibration needs validation_data",
-                where="recipe.calibrate",
-                fix="pass validation_data=(X, y) to fit, or leave calibrate out",
-            )
         tree = TreeSettings(recipe.tree, self.config.seed)
         sizes = tree.sizes(self._sizes["num_labels"], self._sizes["num_features"])
         checked_settings(ranker_settings(recipe.ranker, self.config.seed), sizes)
@@ -147,11 +134,13 @@ class FittedLinear(FittedModel):
             for path in (self._folder / name, *(self._folder / name).rglob("*"))
             if path.is_file()
         }
-        return {**state, "config": json.loads(self.config.to_json()), "files": files}
+        config = json.loads(self.config.to_json())
+        return {**state, "config": config, "files": files, "decision": self.model.decision}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         files = state.pop("files")
         config = state.pop("config")
+        decision = state.pop("decision")
         vars(self).update(state)
         self.config: Config = parse_config(config)
         self._new_folder()
@@ -160,3 +149,4 @@ class FittedLinear(FittedModel):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         self.model = LinearModel(self._folder, self._recipe.threads)
+        self.model.decision = decision

@@ -12,11 +12,12 @@ import numpy as np
 from tfxc.core.errors import ConfigError
 from tfxc.data.sources.base import RowStream
 from tfxc.data.store.manifest import SplitInfo
+from tfxc.decision.decision import Decision
+from tfxc.inference.deciding import learn_decision
 from tfxc.inference.decision import decision_of
 from tfxc.inference.predictors import reaching
 from tfxc.inference.searcher import Searcher
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.metrics.classification import Decision
 from tfxc.runs.writer import manifest_of, new_run, split_of
 
 if TYPE_CHECKING:
@@ -78,6 +79,17 @@ class FittedModel(abc.ABC):
         self._num_examples = source.num_examples
         self._label_counts: np.ndarray | None = None
         self._split = split_of([])
+
+    def decide(self, data: FitData) -> None:
+        """Learns the decision that the config describes, of the validation data."""
+        settings = self.config.decision
+        if settings is None:
+            return
+        assert data.dev is not None and self._label_counts is not None, "``fit`` has both"
+        size = self.config.evaluation.batch_size
+        counts = self._label_counts
+        learned = learn_decision(self.model, data.dev, size, settings, counts)
+        self.model.decision = learned.fitted
 
     @abc.abstractmethod
     def train(self, data: FitData, callbacks: Sequence[Any] = ()) -> None:
@@ -160,10 +172,10 @@ class FittedModel(abc.ABC):
             search = functools.partial(
                 self.find, part, batch_size=batch_size, probabilities=rule.probabilities
             )
-            if rule.threshold is None:
+            if rule.best_alone:
                 ids = search(self._depth(rule))[0][:, :1]
             else:
-                ids, _ = reaching(rule.threshold, search, self.model.num_labels)
+                ids, _ = reaching(rule, search, self.model.num_labels)
             predicted += [[label for label in row if label >= 0] for row in ids.tolist()]
         return predicted
 
@@ -219,6 +231,7 @@ class FittedModel(abc.ABC):
             run.write_assets(manifest, vocabulary, self._label_counts, text_features)
             run.write_label_texts(vocabulary, self.label_texts)
             self._save_model(run)
+            self.model.decision.save(run.path)
             run.write_summary(self.summary)
 
     def _saved_config(self) -> "Config":

@@ -131,13 +131,17 @@ class FittedNetwork(FittedModel):
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in vars(self).items() if name not in _REBUILT}
         weights = [np.asarray(variable.value) for variable in self.model.variables]
-        return {**state, "config": json.loads(self.config.to_json()), "weights": weights}
+        decision = self.model.decision
+        config = json.loads(self.config.to_json())
+        return {**state, "config": config, "weights": weights, "decision": decision}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         weights = state.pop("weights")
+        decision = state.pop("decision")
         config = state.pop("config")
         vars(self).update(state)
         self.config = parse_config(config)
         self._make()
+        self.model.decision = decision
         for variable, value in zip(self.model.variables, weights, strict=True):
             variable.assign(value)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfxc.data.examples.kinds import KINDS, Tensor
+from tfxc.exports.decided import top_k
 from tfxc.exports.savedmodel import feature_signature, from_features, size_of
 from tfxc.ops.empty_batch import handle_empty_batches
 from tfxc.ops.sparse import bags_as
@@ -61,7 +62,7 @@ class Graph:
         """
 
         def answer(features: Mapping[str, Any] | tf.Tensor) -> dict[str, tf.Tensor]:
-            ids, scores = self._model.top_k(features, self._k, self._probabilities)
+            ids, scores = top_k(self._model, features, self._k, self._probabilities)
             # Not "ids": a sparse bag's input is called that, and ONNX requires distinct names.
             return {"label_ids": tf.cast(ids, tf.int32), "scores": tf.cast(scores, tf.float32)}
 

@@ -16,8 +16,8 @@ from tfxc.inference.protocol import RankerModel
 from tfxc.inference.searcher import Searcher
 
 if TYPE_CHECKING:
+    from tfxc.decision.calibration import Calibration
     from tfxc.model import XCModel
-    from tfxc.ranker.calibration import Calibration
     from tfxc.runs.loaded import LoadedRun
 
 
@@ -51,7 +51,7 @@ class Expected:
         self._rows, self._texts = sample_rows(loaded_run)
         model = loaded_run.model
         self._tolerance = tolerance_of(loaded_run)
-        self._calibration = model.calibration if probabilities else None
+        self._calibration = model.decision.calibration if probabilities else None
         self._relative = probabilities and self._calibration is None
         features = scaled(self._rows, loaded_run.manifest).batch()["features"]
         search = Searcher(model, k, probabilities=self._relative)
@@ -166,7 +166,7 @@ def checked_difference(
     """
     ids, scores = answer
     right_ids, raw = reference
-    right = raw if calibration is None else calibration.apply(raw)
+    right = raw if calibration is None else calibration(raw)
     with np.errstate(invalid="ignore"):
         difference = float(np.where(scores == right, 0, np.abs(scores - right)).max())
         gaps = np.abs(np.diff(raw, axis=1, append=-np.inf))  # the last may tie with the next
@@ -177,8 +177,8 @@ def checked_difference(
     least = right
     most = right
     if calibration is not None:  # where its map is steep, rounding moves a probability far
-        least = calibration.apply(raw - tolerance)
-        most = calibration.apply(raw + tolerance)
+        least = calibration(raw - tolerance)
+        most = calibration(raw + tolerance)
         tolerance = _CALIBRATED_TOLERANCE
     # Not NaN either, which no comparison holds for.
     within = (scores >= least - tolerance) & (scores <= most + tolerance)

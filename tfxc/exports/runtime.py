@@ -59,8 +59,8 @@ class RankerFiles:
             "calibration": None,
         }
         if probabilities:
-            assert model.calibration is not None, "it has probabilities"
-            self.settings["calibration"] = model.calibration.content()
+            assert model.decision.calibration is not None, "it has probabilities"
+            self.settings["calibration"] = model.decision.calibration.content()
         self.weight_bytes = sum(path.stat().st_size for path in self.folder.glob("layer-*/*.npy"))
 
 

@@ -19,6 +19,7 @@ from tfxc.core.storage import checksums
 from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.examples.kinds import ENCODED, IMAGE, INPUTS, TOKENS
 from tfxc.data.images.decoding import decode_batch
+from tfxc.exports.decided import top_k
 from tfxc.exports.parity import Expected, outputs_of_savedmodel
 from tfxc.exports.target import check_target, folder_size
 from tfxc.ops.file_errors import os_errors
@@ -160,7 +161,7 @@ class ServedModel(tf.Module):
         model = loaded_run.model
 
         def answer(features: Mapping[str, Any] | tf.Tensor) -> dict[str, tf.Tensor]:
-            ids, scores = model.top_k(features, k, probabilities)
+            ids, scores = top_k(model, features, k, probabilities)
             labels = names.lookup(tf.cast(ids, tf.int64))
             return {"labels": labels, "ids": ids, "scores": tf.cast(scores, tf.float32)}
 

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tfxc.decision.decision import Decision
 from tfxc.inference.protocol import RunModel
-from tfxc.metrics.classification import Classification, Decision, positive_label
+from tfxc.metrics.classification import Classification, positive_label
 
 if TYPE_CHECKING:
     from tfxc.core.settings import EvaluationSettings
@@ -13,9 +14,10 @@ if TYPE_CHECKING:
 def decision_of(model: RunModel, single_label: bool, threshold: float | None = None) -> Decision:
     """Returns the rule by which a model's labels count as predicted, the same in every report.
 
-    They are those whose score reaches the threshold that is given. Without one, where the objective
-    is a yes or no for each label and the data is not single-label, they are those of probability
-    0.5 or more. Else it is the best label alone.
+    They are those whose score reaches the threshold that is given; without one, those of the rule
+    that the run has learned. Without that, where the objective is a yes or no for each label and
+    the data is not single-label, they are those of probability 0.5 or more. Else it is the best
+    label alone.
 
     Args:
         model: ``RunModel``.
@@ -27,6 +29,8 @@ def decision_of(model: RunModel, single_label: bool, threshold: float | None = N
     """
     if threshold is not None:
         return Decision(threshold)
+    if model.decision.rule is not None:
+        return model.decision.rule
     probabilities = model.has_probabilities
     if not single_label and probabilities and model.decides_each_label:
         threshold = 0.5
@@ -38,9 +42,9 @@ def classification_of(
 ) -> Classification | None:
     """Returns the metrics of a decision that every evaluation holds.
 
-    They are part of it where a threshold on the scores is given, and where every training example
-    has one label. Elsewhere the tables alone have them: of several labels per example the ranking
-    metrics say more, and the best ones alone are searched.
+    They are part of it where a threshold on the scores is given, where the run has learned a rule,
+    and where every training example has one label. Elsewhere the tables alone have them: of several
+    labels per example the ranking metrics say more, and the best ones alone are searched.
 
     Args:
         decision: see ``decision_of``.
@@ -51,8 +55,9 @@ def classification_of(
     Returns:
         ``Classification``, or None.
     """
-    has_threshold = decision.threshold is not None and not decision.probabilities
-    if not (has_threshold or single_label):
+    learned = decision.at_most is not None
+    given = decision.threshold is not None and not decision.probabilities
+    if not (learned or given or single_label):
         return None
     return Classification(decision, num_labels, positive_label(names))
 

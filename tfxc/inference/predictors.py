@@ -9,11 +9,10 @@ import numpy as np
 from tfxc.core.declared import check_k
 from tfxc.core.errors import ConfigError
 from tfxc.inference.searcher import Searcher
-from tfxc.metrics.classification import SEARCHED
 
 if TYPE_CHECKING:
     from tfxc.data.examples.chunk import Chunk
-    from tfxc.metrics.classification import Decision
+    from tfxc.decision.decision import Decision
 
 
 _DEFAULT_K = 5
@@ -106,11 +105,11 @@ class RunPredictor:
 
 
 class DecidingPredictor(RunPredictor):
-    """Predicts all labels that reach a threshold, however many there are.
+    """Predicts all labels that a decision returns, however many there are.
 
     Args:
         loaded_run: a ``tfxc.runs.loaded.LoadedRun``.
-        decision: ``Decision`` with a threshold, of probabilities or scores as it says.
+        decision: ``Decision`` that is not of the best label alone.
 
     Raises:
         ConfigError: there are no probabilities, and the decision is by them.
@@ -118,13 +117,12 @@ class DecidingPredictor(RunPredictor):
 
     def __init__(self, loaded_run: Any, decision: "Decision") -> None:
         super().__init__(loaded_run, 1, decision.probabilities)
-        assert decision.threshold is not None
-        self._threshold = decision.threshold
+        self._decision = decision
         self.k = len(self.names)
 
     def _labels_of(self, batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """As of ``RunPredictor``, with as many columns as the longest list needs."""
-        return reaching(self._threshold, lambda k: self._searcher(k)(batch), self.k)
+        return reaching(self._decision, lambda k: self._searcher(k)(batch), self.k)
 
 
 class EnsemblePredictor:
@@ -222,30 +220,29 @@ class EnsemblePredictor:
 
 
 def reaching(
-    threshold: float, search: Callable[[int], tuple[np.ndarray, np.ndarray]], num_labels: int
+    decision: "Decision", search: Callable[[int], tuple[np.ndarray, np.ndarray]], num_labels: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns all labels that reach a threshold, however many there are.
+    """Returns all labels that a decision returns, however many there are.
 
     Args:
-        threshold: smallest score, or probability, that counts.
+        decision: ``Decision``, not of the best label alone.
         search: finds the k best labels of some examples: ids int32 and scores float32 (n, k).
         num_labels: size of the label space.
 
     Returns:
-        Ids, -1 where a label does not reach it, and scores, with as many columns as were searched.
+        Ids, -1 where a label is not returned, and scores, with as many columns as were searched.
 
     Example:
         >>> ids, scores = np.array([[2, 0, 1]]), np.array([[0.9, 0.6, 0.1]])
-        >>> reaching(0.5, lambda k: (ids[:, :k], scores[:, :k]), 3)[0].tolist()
+        >>> reaching(Decision(0.5), lambda k: (ids[:, :k], scores[:, :k]), 3)[0].tolist()
         [[2, 0, -1]]
     """
-    k = SEARCHED  # as an evaluation does: the beam of a search widens with it
+    k = decision.depth(1, num_labels)  # as an evaluation does: a search's beam widens with it
     while True:
         k = min(k, num_labels)
         ids, scores = search(k)
-        reaches = (scores >= threshold) & (ids >= 0)
-        if k == num_labels or not reaches[:, -1].any():
-            return np.where(reaches, ids, -1), scores
+        if k == num_labels or not decision.may_go_on(ids, scores).any():
+            return np.where(decision.predicted(ids, scores), ids, -1), scores
         k *= 4
 
 

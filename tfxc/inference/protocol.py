@@ -7,12 +7,11 @@ import numpy as np
 
 from tfxc.core.declared import check_k
 from tfxc.core.errors import ConfigError
+from tfxc.decision.fitted import FittedDecision
 
 if TYPE_CHECKING:
     import scipy.sparse
     import tensorflow as tf
-
-    from tfxc.ranker.calibration import Calibration
 
 
 @runtime_checkable
@@ -34,7 +33,8 @@ class RunModel(Protocol):
         partial_loss: whether the training loss of the model is no measure of the fit to all labels.
         has_probabilities: whether scores can be given as probabilities.
         decides_each_label: whether these are of each label by itself, not of one among all.
-        calibration: what makes probabilities of a ranker's scores, or None.
+        decision: what was learned of it after training: how scores become probabilities, and which
+            labels are returned. It is applied by whoever searches, not by the model.
         searched_part: what finds the labels, in words for messages, e.g. ``"head Dense"``.
     """
 
@@ -56,8 +56,7 @@ class RunModel(Protocol):
     @property
     def decides_each_label(self) -> bool: ...
 
-    @property
-    def calibration(self) -> "Calibration | None": ...
+    decision: FittedDecision
 
     @property
     def searched_part(self) -> str: ...
@@ -139,8 +138,8 @@ class RunModel(Protocol):
 class RankerModel:
     """What the models share that a linear ranker searches, outside TensorFlow and by a beam.
 
-    A subclass has ``num_labels``, ``calibration``, ``searching_with``, ``find_top_k``, ``top_k``,
-    ``similar_labels`` and ``score_pairs``.
+    A subclass has ``num_labels``, ``searching_with``, ``find_top_k``, ``top_k``, ``similar_labels``
+    and ``score_pairs``. Its probabilities are those of its ``decision``.
     """
 
     search_methods: tuple[str, ...] = ()
@@ -148,6 +147,7 @@ class RankerModel:
     partial_loss = False
     decides_each_label = True
     searched_part = "model"
+    decision = FittedDecision()
 
     @property
     def num_labels(self) -> int:
@@ -155,14 +155,9 @@ class RankerModel:
         raise TypeError(f"{type(self).__name__} must define num_labels")
 
     @property
-    def calibration(self) -> "Calibration | None":
-        """What makes probabilities of the scores, with the post-processor searched with."""
-        raise TypeError(f"{type(self).__name__} must define calibration")
-
-    @property
     def has_probabilities(self) -> bool:
         """Whether there is a calibration, and it holds for the post-processor searched with."""
-        return self.calibration is not None
+        return self.decision.calibration is not None
 
     def check_k(self, k: int) -> None:
         """Raises a ``ValueError`` if more labels are requested than there are."""
@@ -217,14 +212,12 @@ class RankerModel:
         self,
         features: Mapping[str, Any] | np.ndarray,
         pairs: "scipy.sparse.csr_matrix",
-        probabilities: bool = False,
     ) -> "scipy.sparse.csr_matrix":
         """Returns scores of chosen labels of a batch, whether or not the beam would find them.
 
         Args:
             features: arrays of a batch, as of ``RunModel.find_top_k``.
             pairs: sparse (batch, num_labels); the places of its entries are the labels to score.
-            probabilities: whether to return probabilities instead of scores.
 
         Returns:
             float32 CSR with the places of ``pairs``; minus infinity for a

@@ -94,8 +94,10 @@ class Searcher:
         compared: "Agreement | None" = None,
     ) -> None:
         model.check_k(k)
+        self._calibration = None
         if probabilities:
             model.check_probabilities()
+            self._calibration = model.decision.calibration
         if full_loss and not model.full_softmax:
             raise ConfigError(
                 f"the {model.searched_part} has no softmax over all labels",
@@ -119,7 +121,7 @@ class Searcher:
         self.k = k
         self._method = method
         self._full_loss = full_loss
-        self._probabilities = probabilities
+        self._probabilities = probabilities and self._calibration is None  # the model's own
         self._ranks = ranks
         self._excluded = excluded
         self._compared = compared
@@ -128,7 +130,9 @@ class Searcher:
 
     def __call__(self, batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Returns NumPy (ids int32, scores float32), both (batch, k)."""
-        return self.model.find_top_k(batch["features"], self.k, self._probabilities, self._method)
+        arguments = (batch["features"], self.k, self._probabilities, self._method)
+        ids, scores = self.model.find_top_k(*arguments)
+        return ids, self._calibrated(scores)
 
     def find(self, batch: Mapping[str, Any]) -> SearchResult:
         """Returns ``SearchResult`` of a batch of arrays, without excluded labels."""
@@ -145,6 +149,7 @@ class Searcher:
             )
         if not self._full_loss or self._method is not None:
             ids, scores = self._search(features)
+        scores = self._calibrated(scores)
         if self._depth > self.k:
             # Excluded labels move behind the others; where these run out, there is no label.
             left_out = hits(ids, excluded)
@@ -156,6 +161,9 @@ class Searcher:
             model: Any = self.model
             ranks = model.find_ranks(features, np.asarray(labels, np.int32), excluded)
         return SearchResult(ids, scores, labels, losses, ranks)
+
+    def _calibrated(self, scores: np.ndarray) -> np.ndarray:
+        return scores if self._calibration is None else self._calibration(scores)
 
     def _search(self, features: Mapping[str, Any] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns ids and scores by the method, perhaps compared with those of the usual one."""

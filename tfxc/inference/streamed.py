@@ -12,6 +12,7 @@ import numpy as np
 
 from tfxc.core.progress import Progress
 from tfxc.core.storage.spill import Spill
+from tfxc.decision.fitted import FittedDecision
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -52,6 +53,7 @@ class StreamedModel(abc.ABC):
     """
 
     network: "XCModel"
+    decision = FittedDecision()
 
     def __init__(self, whole: "XCModel", count: int, unit: str) -> None:
         self._whole = whole
@@ -109,17 +111,12 @@ class StreamedModel(abc.ABC):
     @property
     def has_probabilities(self) -> bool:
         """See ``RunModel``."""
-        return self._whole.has_probabilities
+        return self.decision.calibration is not None or self._whole.has_probabilities
 
     @property
     def decides_each_label(self) -> bool:
         """See ``RunModel``."""
         return self._whole.decides_each_label
-
-    @property
-    def calibration(self) -> None:
-        """None: probabilities are those of the objective."""
-        return None
 
     @property
     def searched_part(self) -> str:
@@ -132,7 +129,8 @@ class StreamedModel(abc.ABC):
 
     def check_probabilities(self) -> None:
         """Raises a ``ConfigError`` that names the reason if there are no probabilities."""
-        self._whole.check_probabilities()
+        if not self.has_probabilities:
+            self._whole.check_probabilities()
 
     def stream(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         """Yields the batches in their order, each with a ``Found`` as its features.

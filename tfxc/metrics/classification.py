@@ -1,68 +1,22 @@
-"""Decisions: which labels of a ranked list count as predicted, and how good these sets are.
+"""How good the sets of labels are that a decision predicts.
 
 Definitions as in scikit-learn with ``zero_division=0``.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfxc.decision.decision import Decision
 from tfxc.metrics.base import Metric, named, ratio, zero_padded
 
 if TYPE_CHECKING:
     from tfxc.metrics.base import RankedBatch
 
 
-#: Labels searched per example where a threshold decides.
-SEARCHED = 100
-
 _VALUES = ("precision", "recall", "F1")
 _SAMPLES = (*(f"samples-{value}" for value in _VALUES), "accuracy")
-
-
-@dataclasses.dataclass(frozen=True)
-class Decision:
-    """The one rule by which labels of a ranked list count as predicted.
-
-    With a threshold these are the labels whose score reaches it, without one the best label alone.
-
-    Attributes:
-        threshold: smallest score that counts, or None.
-        probabilities: whether scores must be probabilities.
-
-    Example:
-        >>> str(Decision(0.5, probabilities=True))
-        'labels of probability 0.5 or more'
-    """
-
-    threshold: float | None = None
-    probabilities: bool = False
-
-    def __str__(self) -> str:
-        if self.threshold is None:
-            return "best label"
-        kind = "probability" if self.probabilities else "score"
-        return f"labels of {kind} {self.threshold:g} or more"
-
-    def predicted(self, batch: "RankedBatch") -> np.ndarray:
-        """Returns bool (batch, K): the predictions of a ``RankedBatch`` that count."""
-        if self.threshold is None:
-            return (np.arange(batch.ids.shape[1]) < 1) & (batch.ids >= 0)
-        return (batch.scores >= self.threshold) & (batch.ids >= 0)
-
-    def depth(self, least: int, num_labels: int, searched: int = SEARCHED) -> int:
-        """Returns labels to search for each example.
-
-        Args:
-            least: as many as other metrics need.
-            num_labels: size of the label space.
-            searched: as many as a threshold is held against.
-        """
-        if self.threshold is None:
-            return max(least, 1)
-        return min(num_labels, max(least, searched))
 
 
 class Classification(Metric):
@@ -117,7 +71,7 @@ class Classification(Metric):
         return per_label | totals | {"examples": np.int64(0), "cut off": np.int64(0)}
 
     def update_ranked(self, batch: "RankedBatch") -> None:
-        predicted = self.decision.predicted(batch)
+        predicted = self.decision.predicted(batch.ids, batch.scores)
         self._count("hits", batch.ids[predicted & batch.hits])
         self._count("predicted", batch.ids[predicted])
         self._count("true", batch.labels[batch.labels >= 0])
@@ -128,12 +82,12 @@ class Classification(Metric):
 
     def truncated(self, batch: "RankedBatch") -> np.ndarray:
         """Returns bool (batch,): examples whose last prediction still reaches the threshold."""
-        if self.decision.threshold is None or batch.ids.shape[1] == self.num_labels:
+        if batch.ids.shape[1] == self.num_labels:
             return np.zeros(len(batch), bool)
-        return self.decision.predicted(batch)[:, -1]
+        return self.decision.may_go_on(batch.ids, batch.scores)
 
     def per_example_ranked(self, batch: "RankedBatch") -> dict[str, np.ndarray]:
-        predicted = self.decision.predicted(batch)
+        predicted = self.decision.predicted(batch.ids, batch.scores)
         num_hits = np.count_nonzero(predicted & batch.hits, axis=1)
         num_predicted = np.count_nonzero(predicted, axis=1)
         equal = (num_hits == num_predicted) & (num_hits == batch.num_true)
@@ -170,7 +124,7 @@ class Classification(Metric):
         if self.num_labels is not None:
             unknown = self.state["true"][self.num_labels :].sum()
             counts["labels unknown to training"] = int(unknown)
-        if self.decision.threshold is not None:
+        if not self.decision.best_alone:
             counts["examples whose predictions are cut off at K"] = int(self.state["cut off"])
         return counts
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfxc.core.errors import ConfigError
+from tfxc.decision.decision import Decision
 from tfxc.metrics.base import RankedBatch, ratio, zero_padded
-from tfxc.metrics.classification import Classification, Decision
+from tfxc.metrics.classification import Classification
 
 _MAX_PAIRS = 1_000_000
 _Wrong = tuple[int, np.ndarray, np.ndarray, np.ndarray]  # row, predicted ids, scores, true ids
@@ -97,10 +98,10 @@ class PerLabel:
                 fix="raise it, or search more labels with --labels",
             )
         self.classification.update_ranked(batch)
-        predicted = self.decision.predicted(batch)
+        predicted = self.decision.predicted(batch.ids, batch.scores)
         right = np.count_nonzero(predicted & batch.hits, axis=1)
         good = right > 0
-        if self.decision.threshold is not None:
+        if not self.decision.best_alone:
             good = (right == np.count_nonzero(predicted, axis=1)) & (right == batch.num_true)
         for row in np.flatnonzero(~good):
             chosen = np.flatnonzero(predicted[row])

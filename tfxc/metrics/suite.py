@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core.errors import ConfigError
+from tfxc.decision.decision import Decision
 from tfxc.metrics.base import Metric, RankedBatch, checked_ks
-from tfxc.metrics.classification import Classification, Decision
+from tfxc.metrics.classification import Classification
 from tfxc.metrics.ranking import NDCG, NormalisedPrecision, Precision, Recall
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import pydantic
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage import checksums
 from tfxc.core.storage.reading import read_array, read_record
+from tfxc.decision.decision import at_least
 from tfxc.ops.search.beam_search import beam_search
 from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer, column_of
 from tfxc.ops.search.beam_search.post_processors import PostProcessor
-from tfxc.ranker.calibration import at_least
 from tfxc.ranker.post_processors import post_processor
 from tfxc.ranker.store import PARAMETERS, RESTORE
 

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tfxc.core import registry
 from tfxc.core.config import Config
 from tfxc.core.declared import Declared
 from tfxc.core.errors import CheckpointError, ConfigError, number_spans
+from tfxc.core.messages import OUTPUT
 from tfxc.data.store.manifest import Manifest
 from tfxc.runs import resuming
 from tfxc.runs.folder import RunFolder
@@ -145,6 +147,10 @@ class Recipe(Declared):
                     fix=f"remove {name!r}, or choose another recipe",
                 )
 
+        for kind in ("probabilities", "labels"):
+            method = getattr(config.decision, kind, None)
+            if method is not None:
+                registry.check_section(kind, method.section(), f"decision.{kind}")
         if config.evaluation.ranks and config.head is None:
             raise ConfigError(
                 "exact ranks need a head with a score for each label, and recipe "
@@ -219,13 +225,36 @@ class Recipe(Declared):
                 context.strategy  # noqa: B018 (made before anything else of TensorFlow)
             self._check_extension(context)
             self._check_start(context)
+            self._check_decision(context)
             self.check(context)
             if context.from_step is not None:
                 self.check_checkpoints(config.recipe.name, "--from-step")
                 context.folder.check_step(context.from_step, "--from-step")
-                return self.train(context)
+                return self._decided(context, self.train(context))
             finished = resuming.finished(context.folder, config, context.data_folder, context.fresh)
-            return finished or self.train(context)
+            return self._decided(context, finished or self.train(context))
+
+    def _decided(self, context: Context, summary: dict[str, Any]) -> dict[str, Any]:
+        """Learns the decision that the config describes, unless the run has it.
+
+        Returns:
+            The summary with ``decision``: its settings, and how good it is.
+        """
+        settings = context.config.decision
+        if settings is None or not context.folder.chief:
+            return summary
+        wanted = settings.model_dump(mode="json")
+        if (summary.get("decision") or {}).get("settings") == wanted:
+            return summary
+        from tfxc.runs.loaded import LoadedRun
+        from tfxc.training.deciding import decide_on_dev, decision_line
+
+        measured = decide_on_dev(LoadedRun(context.run, trust=True), settings, context.data_folder)
+        OUTPUT.info(decision_line(measured))
+        context.folder.write_config(context.config)
+        summary = {**summary, "decision": {"settings": wanted, **measured}}
+        context.folder.write_summary(summary)
+        return summary
 
     def run_start(self, repetition: int | None = None) -> "RunStart | None":
         """Returns ``start`` as a ``RunStart``.
@@ -274,6 +303,15 @@ class Recipe(Declared):
                 "was trained",
                 where=where,
                 fix="leave it out",
+            )
+
+    def _check_decision(self, context: Context) -> None:
+        """Refuses to learn a decision where there are no examples for it."""
+        if context.config.decision is not None and "dev" not in context.manifest.splits:
+            raise ConfigError(
+                "the data have no dev split, of which a decision is learned",
+                where="decision",
+                fix="name a file in data.dev, or remove it",
             )
 
     def _check_extension(self, context: Context) -> None:
@@ -380,6 +418,7 @@ class RecipeOfRuns(Recipe):
         with contextlib.nullcontext() if alone else locked(context.folder):
             self._check_extension(context)
             self._check_start(context)
+            self._check_decision(context)
             self.check(context)
             if context.from_step is not None and not (alone or self.together):
                 raise ConfigError(
@@ -387,7 +426,8 @@ class RecipeOfRuns(Recipe):
                     where="--from-step",
                     fix="add --repetition R",
                 )
-            return self.train(context)
+            summary = self.train(context)
+            return summary if alone else self._decided(context, summary)
 
     def path_of(self, run: Path, number: int) -> Path:
         """Returns the folder of one of the runs."""

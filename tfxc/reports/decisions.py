@@ -10,8 +10,8 @@ from tfxc.metrics.reliability import Reliability
 from tfxc.reports.tables import average_rows, write_tables
 
 if TYPE_CHECKING:
+    from tfxc.decision.decision import Decision
     from tfxc.inference.searcher import SearchResult
-    from tfxc.metrics.classification import Decision
     from tfxc.runs.loaded import LoadedRun
 
 
@@ -34,7 +34,7 @@ class Decisions:
         self.reliability: dict[str, Reliability] = {}
         if decision.probabilities:
             self.reliability["best label of each example"] = Reliability()
-            if decision.threshold is not None:
+            if not decision.best_alone:
                 self.reliability["all labels searched"] = Reliability(best_only=False)
 
     def update(self, result: "SearchResult") -> None:

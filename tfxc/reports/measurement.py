@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from tfxc.data.reading.formats.base import Reader
     from tfxc.data.sources.base import RowStream, Source
     from tfxc.data.sources.exclusions import Exclusions
+    from tfxc.decision.decision import Decision
     from tfxc.inference.searcher import Agreement, Examples
     from tfxc.labels.slices import LabelSlices
-    from tfxc.metrics.classification import Decision
     from tfxc.metrics.suite import MetricSuite
     from tfxc.reports.decisions import Decisions
     from tfxc.reports.repetition_curve import RepetitionCurve
@@ -315,7 +315,7 @@ class Measurement(ExamplesOptions):
         rule = decisions.decision if decisions else metrics.decision
         depth = rule.depth(metrics.min_predictions, num_labels, self.labels)
         full_loss = "full_loss" in metrics.names
-        probabilities = decisions is not None and rule.probabilities
+        probabilities = rule.probabilities and (decisions is not None or not rule.best_alone)
         searcher = Searcher(
             loaded.model,
             depth,

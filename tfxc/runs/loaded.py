@@ -25,6 +25,7 @@ from tfxc.data.label_texts import LABEL_TEXTS_FOLDER, TEXTS_FILE
 from tfxc.data.store.conversion import Converter
 from tfxc.data.store.manifest import DIMENSIONS, LABEL_COUNTS_FILE, LABELS_FILE, Manifest
 from tfxc.data.text.registry import given_terms, load_text_features
+from tfxc.decision.fitted import FittedDecision
 from tfxc.inference.protocol import RunModel
 from tfxc.inference.search_options import SearchOptions
 from tfxc.labels.vocabulary import LabelVocabulary
@@ -198,6 +199,7 @@ class LoadedRun:
             model.head.count_only(self.counted)
         if self.options.seen_penalty is not None:
             model.head.penalty.assign(self.options.seen_penalty)
+        model.decision = FittedDecision.load(self.folder.path, self.manifest["num_labels"])
         beam = self.options.beam
         post_processor = self.options.post_processor
         if beam is not None or post_processor is not None:

@@ -19,7 +19,7 @@ from tfxc.runs.writer import KIND, SUMMARY, TEACHER, WEIGHTS
 
 # A resumed run may change these; anything else would make it another run.
 _FREE_KEYS = {
-    "": {"about", "run", "evaluation"},
+    "": {"about", "run", "evaluation", "decision"},
     "training": {
         "log_every",
         "evaluate_every",

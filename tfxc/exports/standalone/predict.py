@@ -41,6 +41,9 @@ _SMALLEST = 1000 * np.finfo(np.float32).tiny
 # What JSON leaves as it is: controls, separators of lines, what reorders text, halves of pairs.
 _UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xlsx")
+# Those of tfxc.decision.calibration.
+_LEAST_SHARE = 1e-5
+_TIES = 1e-3
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # What NumPy raises over a damaged file.
 _DAMAGED_ARRAY = (
@@ -529,6 +532,7 @@ def open_ranker(folder: str | Path) -> Callable[[Inputs], tuple[np.ndarray, np.n
         short = np.arange(ids.shape[1]) >= counts[:, None]
         ids[short] = -1
         if about["calibration"] is not None:
+            scores[short] = 0
             scores = _calibrated(scores, about["calibration"])
         scores[short] = -np.inf
         return ids, scores
@@ -559,14 +563,22 @@ def _lengths(squares: np.ndarray) -> np.ndarray:
 
 
 def _calibrated(scores: np.ndarray, calibration: dict[str, Any]) -> np.ndarray:
-    """Probabilities of scores, as the run has learned them."""
-    if calibration["method"] == "isotonic":
-        values = np.interp(scores, calibration["scores"], calibration["values"])
-    else:
-        margins = calibration["slope"] * scores.astype(np.float64) + calibration["intercept"]
-        small = np.exp(-np.abs(margins))
-        values = np.where(margins < 0, small, 1) / (1 + small)
-    return values.astype(np.float32)
+    """Probabilities of the scores of ranked lists, as the run has learned them."""
+    answer = scores.astype(np.float64)
+    if calibration["shares"] is not None:
+        answer = np.interp(answer, *calibration["shares"])
+    if calibration["weights"] is not None:
+        if calibration["shares"] is not None:
+            shares = np.clip(answer, _LEAST_SHARE, 1 - _LEAST_SHARE)
+            answer = np.log(shares) - np.log1p(-shares)
+        intercept, own, of_place, of_best = calibration["weights"]
+        places = np.log1p(np.arange(answer.shape[1]))
+        odds = intercept + own * answer + of_place * places + of_best * answer[:, :1]
+        small = np.exp(-np.abs(odds))
+        answer = np.where(odds < 0, small, 1) / (1 + small)
+        if calibration["last"] is not None:
+            answer = (1 - _TIES) * np.interp(odds, *calibration["last"]) + _TIES * answer
+    return answer.astype(np.float32)
 
 
 _OPEN = {"runtime": open_ranker, "onnx": _open_onnx, "litert": _open_litert}

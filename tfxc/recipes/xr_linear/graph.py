@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfxc.ops.search.beam_search.beam_graph import BeamGraph
-from tfxc.ops.search.beam_search.calibration_graph import calibrated
 from tfxc.ranker.search import load_layer
 
 if TYPE_CHECKING:
-    from tfxc.ranker.calibration import Calibration
     from tfxc.ranker.search import Ranker
 
 
@@ -29,12 +27,9 @@ class LinearGraph:
         with tf.init_scope():
             self._graph = BeamGraph(layers, ranker.num_features, bias=ranker.bias, **search)
 
-    def top_k(
-        self, features: Mapping[str, tf.Tensor] | tf.Tensor, calibration: "Calibration | None"
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns ids and scores of the best labels; probabilities if there is a calibration."""
-        ids, scores = self._graph(_bag(features))
-        return ids, scores if calibration is None else calibrated(scores, calibration)
+    def top_k(self, features: Mapping[str, tf.Tensor] | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns ids and scores of the best labels."""
+        return self._graph(_bag(features))
 
 
 def _bag(features: dict[str, tf.Tensor] | tf.Tensor) -> dict[str, tf.Tensor]:

@@ -11,8 +11,8 @@ import scipy.sparse
 
 from tfxc.core.declared import Count, check
 from tfxc.core.errors import CheckpointError
+from tfxc.decision.fitted import FittedDecision
 from tfxc.inference.protocol import RankerModel
-from tfxc.ranker.calibration import CALIBRATION, Calibration
 from tfxc.ranker.post_processors import post_processor as rule_of
 from tfxc.ranker.search import Ranker
 
@@ -24,7 +24,7 @@ class LinearModel(RankerModel):
     """A linear ranker over a run's features.
 
     Args:
-        folder: run folder, with ``ranker/`` and perhaps ``calibration.json``.
+        folder: run folder, with ``ranker/``.
         threads: of the search, at most this many; None means all cores.
 
     Attributes:
@@ -47,8 +47,6 @@ class LinearModel(RankerModel):
                 "there is no trained ranker", where=folder, fix="finish training first"
             )
         self.ranker = Ranker.load(folder)
-        path = folder / CALIBRATION
-        self._calibration = Calibration.load(path) if os.path.lexists(path) else None
         self._folder = folder
         self._threads = threads
         self._beam: int | None = None
@@ -60,11 +58,6 @@ class LinearModel(RankerModel):
         """Number of labels that the ranker finds."""
         return self.ranker.num_labels
 
-    @property
-    def calibration(self) -> Calibration | None:
-        """The ``Calibration`` of the scores; None if there is none for this post-processor."""
-        return self._calibration if self._post_processor is None else None
-
     def searching_with(
         self, beam: int | None = None, post_processor: str | None = None
     ) -> "LinearModel":
@@ -73,6 +66,8 @@ class LinearModel(RankerModel):
         if post_processor is not None:
             rule_of(post_processor, where="--post-processor")
         model = copy.copy(self)
+        if post_processor is not None:
+            model.decision = FittedDecision()  # it was learned of other scores
         model._beam = beam
         model._post_processor = post_processor
         model._graphs = {}
@@ -100,20 +95,16 @@ class LinearModel(RankerModel):
             features: arrays ``ids``, ``weights`` and ``row_splits`` in a dict (others in it do not
                 count), or a dense one (batch, num_features).
             k: number of labels.
-            probabilities: whether scores are calibrated.
+            probabilities: False, as the model has none of its own.
             method: None, there is one search.
         """
-        ids, scores = self.ranker.predict(
+        return self.ranker.predict(
             self._matrix(features),
             k,
             beam_size=self._beam,
             post_processor=self._post_processor,
             threads=self._threads,
         )
-        if not probabilities:
-            return ids, scores
-        assert self._calibration is not None  # see ``check_probabilities``
-        return ids, self._calibration.apply(scores)
 
     def similar_labels(self, label: int, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Finds labels for an example whose features are a label's own weights, with their scores.
@@ -138,19 +129,14 @@ class LinearModel(RankerModel):
         self,
         features: Mapping[str, Any] | np.ndarray,
         pairs: scipy.sparse.csr_matrix,
-        probabilities: bool = False,
     ) -> scipy.sparse.csr_matrix:
         """See ``RankerModel.score_pairs``."""
-        scores = self.ranker.score_pairs(
+        return self.ranker.score_pairs(
             self._matrix(features),
             pairs,
             post_processor=self._post_processor,
             threads=self._threads,
         )
-        if probabilities:
-            assert self._calibration is not None  # see ``check_probabilities``
-            scores.data = self._calibration.apply(scores.data)
-        return scores
 
     def top_k(
         self, features: "Mapping[str, tf.Tensor]", k: int, probabilities: bool = False
@@ -166,7 +152,7 @@ class LinearModel(RankerModel):
             inner = self.ranker.only_topk[:-1] if self._beam is None else [self._beam] * (depth - 1)
             options = {"only_topk": [*inner, k], "post_processors": rules}
             self._graphs[k] = LinearGraph(self._folder, self.ranker, options)
-        return self._graphs[k].top_k(features, self._calibration if probabilities else None)
+        return self._graphs[k].top_k(features)
 
     def _matrix(
         self, features: Mapping[str, Any] | np.ndarray

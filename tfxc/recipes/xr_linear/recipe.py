@@ -5,7 +5,7 @@ Its training is in ``training``: what opens a run imports neither that nor the t
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from tfxc.core.declared import Count, Positive
 from tfxc.core.errors import ConfigError
@@ -37,8 +37,6 @@ class XRLinear(StagedRecipe):
         memory_gb: what the training of the classifiers may use in addition to features and labels;
             the label matrices of all levels count. None sets no limit: as many blocks are trained
             at a time as there are threads.
-        calibrate: None, ``"isotonic"`` or ``"logistic"``: learns probabilities of the scores on the
-            dev split.
         threads: at most this many; None means all cores. The model does not depend on it.
 
     Raises:
@@ -58,13 +56,11 @@ class XRLinear(StagedRecipe):
         tree: Mapping[str, Any] | None = None,
         ranker: Mapping[str, Any] | None = None,
         memory_gb: Positive | None = None,
-        calibrate: Literal["isotonic", "logistic"] | None = None,
         threads: Count | None = None,
     ) -> None:
         self.tree = tree
         self.ranker = ranker
         self.memory_gb = memory_gb
-        self.calibrate = calibrate
         self.threads = threads
 
     @classmethod
@@ -119,7 +115,7 @@ class XRLinear(StagedRecipe):
         check_memory(context.manifest, sizes, settings, self.memory_gb)
 
     def stages(self, context: Context) -> Callable[[], dict[str, Any]]:
-        """Prepares tree, blocks of classifiers, calibration.
+        """Prepares tree and blocks of classifiers.
 
         Returns:
             What returns a dict ``layers`` (what ``ranker.chain.train_ranker`` reports),
@@ -137,7 +133,6 @@ class XRLinear(StagedRecipe):
             TreeSettings(self.tree, seed),
             ExampleMatrices(self.ranker),
             memory_gb=self.memory_gb,
-            calibrate=self.calibrate,
             threads=self.threads,
         )
 
@@ -153,7 +148,7 @@ class XRLinear(StagedRecipe):
         from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings
         from tfxc.recipes.xr_linear.stages import check_data
 
-        check_data(config, manifest, self.calibrate)
+        check_data(config, manifest)
         tree = TreeSettings(self.tree, config.seed)
         tree.check_texts(config.data)
         sizes = tree.sizes(manifest.num_labels, manifest.num_features)

@@ -1,4 +1,4 @@
-"""Pieces of training a linear ranker: matrices, calibration, measuring, reports."""
+"""Pieces of training a linear ranker: matrices, measuring, reports."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,16 +17,13 @@ from tfxc.data.examples.kinds import DENSE, KINDS
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
 from tfxc.data.store.manifest import Manifest
-from tfxc.inference.ranker_calibration import learn_calibration
 from tfxc.ops.linear.solver import block_memory
 from tfxc.parallel import workers
-from tfxc.ranker.calibration import CALIBRATION
 from tfxc.ranker.problem import BudgetError
 from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
-    from tfxc.inference.protocol import RunModel
     from tfxc.ops.linear.settings import SolverSettings
     from tfxc.ranker.settings import RankerSettings
     from tfxc.recipes.xr_linear.model import LinearModel
@@ -36,7 +33,7 @@ if TYPE_CHECKING:
 _READ_BYTES = 1 << 28  # of records at once
 
 
-def check_data(config: "Config", manifest: "Manifest", calibrate: str | None) -> None:
+def check_data(config: "Config", manifest: "Manifest") -> None:
     """Refuses data that a linear ranker cannot be trained on as the config says.
 
     Raises:
@@ -50,8 +47,6 @@ def check_data(config: "Config", manifest: "Manifest", calibrate: str | None) ->
             where="data",
             fix="use text features 'tfidf', or give vectors of the images",
         )
-    if calibrate is not None:
-        need_split(manifest, "dev", "recipe.calibrate")
     if config.evaluation.test_on_improvement:
         for split in ("dev", "test"):
             need_split(manifest, split, "evaluation.test_on_improvement")
@@ -258,31 +253,6 @@ def report_lines(
             f"{unfinished:,} classifiers were not done after max_passes: raise "
             "recipe.ranker.max_passes or epsilon if accuracy matters more than time"
         )
-
-
-def calibrate(
-    model: "RunModel",
-    method: str | None,
-    config: "Config",
-    data_folder: str | Path,
-    run: "RunFolder",
-) -> None:
-    """Learns probabilities of a model's scores on the dev split and writes them into the run.
-
-    Args:
-        model: what is searched: ``LinearModel``, or an encoder in front of one.
-        method: of ``Calibration.fit``; None does nothing.
-        config: ``Config``.
-        data_folder: prepared records.
-        run: ``RunFolder``.
-    """
-    if method is None:
-        return
-    source = open_source(data_folder, "dev", _READ_BYTES)
-    size = config.evaluation.batch_size
-    calibration, line = learn_calibration(model, source, size, method)
-    calibration.save(run / CALIBRATION)
-    log(run, line)
 
 
 def measure(

@@ -1,10 +1,10 @@
-"""Training of XR-Linear: the tree, the blocks of classifiers, the calibration."""
+"""Training of XR-Linear: the tree and the blocks of classifiers."""
 
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
@@ -34,7 +34,6 @@ def train(
     example_matrices: ExampleMatrices,
     *,
     memory_gb: float | None,
-    calibrate: Literal["isotonic", "logistic"] | None,
     threads: int | None,
 ) -> dict[str, Any]:
     """Trains into the run folder; see ``XRLinear`` and its ``stages``."""
@@ -65,7 +64,6 @@ def train(
     for line in stages.report_lines(reports, seconds):
         stages.log(run, line)
     model = LinearModel(run.path, threads)
-    stages.calibrate(model, calibrate, config, data_folder, run)
     results = stages.measure(model, config, data_folder, context.manifest)
     stages.write_metrics(run, seconds, results)
     for line in stages.headline(results):

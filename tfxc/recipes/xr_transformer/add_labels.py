@@ -18,12 +18,12 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.files import copy_folder
 from tfxc.core.storage.reading import read_json
 from tfxc.data.store.manifest import Manifest, fingerprints_of
+from tfxc.decision.fitted import FittedDecision
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.label_embeddings import pifa
 from tfxc.labels.tree_building import add_labels, leaf_centroids
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer
-from tfxc.ranker.calibration import CALIBRATION
 from tfxc.ranker.extended import extend_layer
 from tfxc.ranker.layer import Limits
 from tfxc.ranker.negatives import examples_of, scheme_of
@@ -240,7 +240,7 @@ def _write_rest(
     names: Sequence[str],
     labels: scipy.sparse.csr_matrix,
 ) -> None:
-    """Writes config, assets, calibration, the encoder's weights and summary."""
+    """Writes config, assets, decision, the encoder's weights and summary."""
     run = loaded.folder.path
     assets = written / "assets"
     written.write_config(loaded.config.model_copy(update={"run": str(output)}))
@@ -257,8 +257,9 @@ def _write_rest(
     written.write_assets(manifest, vocabulary, counts)
     manifest.fingerprints = fingerprints_of(assets, {})  # no prepared data hold these examples
     manifest.save(assets)
-    for name in (CALIBRATION, WEIGHTS):
-        if (run / name).is_file():
-            shutil.copyfile(run / name, written / name)
+    if (run / WEIGHTS).is_file():
+        shutil.copyfile(run / WEIGHTS, written / WEIGHTS)
+    decision = FittedDecision.load(run, loaded.manifest["num_labels"])
+    decision.with_labels(len(vocabulary.names)).save(written.path)
     summary = {**(loaded.folder.summary() or {}), "dev": {}, "added_labels": len(names)}
     written.write_summary(summary)

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
 from tfxc.data.examples.kinds import KINDS
+from tfxc.decision.fitted import FittedDecision
 from tfxc.inference.embedder import Embedder
 from tfxc.inference.protocol import RankerModel
 from tfxc.model import example_features, make_components
@@ -18,7 +19,6 @@ from tfxc.recipes.xr_transformer.embeddings import concatenated
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.encoders.base import Encoder
-    from tfxc.ranker.calibration import Calibration
     from tfxc.recipes.xr_linear.model import LinearModel
 
 
@@ -69,17 +69,14 @@ class EncoderRanker(RankerModel, keras.Model):
         """Number of labels that the ranker finds."""
         return self.linear.num_labels
 
-    @property
-    def calibration(self) -> "Calibration | None":
-        """See ``LinearModel.calibration``."""
-        return self.linear.calibration
-
     def searching_with(
         self, beam: int | None = None, post_processor: str | None = None
     ) -> "EncoderRanker":
         """See ``RankerModel.searching_with``."""
         linear = self.linear.searching_with(beam, post_processor)
-        return EncoderRanker(self.encoder, linear, self._length)
+        model = EncoderRanker(self.encoder, linear, self._length)
+        model.decision = self.decision if post_processor is None else FittedDecision()
+        return model
 
     def call(
         self, features: Mapping[str, tf.Tensor] | tf.Tensor, training: bool = False
@@ -100,13 +97,13 @@ class EncoderRanker(RankerModel, keras.Model):
             features: arrays as the data pipeline makes them: a dict ``ids``, ``weights``,
                 ``row_splits``, and ``tokens`` where the encoder reads these; or the tokens alone.
             k: number of labels.
-            probabilities: whether scores are calibrated.
+            probabilities: False, as the model has none of its own.
             method: None, there is one search.
 
         Raises:
             ConfigError: the run has no ranker.
         """
-        return self.linear.find_top_k(self._joined(features), k, probabilities)
+        return self.linear.find_top_k(self._joined(features), k)
 
     def similar_labels(self, label: int, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Asks the ranker, see ``LinearModel.similar_labels``."""
@@ -116,10 +113,9 @@ class EncoderRanker(RankerModel, keras.Model):
         self,
         features: Mapping[str, Any] | np.ndarray,
         pairs: scipy.sparse.csr_matrix,
-        probabilities: bool = False,
     ) -> scipy.sparse.csr_matrix:
         """See ``RankerModel.score_pairs``; features as of ``find_top_k``."""
-        return self.linear.score_pairs(self._joined(features), pairs, probabilities)
+        return self.linear.score_pairs(self._joined(features), pairs)
 
     def _joined(self, features: Mapping[str, Any] | np.ndarray) -> dict[str, np.ndarray]:
         """Makes what the ranker reads, a bag: the terms if there are any, and the encodings."""
@@ -145,7 +141,7 @@ class EncoderRanker(RankerModel, keras.Model):
         lengths = tf.norm(vectors, axis=1, keepdims=True)
         vectors = tf.math.divide_no_nan(vectors, lengths) * self._length
         if not isinstance(features, dict):
-            return self.linear.top_k(vectors, k, probabilities)
+            return self.linear.top_k(vectors, k)
         width = vectors.shape[1]
         columns = tf.range(width) + (self.linear.ranker.num_features - width)
         columns = tf.broadcast_to(columns, tf.shape(vectors))
@@ -163,7 +159,7 @@ class EncoderRanker(RankerModel, keras.Model):
         }
         bag = {name: ragged.values for name, ragged in joined.items()}
         bag["row_splits"] = joined["ids"].row_splits
-        return self.linear.top_k(bag, k, probabilities)
+        return self.linear.top_k(bag, k)
 
 
 def built_encoder(config: "Config", dimensions: Mapping[str, Any]) -> "Encoder":

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
@@ -27,12 +27,10 @@ from tfxc.recipes.base import Context, StagedRecipe
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings, ranker_settings
 from tfxc.recipes.xr_linear.stages import (
-    calibrate,
     estimate_lines,
     label_text_matrix,
     log,
     memory_of_ranker,
-    need_split,
     report_lines,
 )
 from tfxc.recipes.xr_transformer.checks import check_fit
@@ -114,8 +112,6 @@ class XRTransformer(StagedRecipe):
         ranker: keys of ``ranker.settings.RankerSettings``; ``threshold`` is 0.001 if left out.
         memory_gb: what the training of the ranker may use in addition to features and labels; None
             for no limit.
-        calibrate: None, ``"isotonic"`` or ``"logistic"``: learns probabilities of the ranker's
-            scores on the dev split.
         threads: of the linear layers and their search; None means all cores. The model does not
             depend on it.
 
@@ -149,7 +145,6 @@ class XRTransformer(StagedRecipe):
         refined_tree: Mapping[str, Any] | None = None,
         ranker: Mapping[str, Any] | None = None,
         memory_gb: Positive | None = None,
-        calibrate: Literal["isotonic", "logistic"] | None = None,
         threads: Count | None = None,
     ) -> None:
         self.do_fine_tune = do_fine_tune
@@ -170,7 +165,6 @@ class XRTransformer(StagedRecipe):
         self.first_tree = first_tree
         self.refined_tree = refined_tree
         self.memory_gb = memory_gb
-        self.calibrate = calibrate
         self.threads = threads
         if self.warmup_steps is not None and self.steps is None:
             raise ConfigError(
@@ -181,12 +175,6 @@ class XRTransformer(StagedRecipe):
         if self.steps is not None and self.epochs is not None:
             raise ConfigError(
                 "steps and epochs exclude each other", where="recipe.steps", fix="remove one"
-            )
-        if self.calibrate is not None and self.only_encoder:
-            raise ConfigError(
-                "there are no scores to calibrate: only_encoder trains no ranker",
-                where="recipe.calibrate",
-                fix="remove it",
             )
 
     def outline(
@@ -234,8 +222,12 @@ class XRTransformer(StagedRecipe):
                 where="recipe.ensemble",
                 fix="use 'concat-only', or an objective such as squared_hinge or sigmoid",
             )
-        if self.calibrate is not None:
-            need_split(manifest, "dev", "recipe.calibrate")
+        if config.decision is not None and self.only_encoder:
+            raise ConfigError(
+                "there are no labels to decide on: recipe.only_encoder trains no ranker",
+                where="decision",
+                fix="remove it",
+            )
         (first, levels), (second, layers) = self.tree_settings(config, manifest)
         plan = self.plan_of(config, levels) if self.do_fine_tune else None
         if self.fix_clustering:
@@ -465,7 +457,6 @@ class _Stages:
             model = EncoderRanker(encoder, linear, length)
         del terms
         gc.collect()
-        calibrate(model, self.recipe.calibrate, self.config, self.data_folder, run)
         return {**self._summary(summaries, self._measured(model, source)), "layers": layers}
 
     def _levels(

@@ -179,7 +179,7 @@ def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
     }
     defaults = merge(defaults, _fitting_model(tree, contents, preset, choice.pretrained))
     if not any(data.get(key, defaults["data"].get(key)) for key in ("dev", "dev_share")):
-        defaults.get("recipe", {}).pop("calibrate", None)  # learned on the dev split
+        defaults.pop("decision", None)  # learned on the dev split
     return Completed(merge(defaults, tree), contents, preset)
 
 

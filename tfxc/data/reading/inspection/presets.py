@@ -83,7 +83,7 @@ def model_of(
     if encoder is not None:
         return _with_encoder(contents, encoder, small=preset != "best")
     if preset == "fast" and contents.kind != IMAGE.name:
-        return _features(contents, bag=True) | {"recipe": _linear(contents)}
+        return _linear(contents)
     if contents.kind == IMAGE.name:
         return _images(contents, 0.3 if preset == "fast" else 1.0)
     if contents.kind == DENSE.name:
@@ -93,15 +93,17 @@ def model_of(
     if preset == "best":
         # TextCNN; with several labels, or in characters, the linear ranker is ahead of it.
         if contents.tokens == "characters" or contents.several_labels:
-            return _features(contents, bag=True) | {"recipe": _linear(contents)}
+            return _linear(contents)
         return _with_encoder(contents, "textcnn", small=False)
     words = contents.tokens == "words"
     return _with_encoder(contents, "fasttext" if words else "textcnn")
 
 
 def _linear(contents: Contents) -> dict[str, Any]:
-    """Returns the recipe; with several labels, probabilities say which of them are predicted."""
-    return _XR_LINEAR | ({"calibrate": "logistic"} if contents.several_labels else {})
+    """Returns a linear ranker; of several labels, it learns which ones are returned."""
+    decision = {"probabilities": {"name": "rows"}, "labels": {"name": "f_measure"}}
+    several = {"decision": decision} if contents.several_labels else {}
+    return _features(contents, bag=True) | {"recipe": _XR_LINEAR} | several
 
 
 def _pretrained(contents: Contents, folder: str) -> dict[str, Any]:

@@ -1,0 +1,100 @@
+"""Learn how a run's scores become probabilities and labels, without training it again.
+
+    tfxc decide RUN
+    tfxc decide RUN --data held-out.csv --labels f_measure
+    tfxc decide RUN --probabilities rows --labels '{"name": "threshold", "value": 0.7}'
+
+The examples must not be those that the run was trained on: the dev split, or a file of your own.
+What is learned is written into the run, in place of what it had; predict, evaluate, report, serve
+and export apply it from then on. docs/decisions.md says which labels to return when.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from tfxc.core.bounds import Count, Option
+from tfxc.core.command_options import given, parse
+from tfxc.core.errors import ConfigError
+from tfxc.core.shared_options import ReaderOptions, RunOption
+
+
+def _section(text: str) -> Any:
+    """Reads a method: its name, or a section as JSON."""
+    return json.loads(text) if text.startswith("{") else text
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(RunOption, ReaderOptions):
+    """Options of ``tfxc decide``.
+
+    Attributes:
+        run: run folder.
+        data: file of labelled examples; None means the run's dev split.
+        features: features of the file's examples, .npz (SciPy) or .npy, for runs whose terms are
+            "given"; None means those in the file.
+        probabilities: how probabilities are learned: rows, isotonic or logistic, or a section as
+            JSON; None means as the run's config says, else rows where the model has none.
+        labels: which labels are returned: f_measure, threshold or top_k, or a section as JSON; None
+            means as the run's config says, else f_measure where examples have several labels.
+        k: best labels of an example that are considered; None means as the run's config says.
+        prepared: folder of prepared records.
+    """
+
+    data: Annotated[str | None, Option("FILE", remote=True)] = None
+    features: Annotated[str | None, Option("MATRIX")] = None
+    probabilities: Annotated[Any, Option("METHOD", read=_section)] = None
+    labels: Annotated[Any, Option("METHOD", read=_section)] = None
+    k: Count | None = None
+    prepared: Annotated[str, Option("FOLDER")] = "prepared"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Learns the decision of one run."""
+    options = parse(Options, argv, "decide", __doc__)
+    from tfxc.core import registry
+    from tfxc.core.settings import DecisionSettings
+    from tfxc.reports.measurement import ExamplesOptions
+    from tfxc.runs.loaded import load_run
+    from tfxc.runs.lock import locked
+    from tfxc.training.deciding import decide, decision_line
+
+    loaded = load_run(options.run, options.trust)
+    loaded.require_labels()
+    model = loaded.model
+    section: dict[str, Any] = {}
+    if loaded.config.decision is not None:
+        section = loaded.config.decision.model_dump()
+    else:
+        natively = model.has_probabilities and model.decision.calibration is None
+        section["probabilities"] = None if natively else "rows"
+        section["labels"] = None if loaded.single_label else "f_measure"
+    section |= {
+        name: getattr(options, name)
+        for name in ("probabilities", "labels", "k")
+        if name in given(options)
+    }
+    settings = DecisionSettings.model_validate(section)
+    for kind in ("probabilities", "labels"):
+        method = getattr(settings, kind)
+        if method is not None:
+            registry.check_section(kind, method.section(), f"--{kind}")
+    split = None if options.data else "dev"
+    if split and split not in loaded.manifest["splits"]:
+        raise ConfigError(
+            "the run's data have no dev split", where=options.run, fix="name a file with --data"
+        )
+    examples = ExamplesOptions(
+        split=split,
+        data=options.data,
+        features=options.features,
+        reader=options.reader,
+        reader_options=options.reader_options,
+        prepared=options.prepared,
+    )
+    name, rows = examples.examples(loaded)
+    with locked(loaded.folder):
+        measured = decide(loaded, rows, settings, examples.excluded(loaded, rows))
+    print(f"{options.run}, learned of {name}: {decision_line(measured)}")
+    return 0

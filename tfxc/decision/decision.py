@@ -1,0 +1,111 @@
+"""The rule by which labels of a ranked list are returned."""
+
+import dataclasses
+
+import numpy as np
+
+#: Labels searched per example where a threshold decides.
+SEARCHED = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """The one rule by which labels of a ranked list count as predicted.
+
+    They are the labels whose score reaches the threshold, all labels' or their own; without any
+    threshold the best label alone.
+
+    Attributes:
+        threshold: smallest score that counts, or None.
+        probabilities: whether scores must be probabilities.
+        of_labels: float32 (num_labels,), the smallest score of each label, or None.
+        at_least: labels that count however low their scores are.
+        at_most: labels that count however high the others' scores are; None means all.
+
+    Example:
+        >>> str(Decision(0.5, probabilities=True))
+        'labels of probability 0.5 or more'
+        >>> ids, scores = np.array([[3, 1, 2]]), np.array([[0.9, 0.6, 0.4]])
+        >>> Decision(0.5, at_most=1).predicted(ids, scores).tolist()
+        [[True, False, False]]
+    """
+
+    threshold: float | None = None
+    probabilities: bool = False
+    of_labels: np.ndarray | None = dataclasses.field(default=None, compare=False)
+    at_least: int = 0
+    at_most: int | None = None
+
+    @property
+    def best_alone(self) -> bool:
+        """Whether there is no threshold."""
+        return self.threshold is None and self.of_labels is None
+
+    def __str__(self) -> str:
+        if self.best_alone:
+            return "best label"
+        kind = "probability" if self.probabilities else "score"
+        parts = [f"labels of {kind} {self.threshold:g} or more"]
+        if self.threshold is None:
+            parts = [f"labels whose {kind} reaches the label's own threshold"]
+        if self.at_least:
+            parts.append(f"at least {self.at_least}")
+        if self.at_most is not None:
+            parts.append(f"at most {self.at_most}")
+        return ", ".join(parts)
+
+    def predicted(self, ids: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Returns bool (batch, K): the labels that count.
+
+        Args:
+            ids: int (batch, K), best first, padded with -1.
+            scores: float (batch, K).
+        """
+        places = np.arange(ids.shape[1])
+        if self.best_alone:
+            return (places < 1) & (ids >= 0)
+        least = self.threshold if self.of_labels is None else self.of_labels[np.maximum(ids, 0)]
+        reached = scores >= least
+        if self.at_most is not None:
+            reached &= places < self.at_most
+        return (reached | (places < self.at_least)) & (ids >= 0)
+
+    def may_go_on(self, ids: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Tells whether labels behind the end of each list may count, too: bool (batch,).
+
+        Args:
+            ids, scores: see ``predicted``.
+        """
+        if self.best_alone or (self.at_most is not None and self.at_most <= ids.shape[1]):
+            return np.zeros(len(ids), bool)
+        least = self.threshold if self.of_labels is None else self.of_labels.min()
+        return (scores[:, -1] >= least) & (ids[:, -1] >= 0)
+
+    def depth(self, least: int, num_labels: int, searched: int = SEARCHED) -> int:
+        """Returns labels to search for each example.
+
+        Args:
+            least: as many as other metrics need.
+            num_labels: size of the label space.
+            searched: as many as a threshold is held against.
+        """
+        if self.best_alone:
+            return max(least, 1)
+        return min(num_labels, max(least, self.at_most or searched))
+
+
+def at_least(
+    ids: np.ndarray, scores: np.ndarray, min_score: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns lists without the labels whose score is below ``min_score``.
+
+    Args:
+        ids: int (N, k), best first, padded with -1.
+        scores: float (N, k).
+        min_score: the least score that is kept.
+
+    Returns:
+        ids and scores of the same shape: -1 and minus infinity where a label was left out.
+    """
+    reached = scores >= min_score
+    return np.where(reached, ids, np.int32(-1)), np.where(reached, scores, np.float32(-np.inf))

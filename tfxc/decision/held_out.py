@@ -1,0 +1,56 @@
+"""Ranked labels of examples that a model was not trained on: what decisions are learned from."""
+
+import dataclasses
+
+import numpy as np
+
+from tfxc.core.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """The best labels of held-out examples.
+
+    Attributes:
+        ids: int32 (n, k), best first, padded with -1.
+        scores: float (n, k), minus infinity where there is no label.
+        hits: bool (n, k), whether a label is true.
+        truths: number of true labels of all examples, listed or not.
+        label_counts: int64 (num_labels,), training examples of each label.
+
+    Raises:
+        DataError: no listed label is true, or all are, or a score is NaN or infinity.
+    """
+
+    ids: np.ndarray
+    scores: np.ndarray
+    hits: np.ndarray
+    truths: int
+    label_counts: np.ndarray
+
+    def __post_init__(self) -> None:
+        listed = self.listed
+        true = int(self.hits[listed].sum())
+        count = int(listed.sum())
+        if true in (0, count) or not np.isfinite(self.scores[listed]).all():
+            raise DataError(
+                f"{true:,} of the {count:,} labels found are true, and a decision is learned from "
+                "finite scores of both true and other ones",
+                where="held-out examples",
+                fix="give more examples, with the labels of the run",
+            )
+
+    @property
+    def listed(self) -> np.ndarray:
+        """bool (n, k): where there is a label."""
+        return self.ids >= 0
+
+    def rows(self, chosen: np.ndarray, truths: int) -> "HeldOut":
+        """Returns some of the examples.
+
+        Args:
+            chosen: bool (n,) or numbers of rows.
+            truths: number of their true labels.
+        """
+        arrays = (self.ids[chosen], self.scores[chosen], self.hits[chosen])
+        return HeldOut(*arrays, truths, self.label_counts)

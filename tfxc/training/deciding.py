@@ -1,0 +1,79 @@
+"""Learns the decision of a trained run, and writes it into its folder."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfxc.core.storage import checksums
+from tfxc.data.sources.shards import open_source
+from tfxc.inference.deciding import learn_decision
+from tfxc.training.evaluation import evaluation_of_texts
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tfxc.core.settings import DecisionSettings
+    from tfxc.inference.searcher import Examples, Excluded
+    from tfxc.runs.loaded import LoadedRun
+
+_READ_BYTES = 1 << 28  # of records at once
+
+
+def decide(
+    loaded: "LoadedRun",
+    examples: "Examples",
+    settings: "DecisionSettings",
+    excluded: "Excluded | None" = None,
+) -> dict[str, float]:
+    """Writes a decision into a run, in place of the one it may have.
+
+    The loaded model has it from then on.
+
+    Args:
+        loaded: the run.
+        examples: examples with labels that the run was not trained on.
+        settings: the config's section.
+        excluded: labels that do not count, see ``Searcher``.
+
+    Returns:
+        How good it is, see ``Learned``.
+
+    Raises:
+        ConfigError, DataError: as ``learn_decision``.
+        MachineError: the run folder cannot be written to.
+    """
+    counts = loaded.label_counts
+    if counts is None:  # an imported run
+        counts = np.zeros(loaded.manifest["num_labels"], np.int64)
+    size = loaded.config.evaluation.batch_size
+    learned = learn_decision(loaded.model, examples, size, settings, counts, excluded)
+    for name in learned.fitted.save(loaded.folder.path):
+        checksums.add(loaded.folder.path, name)
+    loaded.model.decision = learned.fitted
+    return learned.measured
+
+
+def decide_on_dev(
+    loaded: "LoadedRun", settings: "DecisionSettings", data_folder: "Path"
+) -> dict[str, float]:
+    """Does as ``decide`` with the dev split of a prepared folder."""
+    dev = open_source(data_folder, "dev", _READ_BYTES)
+    kinds = loaded.config.evaluation.exclude
+    train = open_source(data_folder, "train", _READ_BYTES) if kinds else None
+    texts = evaluation_of_texts(data_folder, kinds, train, dev=dev)
+    excluded = None if texts is None else texts.excluded.get("dev")
+    return decide(loaded, dev, settings, excluded)
+
+
+def decision_line(measured: dict[str, float]) -> str:
+    """Returns the result as a line of text.
+
+    Example:
+        >>> decision_line({"micro-F1": 0.567, "macro-F1": 0.387, "without a label": 0.013})
+        'decision: micro-F1 56.70, macro-F1 38.70, 1.3 % of the examples without a label'
+    """
+    if not measured:
+        return "decision: probabilities learned"
+    shares = ", ".join(f"{name} {100 * measured[name]:.2f}" for name in ("micro-F1", "macro-F1"))
+    empty = 100 * measured["without a label"]
+    return f"decision: {shares}, {empty:.1f} % of the examples without a label"
