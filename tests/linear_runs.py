@@ -9,8 +9,8 @@ SECTION = {
     "name": "xr_linear",
     "tree": {"nr_splits": 4, "max_leaf_size": 4},
     "ranker": {"threshold": 0.01, "only_topk": [3, 4, 10]},
-    "calibrate": "logistic",
 }
+DECISION = {"probabilities": "logistic"}
 
 
 def write_texts(path, count, seed, suffix=""):
@@ -37,7 +37,8 @@ def write_config(folder, name="run", recipe=SECTION, **changes):
         "text_features": {"name": "tfidf"},
     }
     path = folder / f"{name}.json"
-    tree = {"run": str(folder / name), "data": data, "recipe": recipe, **changes}
+    sections = {"recipe": recipe, "decision": DECISION, **changes}
+    tree = {"run": str(folder / name), "data": data, **sections}
     path.write_text(json.dumps(tree))
     return path
 
@@ -49,7 +50,7 @@ def command(folder, *more, **changes):
 def ranker_files(run):
     """Content of every file of the model, by name."""
     files = [path for path in (run / "ranker").rglob("*") if path.is_file()]
-    files += [run / "tree.npz", run / "calibration.json"]
+    files += [run / "tree.npz", run / "decision.json"]
     return {str(path.relative_to(run)): path.read_bytes() for path in files}
 
 

@@ -30,7 +30,7 @@ LAYERS = [
     [{"core", "version"}],
     [{"parallel"}],
     [{"ops"}],
-    [{"labels"}, {"pretrained"}, {"tuning"}],
+    [{"labels"}, {"decision"}, {"pretrained"}, {"tuning"}],
     [{"metrics"}, {"data"}, {"ranker"}],
     [{"encoders"}, {"heads"}, {"objectives"}, {"techniques"}],
     [{"model"}],

@@ -7,15 +7,15 @@ import shutil
 import numpy as np
 import pytest
 import scipy.sparse
+from sklearn.linear_model import LogisticRegression
 
 from tests.commands.calls import call
 from tests.source_tree import ROOT
-from tfxc.commands import evaluate, export, info, predict
+from tfxc.commands import decide, evaluate, export, info, predict
 from tfxc.imports import pecos
 from tfxc.inference.prediction_files import read_predictions
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.hashing import bucket_lookup
-from tfxc.ranker.calibration import Calibration
 from tfxc.ranker.search import Ranker
 from tfxc.recipes.xr_linear.settings import TreeSettings
 from tfxc.runs.loaded import load_run
@@ -109,8 +109,7 @@ def test_an_import_without_names_and_counts(frozen, tmp_path, capsys):
     assert problem.startswith("--tables: ") and "--train-labels" in problem
 
 
-def test_an_imported_model_is_calibrated_on_a_file(frozen, tmp_path, capsys):
-    """As one that was trained with a calibration: it is learned from the ten best labels."""
+def test_an_imported_model_learns_a_decision_of_a_file(frozen, tmp_path, capsys):
     run, queries = tmp_path / "run", tmp_path / "queries.svm"
     assert call(capsys, import_model, "pecos", DATA / "pecos_model", "--run", run).code == 0
     write_queries(queries, frozen)
@@ -119,13 +118,15 @@ def test_an_imported_model_is_calibrated_on_a_file(frozen, tmp_path, capsys):
     assert call(capsys, *asked).code == 0
     before = read_predictions(tmp_path / "P.jsonl")
     assert "--probabilities: " in call(capsys, *asked, "--probabilities").problem()
-    measured = (evaluate, "--run", run, "--data", queries, *option, "--calibrate")
-    for more in (("--beam", 3), ("--post-processor", "sigmoid"), ("--compare", run)):
-        assert call(capsys, *measured, *more).problem().startswith(more[0])
-    outcome = call(capsys, *measured, "--k", "1")
-    assert outcome.code == 0, outcome.err
-    assert "logistic calibration learned from the 10 best labels" in outcome.out
-    assert f"written: {run / 'calibration.json'}" in outcome.out
+    problem = call(capsys, decide, run).problem()
+    assert problem.startswith(f"{run}: the run's data have no dev split. Name a file with --data")
+    deciding = (decide, run, "--data", queries, *option, "--k", 10, "--labels", "threshold")
+    problem = call(capsys, *deciding, "--probabilities", "platt").problem()
+    assert problem.startswith("decision.probabilities: unknown probabilities 'platt'")
+    for _ in range(2):  # again, in place of the first one
+        outcome = call(capsys, *deciding, "--probabilities", "logistic")
+        assert outcome.code == 0, outcome.err
+    assert f"learned of {queries}: decision: micro-F1 " in outcome.out
     assert call(capsys, info, "--run", run, "--verify").code == 0
     assert call(capsys, *asked, "--probabilities").code == 0
     after = read_predictions(tmp_path / "P.jsonl")
@@ -134,9 +135,12 @@ def test_an_imported_model_is_calibrated_on_a_file(frozen, tmp_path, capsys):
     best = frozen["l3-hinge/10/ids"][:, 0]
     hits = [int(name) == label for row, label in zip(before.labels, best, strict=True)
             for name in row]  # fmt: skip
-    expected = Calibration.fit(scores, hits, "logistic").apply(scores)
+    units = ((scores - scores.mean()) / scores.std())[:, None]
+    solver = LogisticRegression(C=1e6, solver="newton-cholesky", tol=1e-12).fit(units, hits)
+    expected = solver.predict_proba(units)[:, 1]
     np.testing.assert_allclose(np.concatenate(after.scores), expected, atol=1e-4)
-    assert call(capsys, *measured, "--k", "1").code == 0, "again, in place of the first one"
+    outcome = call(capsys, evaluate, "--run", run, "--data", queries, *option, "--k", "1")
+    assert "micro-F1" in outcome.out
 
 
 def test_imports_that_do_not_fit(tmp_path, capsys):

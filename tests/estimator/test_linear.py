@@ -35,14 +35,14 @@ EXCLUDED = {**OF_NETWORKS, **dict.fromkeys(REFUSED, _WEIGHTS)}
 DEEP = {"tree": {"nr_splits": 2, "max_leaf_size": 2}, "ranker": {"only_topk": 1}}
 
 
-def linear(calibrate=None, *, recipe=None, **settings):
-    section = {"name": "xr_linear", **(recipe or {})}
-    return XCClassifier(recipe=section | {"calibrate": calibrate}, **settings)
+def linear(*, recipe=None, **settings):
+    return XCClassifier(recipe={"name": "xr_linear", **(recipe or {})}, **settings)
 
 
 @pytest.fixture(scope="module")
 def calibrated():
-    return linear("logistic").fit(TEXTS, LISTS, validation_data=(TEXTS[:10], LISTS[:10]))
+    model = linear(decision={"probabilities": "logistic", "labels": {"name": "threshold"}})
+    return model.fit(TEXTS, LISTS, validation_data=(TEXTS[:10], LISTS[:10]))
 
 
 def test_scores_are_the_rankers(tmp_path):
@@ -69,13 +69,11 @@ def test_labels_of_texts(calibrated):
     plain = linear().fit(TEXTS, LISTS)
     assert [len(row) for row in plain.predict(TEXTS[:5])] == [1] * 5, "the best label alone"
     assert hasattr(calibrated, "predict_proba") and not hasattr(plain, "predict_proba")
-    with pytest.raises(AttributeError, match=r"Set recipe=.*'calibrate': 'logistic'"):
+    with pytest.raises(AttributeError, match=r"Set decision=.*'probabilities': 'rows'"):
         plain.predict_proba(TEXTS[:1])
     with pytest.raises(ConfigError, match="are not calibrated"):
         plain.predict_top_k(TEXTS[:1], 2, probabilities=True)
-    with pytest.raises(
-        ConfigError, match=r"recipe\.calibrate: a calibration needs validation_data"
-    ):
+    with pytest.raises(ConfigError, match=r"decision: a decision is learned of validation_data"):
         clone(calibrated).fit(TEXTS, LISTS)
 
 

@@ -14,11 +14,11 @@ import tensorflow as tf
 from tests.small_runs import NAMES, TEXTS, make_run
 from tfxc.core.errors import CheckpointError, ConfigError, UserError
 from tfxc.data.examples.chunk import Chunk
+from tfxc.decision.calibration import Calibration, Curve
 from tfxc.exports.parity import Expected, checked_difference, outputs_of_savedmodel
 from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.inference.predictors import RunPredictor
 from tfxc.inference.searcher import Searcher
-from tfxc.ranker.calibration import Calibration
 from tfxc.runs.loaded import load_run
 
 TFIDF = {"name": "tfidf", "ngram_range": [1, 2]}
@@ -104,8 +104,8 @@ def test_models_without_probabilities(tmp_path, sections, message):
 
 def test_rounding_where_a_calibration_is_steep():
     """Scores a rounding difference apart may lie on both sides of a step, but nowhere else."""
-    shares = {"scores": [0.0, 0.5, 0.50001, 1.0], "values": [0.0, 0.2, 0.7, 0.8]}
-    calibration = Calibration("isotonic", **shares)
+    knots = np.array([0.0, 0.5, 0.50001, 1.0])
+    calibration = Calibration(Curve(knots, np.array([0.0, 0.2, 0.7, 0.8])))
     ids, scores = np.array([[3, 1, -1]]), np.float32([[0.9, 0.5, -np.inf]])
     for chance, right in ((0.2, True), (0.7, True), (0.71, False), (0.19, False), (np.nan, False)):
         found = ids, np.float32([[0.78, chance, -np.inf]])

@@ -258,7 +258,7 @@ PARTS = {
     "stopped run: checkpoints": 24,
     "stopped run: config and assets": 12,
     "rankers": 40,
-    "tree and calibration": 16,
+    "tree and decision": 16,
     "stopped ranker": 20,
 }
 
@@ -284,7 +284,7 @@ def part_of(name, request):
         "run: weights": ["model.weights.h5"],
         "run: summary and checksums": ["summary.json", "checksums.json"],
         "rankers": ["ranker/**/*"],
-        "tree and calibration": ["tree.npz", "calibration.json"],
+        "tree and decision": ["tree.npz", "decision.json"],
     }
     if name in runs:
         return Part(base / "run", runs[name], lambda run: evaluated(base, run))

@@ -240,7 +240,7 @@ def linear_run(tmp_path_factory):
     return folder / "run"
 
 
-LINEAR = ["ranker/param.json", "tree.npz", "calibration.json"]
+LINEAR = ["ranker/param.json", "tree.npz", "decision.json"]
 LINEAR += [
     f"ranker/layer-1/{name}.npy"
     for name in ("rows", "row_splits", "entry_splits", "columns", "values", "children")
@@ -252,9 +252,9 @@ LINEAR += [
 def test_files_of_a_linear_run(linear_run, capsys, file, name):
     path = linear_run / file
     command = ["--run", linear_run, linear_run.parent / "texts.txt", "--k", 1]
-    command += ["--probabilities"] if file.startswith("calibration") else []
+    command += ["--probabilities"] if file.startswith("decision") else []
     spared = ANY if file == "tree.npz" else ()  # the layers hold the tree's shape
-    spared += ("missing",) if file.startswith("calibration") else ()
+    spared += ("missing",) if file.startswith("decision") else ()
     check(capsys, path, name, predict, command, spared)
 
 

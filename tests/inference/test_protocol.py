@@ -117,7 +117,7 @@ def test_margins_have_no_probabilities():
 
 
 class Ranker(RankerModel):
-    num_labels, calibration = 4, None
+    num_labels = 4
 
 
 def test_what_rankers_share():

@@ -3,8 +3,8 @@ import pytest
 
 from tests.contracts.metrics import NUM_LABELS, MetricContract, random_batch, single_label
 from tfxc.core.errors import ConfigError
-from tfxc.labels.slices import frequency_slices
 from tfxc.decision.decision import Decision
+from tfxc.labels.slices import frequency_slices
 from tfxc.metrics.classification import Classification
 from tfxc.metrics.ranking import NDCG, Precision
 from tfxc.metrics.suite import MetricSuite, build_metrics

@@ -80,11 +80,13 @@ def block(layer, parent):
 # With a fixed tree the labels are added in the same way.
 @pytest.mark.parametrize("fixed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_new_labels_behind_an_encoder(fixed, tmp_path, capsys):
-    changes = {"do_fine_tune": False, "encoding_length": 0.5, "calibrate": "logistic"}
+    changes = {"do_fine_tune": False, "encoding_length": 0.5}
     changes |= {"fix_clustering": fixed, "ranker": {"negatives": "tfn+man"}}
     for name, each in (("train", 4), ("dev", 1)):
         xr_texts.write_texts(tmp_path / f"{name}.jsonl", each, 0)
-    context = xr_texts.work_of(tmp_path, "old", recipe={"name": "xr_transformer", **changes})
+    sections = {"decision": {"probabilities": "rows", "labels": "f_measure"}}
+    recipe = {"name": "xr_transformer", **changes}
+    context = xr_texts.work_of(tmp_path, "old", recipe=recipe, **sections)
     XRTransformer(**changes).run(context)
     texts = [f"word3 word1 word3 noise{number} word3" for number in range(8)]
     lines = [json.dumps({"text": text, "labels": ["thrice"]}) for text in texts]

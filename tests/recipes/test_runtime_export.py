@@ -16,17 +16,21 @@ from tests.small_runs import make_run
 from tfxc.commands import export, predict, train
 from tfxc.core.storage import checksums
 from tfxc.core.storage.ownership import check_own
+from tfxc.decision.calibration import Calibration, Curve
+from tfxc.decision.fitted import FittedDecision
 from tfxc.exports.runtime import PROGRAMS, narrow
 from tfxc.exports.standalone.predict import Predictor, Problem, open_ranker
 from tfxc.ops.search.beam_search.beam_search import BeamSearch
 from tfxc.ops.search.beam_search.chunked_layer import chunks_of
 from tfxc.ops.search.beam_search.post_processors import POST_PROCESSORS
-from tfxc.ranker.calibration import Calibration
 from tfxc.runs.writer import KIND
 
-CURVES = {
-    "logistic": {"slope": 3.0, "intercept": -1.0},
-    "isotonic": {"scores": [0.05, 0.2, 0.5, 0.7], "values": [0, 0.1, 0.6, 0.9]},
+CURVE = Curve(np.array([0.05, 0.2, 0.5, 0.7]), np.array([0, 0.1, 0.6, 0.9]))
+ODDS = Curve(np.array([-4.0, 0.0, 2.0]), np.array([0.01, 0.4, 0.95]))
+CALIBRATIONS = {
+    "logistic": Calibration(weights=np.array([-1.0, 3.0, 0.0, 0.0])),
+    "isotonic": Calibration(CURVE),
+    "rows": Calibration(CURVE, np.array([0.3, 0.9, -0.4, -0.2]), ODDS),
 }
 
 
@@ -75,11 +79,11 @@ def test_answers_are_those_of_predict(run, texts, tmp_path, capsys, exporting, p
         np.testing.assert_allclose(values, right, atol=2e-6)
 
 
-@pytest.mark.parametrize("method", list(CURVES))
+@pytest.mark.parametrize("method", list(CALIBRATIONS))
 def test_probabilities_are_those_of_predict(run, texts, tmp_path, capsys, method):
     shutil.copytree(run, tmp_path / "copy")
-    Calibration(method, **CURVES[method]).save(tmp_path / "copy" / "calibration.json")
-    checksums.add(tmp_path / "copy", "calibration.json")
+    FittedDecision(CALIBRATIONS[method]).save(tmp_path / "copy")
+    checksums.add(tmp_path / "copy", "decision.json")
     exported(capsys, tmp_path / "copy", "--probabilities")
     answers = Predictor(tmp_path / "copy" / "runtime")(texts.read_text().split("\n")[:-1])
     output = ("--k", 5, "--format", "jsonl", "--output", tmp_path / "tfxc.jsonl")

@@ -21,8 +21,9 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("texts")
     write_texts(folder / "train.jsonl", 10, 0)
     write_texts(folder / "dev.jsonl", 3, 1)
-    changes = {"do_fine_tune": False, "calibrate": "logistic"}
-    context = work_of(folder, "run", recipe={"name": "xr_transformer", **changes})
+    changes = {"do_fine_tune": False}
+    sections = {"decision": {"probabilities": "rows"}}
+    context = work_of(folder, "run", recipe={"name": "xr_transformer", **changes}, **sections)
     XRTransformer(**changes).run(context)
     return context.run
 

@@ -10,14 +10,20 @@ import pytest
 from tests import tiny
 from tests.commands.calls import call
 from tests.contracts.recipe import RecipeContract
-from tests.linear_runs import NUM_LABELS, SECTION, command, ranker_files, write_config
-from tfxc.commands import info, train
+from tests.linear_runs import (
+    NUM_LABELS,
+    SECTION,
+    command,
+    ranker_files,
+    texts_of,
+    write_config,
+)
+from tfxc.commands import evaluate, info, predict, train
 from tfxc.core.config import load_tree, parse_config
 from tfxc.core.errors import CheckpointError, ConfigError
-from tfxc.data.reading.inspection.completion import load_config
+from tfxc.estimator.classifier import XCClassifier
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.store import LayerWriter
-from tfxc.recipes.xr_linear.recipe import XRLinear
 from tfxc.runs.loaded import load_run
 
 
@@ -42,7 +48,8 @@ def test_the_run_folder(run):
     assert summary["dev"]["P@1"] > 0.9
     (line,) = (run / "metrics.jsonl").read_text().splitlines()
     assert json.loads(line)["dev P@1"] == summary["dev"]["P@1"]
-    assert "calibration learned from the 10 best" in (run / "log.txt").read_text()
+    learned = load_run(run).model.decision
+    assert learned.calibration is not None and learned.rule is None
     param = json.loads((run / "ranker" / "param.json").read_text())
     assert param["settings"]["only_topk"] == [3, 4, 10]
 
@@ -84,9 +91,9 @@ def test_trains_once(run, capsys):
     assert ranker_files(run) == before
     less = {**SECTION, "memory_gb": 0.5, "threads": 1}
     assert "already finished" in call(capsys, train, *command(run.parent, recipe=less)).out
-    changed = {**SECTION, "calibrate": None}
+    changed = {**SECTION, "tree": {"nr_splits": 4, "max_leaf_size": 5}}
     problem = call(capsys, train, *command(run.parent, recipe=changed)).problem()
-    assert "recipe.calibrate ('logistic' -> None)" in problem and "--fresh" in problem
+    assert "recipe.tree" in problem and "--fresh" in problem
     write_config(run.parent)
 
 
@@ -151,7 +158,9 @@ def test_dry_run_and_info_of_a_config(run, capsys):
         ({"ranker": {"negatives": "near"}}, {}, "recipe.ranker.negatives: 'near' is not a scheme"),
         ({"ranker": {"mode": "matcher"}}, {}, "recipe.ranker.mode: must be 'full-model' here"),
         ({"memory_gb": 0}, {}, "recipe.memory_gb: must be a positive number"),
-        ({"calibrate": "platt"}, {}, "recipe.calibrate: must be one of isotonic, logistic"),
+        ({}, {"decision": {"probabilities": "platt"}}, "decision.probabilities: unknown prob"),
+        ({}, {"decision": {"labels": "top_k"}}, "labels 'top_k' needs count"),
+        ({}, {"decision": {"label": "top_k"}}, "unknown key 'decision.label'"),
         ({"threads": 0}, {}, "recipe.threads: must be an integer of at least 1"),
         ({}, {"head": {"name": "dense"}}, "head: 'head' does not apply to recipe 'xr_linear'"),
         ({}, {"training": {"epochs": 3}}, "training.epochs: 'training.epochs' does not apply"),
@@ -199,11 +208,45 @@ def test_recipes_of_networks_need_one(run, capsys, recipe):
     assert printed["data"]["text_features"]["name"] == "tfidf"
 
 
-def test_calibration_needs_a_dev_split(run):
-    from tfxc.data.store.manifest import Manifest
+def test_another_decision_needs_no_training(run, tmp_path, capsys):
+    folder = tmp_path / "same"
+    assert call(capsys, train, *command(folder)).code == 0
+    before = ranker_files(folder / "run")
+    other = {"probabilities": "rows", "labels": {"name": "f_measure", "balance": 0.25}}
+    outcome = call(capsys, train, *command(folder, decision=other))
+    assert "already finished" in outcome.out and "decision: micro-F1 " in outcome.out
+    after = ranker_files(folder / "run")
+    assert {name for name in after if after[name] != before[name]} == {"decision.json"}
+    loaded = load_run(folder / "run")
+    assert loaded.config.decision.labels.balance == 0.25
+    assert loaded.folder.summary()["decision"]["micro-F1"] > 0.8
+    outcome = call(capsys, train, *command(folder, decision=other))
+    assert "already finished" in outcome.out and "decision:" not in outcome.out
 
-    config = load_config(write_config(run.parent, name="nodev"))
-    manifest = Manifest.load(next((run.parent / "prepared").iterdir()))
-    only = manifest.model_copy(update={"splits": {"train": manifest.splits["train"]}})
-    with pytest.raises(ConfigError, match=r"recipe.calibrate: the data have no dev split"):
-        XRLinear(calibrate="isotonic").outline(config, only)
+
+def test_what_one_way_out_returns_all_do(run, tmp_path, capsys):
+    """Labels of ``predict`` are those that ``evaluate`` measures, and of Python."""
+    folder = tmp_path / "decided"
+    decision = {"probabilities": "rows", "labels": "f_measure"}
+    assert call(capsys, train, *command(folder, decision=decision)).code == 0
+    output = tmp_path / "labels.jsonl"
+    arguments = (folder / "run", folder / "dev.jsonl", "--output", output)
+    outcome = call(capsys, predict, *arguments)
+    assert "labels whose probability reaches the label's own threshold" in outcome.err
+    predicted = [set(json.loads(line)["labels"]) for line in output.read_text().splitlines()]
+    lines = (folder / "dev.jsonl").read_text().splitlines()
+    true = [set(json.loads(line)["labels"]) for line in lines]
+    hits = sum(len(a & b) for a, b in zip(predicted, true, strict=True))
+    micro = 2 * hits / sum(len(a) + len(b) for a, b in zip(predicted, true, strict=True))
+    measuring = ("--split", "dev", "--json", "--prepared", folder / "prepared")
+    outcome = call(capsys, evaluate, "--run", folder / "run", *measuring)
+    assert json.loads(outcome.out)["metrics"]["micro-F1"] == pytest.approx(micro)
+    model = XCClassifier.load(folder / "run")
+    assert [set(row) for row in model.predict(texts_of(folder / "run"))] == predicted
+
+
+def test_a_decision_needs_a_dev_split(run, capsys):
+    arguments = command(run.parent, name="no-dev")
+    problem = call(capsys, train, *arguments, "--set", "data.dev=null").problem()
+    assert problem.startswith("decision: the data have no dev split")
+    assert not (run.parent / "no-dev").exists()

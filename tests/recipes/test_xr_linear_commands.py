@@ -17,7 +17,8 @@ from tests.serving.runs import client_of
 from tests.source_tree import ROOT
 from tfxc.commands import evaluate, export, info, predict, report, train
 from tfxc.core.storage import checksums
-from tfxc.ranker.calibration import Calibration
+from tfxc.decision.calibration import Calibration, Curve
+from tfxc.decision.fitted import FittedDecision
 from tfxc.ranker.search import Ranker
 from tfxc.ranker.sizes import size_lines
 from tfxc.recipes.xr_linear.model import LinearModel
@@ -147,9 +148,9 @@ def test_the_server_asks_the_native_search(run, monkeypatch):
 @pytest.mark.parametrize("method", [pytest.param("logistic", marks=pytest.mark.slow), "isotonic"])
 def test_exported_probabilities_are_those_of_predict(copy, run, method, tmp_path, capsys):
     if method == "isotonic":
-        shares = {"scores": [0.05, 0.2, 0.5, 0.7], "values": [0, 0.1, 0.6, 0.9]}
-        Calibration("isotonic", **shares).save(copy / "calibration.json")
-        checksums.add(copy, "calibration.json")
+        curve = Curve(np.array([0.05, 0.2, 0.5, 0.7]), np.array([0, 0.1, 0.6, 0.9]))
+        FittedDecision(Calibration(curve)).save(copy)
+        checksums.add(copy, "decision.json")
     options = ("--k", 8, "--beam", 1, "--probabilities")
     done = call(capsys, export, "--run", copy, "--output", tmp_path / "served", *options)
     assert done.code == 0 and "scores are probabilities" in done.out
@@ -175,8 +176,8 @@ def test_export_without_probabilities_to_give(copy, tmp_path, capsys):
         problem = call(capsys, export, *arguments, *more).problem()
         assert problem.startswith("--probabilities: the scores of this model")
         assert listing(tmp_path) == before
-        (copy / "calibration.json").unlink(missing_ok=True)
-        names = set(checksums.entries_of(copy, "")) - {"calibration.json"}
+        (copy / "decision.json").unlink(missing_ok=True)
+        names = set(checksums.entries_of(copy, "")) - {"decision.json"}
         checksums.record(copy, sorted(names))
         before = listing(tmp_path)
     problem = call(capsys, export, *arguments, "--format", "onnx").problem()
@@ -238,10 +239,9 @@ def test_chosen_pairs_are_scored(run, tmp_path, capsys):
     np.testing.assert_allclose(found.data, expected[places], rtol=1e-5, atol=1e-6)
     call(capsys, predict, *arguments, "--probabilities")
     chances = scipy.sparse.load_npz(tmp_path / "scores.npz").data
-    raw = Ranker.load(run).score_pairs(features, pairs)
-    np.testing.assert_array_equal(
-        chances, Calibration.load(run / "calibration.json").apply(raw.data)
-    )
+    raw = Ranker.load(run).score_pairs(features, pairs).data
+    decision = FittedDecision.load(run, 30)
+    np.testing.assert_array_equal(chances, decision.calibration(raw[:, None])[:, 0])
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
 from tfxc.data.store import row_writer
 from tfxc.inference.embedder import Embedder
+from tfxc.inference.searcher import Searcher
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.search import Ranker
@@ -245,15 +246,14 @@ def test_length_of_encodings(texts):
         np.testing.assert_allclose(found[1], scores, rtol=1e-5, atol=1e-6)
 
 
-# Logistic: recipes/test_xr_exports.py.
-@pytest.mark.parametrize("method", ["isotonic", pytest.param("logistic", marks=pytest.mark.slow)])
-def test_probabilities(texts, method):
-    changes = {"do_fine_tune": False, "calibrate": method}
-    context = work_of(texts, method, recipe={"name": "xr_transformer", **changes})
+def test_probabilities(texts):
+    changes = {"do_fine_tune": False}
+    sections = {"decision": {"probabilities": "isotonic", "k": 10}}
+    context = work_of(texts, "likely", recipe={"name": "xr_transformer", **changes}, **sections)
     XRTransformer(**changes).run(context)
     model = load_run(context.run).model
     batch = next(open_source(context.data_folder, "dev").sequential(1000))
-    ids, chances = model.find_top_k(batch["features"], 10, probabilities=True)
+    ids, chances = Searcher(model, 10, probabilities=True)(batch)
     raw, scores = model.find_top_k(batch["features"], 10)
     np.testing.assert_array_equal(ids, raw)
     # They were learned from just these: what is promised comes true.
@@ -264,12 +264,12 @@ def test_probabilities(texts, method):
 
 def test_probabilities_need_a_dev_split(texts):
     data = {**tree_of_config(texts)["data"], "dev": None}
-    context = work_of(texts, "no-dev", data=data)
-    with pytest.raises(ConfigError, match=r"recipe\.calibrate: the data have no dev split"):
-        XRTransformer(calibrate="isotonic").run(context)
-    for arguments in ({"calibrate": "platt"}, {"calibrate": "isotonic", "only_encoder": True}):
-        with pytest.raises(ConfigError, match=r"^(recipe\.)?calibrate: "):
-            XRTransformer(**arguments)
+    context = work_of(texts, "no-dev", data=data, decision={"probabilities": "rows"})
+    with pytest.raises(ConfigError, match="decision: the data have no dev split"):
+        XRTransformer().run(context)
+    context = work_of(texts, "no-labels", decision={"probabilities": "rows"})
+    with pytest.raises(ConfigError, match="decision: there are no labels to decide on"):
+        XRTransformer(only_encoder=True).run(context)
 
 
 def test_encoder_only(texts):

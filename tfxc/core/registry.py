@@ -25,6 +25,7 @@ _PACKAGES = {
 }
 # The config key, and the argument of ``XCClassifier``, that names a method.
 _KEYS = {kind: "techniques" if kind == "technique" else kind for kind in KINDS}
+_KEYS |= {part: f"decision.{part}" for part in ("probabilities", "labels")}
 _CONTRACT = "base"  # the file of the base class
 _NAMING = ("name", "reader")  # keys of a config whose values name a class
 _ROOT = Path(__file__).parents[2]

@@ -45,9 +45,10 @@ class Decision:
         if self.best_alone:
             return "best label"
         kind = "probability" if self.probabilities else "score"
-        parts = [f"labels of {kind} {self.threshold:g} or more"]
         if self.threshold is None:
             parts = [f"labels whose {kind} reaches the label's own threshold"]
+        else:
+            parts = [f"labels of {kind} {self.threshold:g} or more"]
         if self.at_least:
             parts.append(f"at least {self.at_least}")
         if self.at_most is not None:

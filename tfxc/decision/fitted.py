@@ -1,5 +1,6 @@
-"""What a run has learned of its decision, and its files."""
+"""What a run has learned of its decision, and its file."""
 
+import base64
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from tfxc.core.errors import DataError
-from tfxc.core.storage.files import write_array, write_json
-from tfxc.core.storage.reading import read_array, read_json
+from tfxc.core.storage.files import write_json
+from tfxc.core.storage.reading import read_json
 from tfxc.decision.calibration import Calibration
 from tfxc.decision.decision import Decision
 
-#: Files of a run.
+#: The file of a run.
 DECISION = "decision.json"
-THRESHOLDS = "decision_thresholds.npy"
 _FORMAT = 1
 _AGAIN = "restore the run's own files, or run tfxc decide again"
 
@@ -40,28 +40,25 @@ class FittedDecision:
         rule = dataclasses.replace(self.rule, of_labels=np.concatenate([known, more]))
         return dataclasses.replace(self, rule=rule)
 
-    def save(self, folder: Path) -> list[str]:
-        """Writes what there is into a run folder; returns the names of the files."""
+    def save(self, folder: Path) -> None:
+        """Writes ``DECISION`` into a run folder; without any decision, nothing."""
         if self.calibration is None and self.rule is None:
-            return []
+            return
         rule: dict[str, Any] | None = None
-        names = [DECISION]
         if self.rule is not None:
-            rule = dataclasses.asdict(self.rule) | {"of_labels": self.rule.of_labels is not None}
+            rule = dataclasses.asdict(self.rule)
             if self.rule.of_labels is not None:
-                write_array(folder / THRESHOLDS, self.rule.of_labels)
-                names.append(THRESHOLDS)
+                rule["of_labels"] = _text_of(self.rule.of_labels)
         calibration = None if self.calibration is None else self.calibration.content()
         content = {"format": _FORMAT, "calibration": calibration, "rule": rule}
         write_json(folder / DECISION, content, indent=None)
-        return names
 
     @classmethod
     def load(cls, folder: Path, num_labels: int) -> "FittedDecision":
-        """Reads the files that ``save`` wrote; without any there is nothing in it.
+        """Reads the file that ``save`` wrote; without it there is no decision.
 
         Raises:
-            DataError: a file is damaged, or does not fit the labels.
+            DataError: the file is damaged, or does not fit the labels.
         """
         path = folder / DECISION
         if not path.is_file():
@@ -73,13 +70,21 @@ class FittedDecision:
             calibration = content["calibration"]
             rule = content["rule"]
             if rule is not None:
-                own = rule.pop("of_labels")
-                of_labels = read_array(folder / THRESHOLDS, fix=_AGAIN) if own else None
-                if of_labels is not None and of_labels.shape != (num_labels,):
-                    raise ValueError(
-                        f"it has thresholds of {len(of_labels):,} labels, not {num_labels:,}"
-                    )
-                rule = Decision(**rule, of_labels=of_labels)
+                if rule["of_labels"] is not None:
+                    rule["of_labels"] = _array_of(rule["of_labels"], num_labels)
+                rule = Decision(**rule)
             return cls(None if calibration is None else Calibration.of(calibration), rule)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"this is not a decision ({error})", where=path, fix=_AGAIN) from error
+
+
+def _text_of(of_labels: np.ndarray) -> str:
+    """Returns an array in base 64: of millions of labels, numbers in JSON would take minutes."""
+    return base64.b64encode(of_labels.astype("<f4").tobytes()).decode("ascii")
+
+
+def _array_of(text: str, num_labels: int) -> np.ndarray:
+    array = np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float32)
+    if len(array) != num_labels:
+        raise ValueError(f"it has thresholds of {len(array):,} labels, not {num_labels:,}")
+    return array

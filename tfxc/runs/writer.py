@@ -24,7 +24,7 @@ from tfxc.data.store.manifest import (
     Manifest,
     SplitInfo,
 )
-from tfxc.decision.fitted import DECISION, THRESHOLDS
+from tfxc.decision.fitted import DECISION
 from tfxc.labels.vocabulary import LabelVocabulary
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ SUMMARY = "summary.json"
 ENVIRONMENT = "environment.json"
 KIND = "run"
 # What a finished run is read from, apart from assets and folders with checksums of their own.
-_FINISHED_RUN_FILES = (CONFIG, WEIGHTS, ENVIRONMENT, "tree*.npz", DECISION, THRESHOLDS)
+_FINISHED_RUN_FILES = (CONFIG, WEIGHTS, ENVIRONMENT, "tree*.npz", DECISION)
 
 # What there is once a first step is done, in addition to the same in the folders of the parts.
 PROGRESS = (

@@ -6,6 +6,7 @@ import numpy as np
 
 from tfxc.core.storage import checksums
 from tfxc.data.sources.shards import open_source
+from tfxc.decision.fitted import DECISION
 from tfxc.inference.deciding import learn_decision
 from tfxc.training.evaluation import evaluation_of_texts
 
@@ -47,8 +48,8 @@ def decide(
         counts = np.zeros(loaded.manifest["num_labels"], np.int64)
     size = loaded.config.evaluation.batch_size
     learned = learn_decision(loaded.model, examples, size, settings, counts, excluded)
-    for name in learned.fitted.save(loaded.folder.path):
-        checksums.add(loaded.folder.path, name)
+    learned.fitted.save(loaded.folder.path)
+    checksums.add(loaded.folder.path, DECISION)
     loaded.model.decision = learned.fitted
     return learned.measured
 

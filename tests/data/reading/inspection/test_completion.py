@@ -139,9 +139,9 @@ def test_the_usual_preset_is_by_the_labels(tmp_path, second, more, preset):
     found = complete({"data": {"train": str(tmp_path / "mine.jsonl")}, **more}, Choice())
     assert found.tree["run"] == "runs/mine" and found.preset == preset
     assert ("encoder" in found.tree) == (preset == "balanced")
-    assert ("calibrate" in found.tree.get("recipe", {})) == (preset == "fast")
+    assert ("decision" in found.tree) == (preset == "fast")
     undivided = {"data": {"train": str(tmp_path / "mine.jsonl"), "dev_share": None}, **more}
-    assert "calibrate" not in complete(undivided, Choice()).tree.get("recipe", {})
+    assert "decision" not in complete(undivided, Choice()).tree
 
 
 def test_an_option_of_one_split_is_named_as_such(table, tmp_path):

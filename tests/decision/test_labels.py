@@ -1,0 +1,171 @@
+"""Which labels are returned: beside brute force, and as what maximises the expected F-measure."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import scipy.optimize
+from sklearn.metrics import f1_score
+
+from tfxc.core import registry
+from tfxc.core.errors import ConfigError
+from tfxc.decision.decision import Decision, at_least
+from tfxc.decision.held_out import HeldOut
+from tfxc.decision.labels.f_measure import FMeasure, label_offsets
+from tfxc.decision.labels.threshold import Threshold
+from tfxc.decision.labels.top_k import TopK
+
+LABELS = 12
+SECTIONS = [{"name": "f_measure"}, {"name": "threshold"}, {"name": "top_k", "count": 2}]
+
+
+def held_out(seed, count=2000, own=0.0):
+    """All labels of each example, with the probabilities by which they are drawn.
+
+    Args:
+        own: by how much the log-odds of label 0 are higher than the probabilities say.
+    """
+    random = np.random.default_rng(seed)
+    odds = random.normal(-2, 2, (count, LABELS)) - np.arange(LABELS) / 4
+    chances = 1 / (1 + np.exp(-odds))
+    true = 1 / (1 + np.exp(-odds - own * (np.arange(LABELS) == 0)))
+    hits = random.random((count, LABELS)) < true
+    order = np.argsort(-chances, axis=1)
+    lists = (np.take_along_axis(values, order, 1) for values in (chances, hits))
+    scores, found = lists
+    return HeldOut(order.astype(np.int32), scores, found, int(hits.sum()), hits.sum(axis=0))
+
+
+def matrices(examples, decision):
+    """(true, predicted), bool (examples, labels)."""
+    true = np.zeros(examples.ids.shape, bool)
+    predicted = true.copy()
+    np.put_along_axis(true, examples.ids, examples.hits, 1)
+    chosen = decision.predicted(examples.ids, examples.scores)
+    np.put_along_axis(predicted, examples.ids, chosen, 1)
+    return true, predicted
+
+
+def measured(examples, decision, average):
+    return f1_score(*matrices(examples, decision), average=average, zero_division=0)
+
+
+def test_every_method_is_tried():
+    assert sorted(section["name"] for section in SECTIONS) == registry.names("labels")
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section["name"])
+def test_what_every_rule_keeps(section):
+    examples = held_out(0)
+    decision = registry.create("labels", section).fit(examples, True)
+    chosen = decision.predicted(examples.ids, examples.scores)
+    assert decision.probabilities and not decision.best_alone and chosen.any()
+    # Nothing behind the list can count, and a padding is no label.
+    assert not decision.may_go_on(examples.ids, examples.scores).any()
+    ids = np.where(np.arange(LABELS) < 1, examples.ids, -1)
+    scores = np.where(ids < 0, -np.inf, examples.scores)
+    assert not decision.predicted(ids, scores)[:, 1:].any()
+    if "at_least" in vars(registry.create("labels", section)):
+        one = registry.create("labels", section | {"at_least": 1}).fit(examples, True)
+        filled = one.predicted(examples.ids, examples.scores)
+        assert filled[:, 0].all() and (filled[:, 1:] == chosen[:, 1:]).all()
+    assert str(decision).startswith("labels")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_threshold_is_the_best_one(seed):
+    examples = held_out(seed, 300)
+    decision = Threshold().fit(examples, True)
+    best = max(measured(examples, Decision(value), "micro") for value in np.unique(examples.scores))
+    assert measured(examples, decision, "micro") == pytest.approx(best)
+
+
+def test_equal_scores_are_on_one_side():
+    scores = np.array([[0.5, 0.5], [0.5, 0.1]])
+    hits = np.array([[1, 0], [0, 0]], bool)
+    ids = np.array([[0, 1], [0, 1]])
+    decision = Threshold().fit(HeldOut(ids, scores, hits, 1, np.ones(2, int)), True)
+    assert decision.threshold == 0.5
+    assert Threshold(0.3).fit(HeldOut(ids, scores, hits, 1, np.ones(2, int)), True).threshold == 0.3
+
+
+def test_thresholds_are_half_of_the_f_measure():
+    """Of a label whose probabilities are true, the best threshold is half of the best F-measure."""
+    examples = held_out(1, 20_000)
+    of_labels = FMeasure(balance=0).fit(examples, True).of_labels
+    for label in range(LABELS):
+        there = examples.ids == label
+        scores = examples.scores[there]
+        hits = examples.hits[there]
+        grid = np.linspace(0.01, 0.9, 179)
+        values = [f1_score(hits, scores >= value) for value in grid]
+        assert of_labels[label] == pytest.approx(max(values) / 2, abs=0.06)
+        reached = f1_score(hits, scores >= of_labels[label])
+        assert reached > max(values) - 0.01
+
+
+def test_balance():
+    """Of micro and macro, each is best where it is what is maximised."""
+    learned = held_out(2, 4000)
+    other = held_out(3, 4000)
+    rules = {balance: FMeasure(balance).fit(learned, True) for balance in (0.0, 1.0)}
+    assert measured(other, rules[0.0], "macro") > measured(other, rules[1.0], "macro") + 0.002
+    assert measured(other, rules[1.0], "micro") > measured(other, rules[0.0], "micro") + 0.002
+    # All labels have one threshold for the common value, but for what they have of their own.
+    spread = [np.ptp(rule.of_labels) for rule in rules.values()]
+    assert spread[1] < spread[0] / 1.5
+
+
+def test_offsets_are_what_the_prior_and_the_evidence_say():
+    examples = held_out(4, 500, own=1.5)
+    ids = examples.ids.ravel()
+    chances = examples.scores.ravel()
+    odds = np.log(chances / (1 - chances))
+    hits = examples.hits.ravel()
+    found = label_offsets(ids, odds, hits, LABELS + 1)
+    assert found[0] > 1 and found[LABELS] == 0
+
+    def loss(offsets):
+        shifted = odds + offsets[ids]
+        return np.logaddexp(0, np.where(hits, -shifted, shifted)).sum() + (offsets**2).sum() / 0.72
+
+    best = scipy.optimize.minimize(loss, np.zeros(LABELS + 1), method="BFGS").x
+    np.testing.assert_allclose(found, best, atol=1e-3)
+
+
+def test_a_rule_of_one_half_holds_on_the_other():
+    """The F-measure of a rule is the same where it was learned and elsewhere, within its noise."""
+    values = []
+    for seed in range(10):
+        examples = held_out(seed, 3000)
+        half = np.arange(3000) < 1500
+        parts = [examples.rows(part, int(examples.hits[part].sum())) for part in (half, ~half)]
+        rule = FMeasure().fit(parts[0], True)
+        values.append([measured(part, rule, "micro") for part in parts])
+    differences = np.subtract(*np.transpose(values))
+    assert abs(differences.mean()) < 2.5 * differences.std(ddof=1) / np.sqrt(10) + 0.003
+
+
+def test_labels_without_evidence():
+    """A label that no held-out example has keeps a threshold of its frequency, not of nothing."""
+    examples = held_out(5)
+    counts = np.append(examples.label_counts, [0, 5])
+    more = dataclasses.replace(examples, label_counts=counts)
+    of_labels = FMeasure().fit(more, True).of_labels
+    assert of_labels.shape == (LABELS + 2,) and (of_labels > 0.02).all() and (of_labels < 0.6).all()
+
+
+def test_what_is_refused():
+    with pytest.raises(ConfigError, match=r"decision\.labels: labels 'f_measure' needs probab"):
+        FMeasure().fit(held_out(0), False)
+    with pytest.raises(ConfigError, match="balance: must be a number from 0 to 1, not 2"):
+        FMeasure(2)
+    assert TopK(3).fit(held_out(0), False).at_most == 3
+
+
+def test_lists_cut_at_a_least_score():
+    ids = np.array([[3, 1, -1], [0, 2, 3]], np.int32)
+    scores = np.array([[0.5, 0.25, -np.inf], [0.75, 0.5, 0.125]], np.float32)
+    kept, best = at_least(ids, scores, 0.5)
+    assert kept.tolist() == [[3, -1, -1], [0, 2, -1]] and kept.dtype == np.int32
+    assert best.tolist() == [[0.5, -np.inf, -np.inf], [0.75, 0.5, -np.inf]]
