@@ -89,8 +89,10 @@ class DataSettings(_Section):
         name: the set's name, used as a folder name.
         train, dev, test: paths (``~`` and ``${VAR}`` are expanded) or ``"builtin:<name>"``.
         dev_share: share of the training file that is held out as the dev split where no ``dev`` is
-            given, e.g. 0.15: the same share of each label, drawn with ``seed``. None holds out
-            nothing.
+            given, e.g. 0.15: random examples, drawn with ``seed``; those of the same text stay
+            together. None holds out nothing.
+        dev_part: which part of that share is held out, from 0: with a ``dev_share`` of 0.2, parts 0
+            to 4 are five folds.
         reader: the format's name; None recognises it by the file's name and first line.
         reader_options: keyword arguments of the reader.
         split_options: extra reader options of single splits, e.g.
@@ -134,6 +136,7 @@ class DataSettings(_Section):
     train: str
     dev: str | None = None
     dev_share: float | None = pydantic.Field(None, gt=0, lt=1)
+    dev_part: pydantic.NonNegativeInt = 0
     test: str | None = None
     reader: str | None = None
     reader_options: dict[str, Any] = {}
@@ -199,6 +202,13 @@ class DataSettings(_Section):
                 "dev and dev_share exclude each other",
                 where="data.dev_share",
                 fix="remove one of them",
+            )
+        parts = 1 if self.dev_share is None else round(1 / self.dev_share, 6)
+        if self.dev_part and self.dev_part + 1 > parts:
+            raise ConfigError(
+                f"there is no part {self.dev_part} of the share",
+                where="data.dev_part",
+                fix=f"choose one from 0 to {int(parts) - 1}",
             )
         return self
 
