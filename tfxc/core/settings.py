@@ -430,6 +430,32 @@ class EvaluationSettings(_Section):
         return found
 
 
+class RefitSettings(_Section):
+    """What is held out of the training file before the model is trained on all of it.
+
+    A model is trained without these examples and measured on them: it chooses the number of epochs
+    and teaches the probabilities of scores. Then the run itself is trained on all examples.
+
+    Attributes:
+        share: of the examples, drawn as by ``data.dev_share``.
+        folds: number of folds instead: as many models are trained, each without one of them, so
+            that each example is measured once. For few examples.
+    """
+
+    share: float | None = pydantic.Field(None, gt=0, lt=1)
+    folds: int | None = pydantic.Field(None, ge=2)
+
+    @pydantic.model_validator(mode="after")
+    def _share_or_folds(self):
+        if (self.share is None) == (self.folds is None):
+            raise ConfigError(
+                "share and folds are both set" if self.folds else "neither share nor folds is set",
+                where="refit",
+                fix="set one of them, e.g. refit.share=0.15",
+            )
+        return self
+
+
 class Config(_Section):
     """Everything a run needs. The keys of a method's section are arguments of its constructor.
 
@@ -445,6 +471,8 @@ class Config(_Section):
         techniques: training techniques, in order.
         recipe: the stages of training.
         training: the training loop.
+        refit: what is held out first, before the model is trained on all examples; None trains
+            once, on the training split.
         evaluation: what is measured.
     """
 
@@ -458,6 +486,7 @@ class Config(_Section):
     techniques: _List[Method] = []
     recipe: Method = Method(name="fit")
     training: TrainingSettings = TrainingSettings()
+    refit: RefitSettings | None = None
     evaluation: EvaluationSettings = EvaluationSettings()
 
     @pydantic.model_validator(mode="after")
@@ -469,6 +498,17 @@ class Config(_Section):
                 where="evaluation.exclude",
                 fix="name the file in data.label_texts, or 'names'; or remove it",
             )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _refit_holds_out_the_dev_split(self):
+        for key in ("dev", "dev_share") if self.refit is not None else ():
+            if getattr(self.data, key) is not None:
+                raise ConfigError(
+                    "refit holds the dev examples out of the training file itself",
+                    where=f"data.{key}",
+                    fix="remove it, or remove refit",
+                )
         return self
 
     @property
