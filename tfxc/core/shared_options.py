@@ -79,7 +79,8 @@ class FileChoices:
         preset: fast: a linear ranker; balanced: a small network; best: whatever scores highest, see
             docs/choosing.md; None means best with --pretrained, fast for texts with several labels
             each or in characters, as in Chinese, else balanced.
-        pretrained: pretrained language model to fine-tune.
+        pretrained: pretrained language model to fine-tune: its folder, or its name on the Hugging
+            Face Hub.
         run: run folder or its address; None means runs/NAME.
         text_column: column of the texts; None means detected by its values.
         label_column: column of the labels; None means detected by its values.
@@ -88,7 +89,7 @@ class FileChoices:
     dev: Annotated[str | None, Option("FILE", remote=True)] = None
     test: Annotated[str | None, Option("FILE", remote=True)] = None
     preset: Literal["fast", "balanced", "best"] | None = None
-    pretrained: Annotated[str | None, Option("FOLDER")] = None
+    pretrained: Annotated[str | None, Option("MODEL")] = None
     run: Annotated[str | None, Option("FOLDER", remote=True)] = None
     text_column: Annotated[str | None, Option("NAME")] = None
     label_column: Annotated[str | None, Option("NAME")] = None

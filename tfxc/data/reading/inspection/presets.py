@@ -9,6 +9,7 @@ from tfxc.core.storage.reading import read_json
 from tfxc.data.examples.kinds import DENSE, IMAGE, SPARSE, TEXT
 from tfxc.data.reading.inspection.contents import Contents
 from tfxc.data.reading.source_files import expand
+from tfxc.pretrained.hub_models import hub_folder, is_hub_name
 
 # From so many labels on, a training step scores some of them only.
 _MANY_LABELS = 50_000
@@ -48,7 +49,8 @@ def model_of(
     Args:
         contents: what the training file holds.
         preset: one of those of ``tfxc.core.shared_options.FileChoices``.
-        pretrained: folder of a pretrained language model for preset ``best``.
+        pretrained: folder of a pretrained language model for preset ``best``, or its name on the
+            Hugging Face Hub.
         encoder: name of an encoder that the user has chosen in place of the preset's.
 
     Raises:
@@ -72,13 +74,18 @@ def model_of(
                 where="--pretrained",
                 fix="leave it out",
             )
-        is_preset = pretrained.startswith(_PRESET_OF_KERAS_HUB)
-        if not is_preset and not (Path(expand(pretrained)) / "config.json").is_file():
-            raise ConfigError(
-                "this is not the folder of a pretrained model: it has no config.json",
-                where=f"--pretrained {pretrained}",
-                fix="see docs/pretrained.md",
-            )
+        where = f"--pretrained {pretrained}"
+        if not pretrained.startswith(_PRESET_OF_KERAS_HUB):
+            folder = Path(expand(pretrained))
+            if not folder.exists() and is_hub_name(pretrained):
+                folder = hub_folder(pretrained, where)
+                pretrained = str(folder)
+            if not (folder / "config.json").is_file():
+                raise ConfigError(
+                    "this is not the folder of a pretrained model: it has no config.json",
+                    where=where,
+                    fix="see docs/pretrained.md",
+                )
         return _pretrained(contents, pretrained)
     if encoder is not None:
         return _with_encoder(contents, encoder, small=preset != "best")
