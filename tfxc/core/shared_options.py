@@ -79,7 +79,8 @@ class FileChoices:
         preset: fast: a linear ranker; balanced: a small network; best: whatever scores highest, see
             docs/choosing.md; None means best with --pretrained, fast for texts with several labels
             each or in characters, as in Chinese, else balanced.
-        pretrained: pretrained language model to fine-tune.
+        pretrained: pretrained language model to fine-tune: its folder, or its name on the Hugging
+            Face Hub.
         no_refit: train on 85 % of FILE only, and keep the model that is measured on the rest. By
             default that model chooses and is measured, and the run is trained once more, on all.
         run: run folder or its address; None means runs/NAME.
@@ -90,7 +91,7 @@ class FileChoices:
     dev: Annotated[str | None, Option("FILE", remote=True)] = None
     test: Annotated[str | None, Option("FILE", remote=True)] = None
     preset: Literal["fast", "balanced", "best"] | None = None
-    pretrained: Annotated[str | None, Option("FOLDER")] = None
+    pretrained: Annotated[str | None, Option("MODEL")] = None
     no_refit: bool = False
     run: Annotated[str | None, Option("FOLDER", remote=True)] = None
     text_column: Annotated[str | None, Option("NAME")] = None
