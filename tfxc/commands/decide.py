@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(Options, argv, "decide", __doc__)
     from tfxc.core import registry
     from tfxc.core.settings import DecisionSettings
+    from tfxc.inference.deciding import Examined
     from tfxc.reports.measurement import ExamplesOptions
     from tfxc.runs.loaded import load_run
     from tfxc.runs.lock import locked
@@ -95,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     name, rows = examples.examples(loaded)
     with locked(loaded.folder):
-        measured = decide(loaded, rows, settings, examples.excluded(loaded, rows))
+        examined = Examined(model, rows, loaded.vocabulary.names, examples.excluded(loaded, rows))
+        measured = decide(loaded, [examined], settings)
     print(f"{options.run}, learned of {name}: {decision_line(measured)}")
     return 0

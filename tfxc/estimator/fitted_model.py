@@ -13,7 +13,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.data.sources.base import RowStream
 from tfxc.data.store.manifest import SplitInfo
 from tfxc.decision.decision import Decision
-from tfxc.inference.deciding import learn_decision
+from tfxc.inference.deciding import Examined, learn_decision
 from tfxc.inference.decision import decision_of
 from tfxc.inference.predictors import reaching
 from tfxc.inference.searcher import Searcher
@@ -87,8 +87,9 @@ class FittedModel(abc.ABC):
             return
         assert data.dev is not None and self._label_counts is not None, "``fit`` has both"
         size = self.config.evaluation.batch_size
-        counts = self._label_counts
-        learned = learn_decision(self.model, data.dev, size, settings, counts)
+        names = range(self.model.num_labels)
+        examined = Examined(self.model, data.dev, names)
+        learned = learn_decision([examined], size, settings, self._label_counts, names)
         self.model.decision = learned.fitted
 
     @abc.abstractmethod

@@ -1,8 +1,8 @@
 """Learns a decision of the best labels that a model finds for held-out examples."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -35,39 +35,58 @@ class Learned:
     measured: dict[str, float]
 
 
+class Examined(NamedTuple):
+    """Examples, and a model that was not trained on them.
+
+    Attributes:
+        model: ``RunModel``; what it has learned before does not count.
+        examples: examples with labels.
+        names: of its labels, by id.
+        excluded: labels that do not count, see ``Searcher``.
+    """
+
+    model: "RunModel"
+    examples: "Examples"
+    names: Sequence[object]
+    excluded: "Excluded | None" = None
+
+
 def learn_decision(
-    model: "RunModel",
-    examples: "Examples",
+    examined: Iterable[Examined],
     batch_size: int,
     settings: "DecisionSettings",
     label_counts: np.ndarray,
-    excluded: "Excluded | None" = None,
+    names: Sequence[object],
 ) -> Learned:
-    """Learns a decision of examples that the model was not trained on.
+    """Learns a decision of examples that nothing was trained on.
 
     Args:
-        model: ``RunModel``; what it may have learned before does not count.
-        examples: examples with labels.
+        examined: see ``Examined``; several are learned from together.
         batch_size: examples of a search.
         settings: the config's section.
         label_counts: int64 (num_labels,), training examples of each label.
-        excluded: labels that do not count, see ``Searcher``.
+        names: of the labels that the decision is for, by id.
 
     Raises:
         ConfigError: probabilities are needed, and there are none.
         DataError: there is no example, or all of the labels found are true, or none of them.
     """
-    model.decision = FittedDecision()
-    native = settings.probabilities is None and model.has_probabilities
-    k = min(settings.k, model.num_labels)
-    searcher = Searcher(model, k, probabilities=native, excluded=excluded)
-    results = list(searcher.over(examples, batch_size, "deciding"))
-    if not results:
+    found: list[tuple[np.ndarray, ...]] = []
+    native = False
+    for model, examples, own_names, excluded in examined:
+        model.decision = FittedDecision()
+        native = settings.probabilities is None and model.has_probabilities
+        k = min(settings.k, len(own_names))
+        searcher = Searcher(model, k, probabilities=native, excluded=excluded)
+        numbers = _numbers(own_names, names)
+        for result in searcher.over(examples, batch_size, "deciding"):
+            right = hits(result.ids, result.labels)
+            true = _renumbered(result.labels, numbers, len(names))
+            found.append((_renumbered(result.ids, numbers, len(names)), result.scores, right, true))
+    if not found:
         raise DataError("there is no example to learn a decision from", fix="check the file")
-    ids = np.concatenate([result.ids for result in results])
-    scores = np.concatenate([result.scores for result in results])
-    labels = _padded([result.labels for result in results])
-    everything = HeldOut(ids, scores, hits(ids, labels), _count(labels), label_counts)
+    ids, scores, right, labels = map(_padded, zip(*found, strict=True))
+    everything = HeldOut(ids, scores, right, _count(labels), label_counts)
     fitted = _fitted(everything, settings, native)
     measured: dict[str, float] = {}
     if fitted.rule is not None:
@@ -75,9 +94,28 @@ def learn_decision(
     return Learned(fitted, measured)
 
 
+def _numbers(own_names: Sequence[object], names: Sequence[object]) -> np.ndarray | None:
+    """Returns the id among ``names`` of each name; None where they are the same."""
+    if own_names == names:
+        return None
+    ids = {name: number for number, name in enumerate(names)}
+    return np.array([ids.get(name, -1) for name in own_names], np.int32)
+
+
+def _renumbered(ids: np.ndarray, numbers: np.ndarray | None, num_labels: int) -> np.ndarray:
+    """Returns ids in other numbers; those that have none, as of unknown labels, lie beyond all."""
+    if numbers is None:
+        return ids
+    known = (ids >= 0) & (ids < len(numbers))
+    beyond = np.where(ids < 0, -1, num_labels + ids)
+    return np.where(known, numbers[np.where(known, ids, 0)], beyond).astype(np.int32)
+
+
 def _padded(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Joins arrays of label ids of different widths."""
-    joined = np.full((sum(map(len, parts)), max(part.shape[1] for part in parts)), -1, np.int32)
+    """Joins arrays of different widths; ids are padded with -1, scores with minus infinity."""
+    padding = {"i": -1, "f": -np.inf, "b": False}[parts[0].dtype.kind]
+    shape = (sum(map(len, parts)), max(part.shape[1] for part in parts))
+    joined = np.full(shape, padding, parts[0].dtype)
     done = 0
     for part in parts:
         joined[done : done + len(part), : part.shape[1]] = part

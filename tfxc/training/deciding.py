@@ -7,24 +7,21 @@ import numpy as np
 from tfxc.core.storage import checksums
 from tfxc.data.sources.shards import open_source
 from tfxc.decision.fitted import DECISION
-from tfxc.inference.deciding import learn_decision
+from tfxc.inference.deciding import Examined, learn_decision
 from tfxc.training.evaluation import evaluation_of_texts
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from tfxc.core.settings import DecisionSettings
-    from tfxc.inference.searcher import Examples, Excluded
+    from tfxc.core.settings import Config, DecisionSettings
     from tfxc.runs.loaded import LoadedRun
 
 _READ_BYTES = 1 << 28  # of records at once
 
 
 def decide(
-    loaded: "LoadedRun",
-    examples: "Examples",
-    settings: "DecisionSettings",
-    excluded: "Excluded | None" = None,
+    loaded: "LoadedRun", examined: "Iterable[Examined]", settings: "DecisionSettings"
 ) -> dict[str, float]:
     """Writes a decision into a run, in place of the one it may have.
 
@@ -32,9 +29,8 @@ def decide(
 
     Args:
         loaded: the run.
-        examples: examples with labels that the run was not trained on.
+        examined: examples, and what was not trained on them: the run itself, or others like it.
         settings: the config's section.
-        excluded: labels that do not count, see ``Searcher``.
 
     Returns:
         How good it is, see ``Learned``.
@@ -47,23 +43,22 @@ def decide(
     if counts is None:  # an imported run
         counts = np.zeros(loaded.manifest["num_labels"], np.int64)
     size = loaded.config.evaluation.batch_size
-    learned = learn_decision(loaded.model, examples, size, settings, counts, excluded)
+    names = loaded.vocabulary.names
+    learned = learn_decision(examined, size, settings, counts, names)
     learned.fitted.save(loaded.folder.path)
     checksums.add(loaded.folder.path, DECISION)
     loaded.model.decision = learned.fitted
     return learned.measured
 
 
-def decide_on_dev(
-    loaded: "LoadedRun", settings: "DecisionSettings", data_folder: "Path"
-) -> dict[str, float]:
-    """Does as ``decide`` with the dev split of a prepared folder."""
+def of_dev(loaded: "LoadedRun", config: "Config", data_folder: "Path") -> Examined:
+    """Returns the dev split of a prepared folder, and a run that was not trained on it."""
     dev = open_source(data_folder, "dev", _READ_BYTES)
-    kinds = loaded.config.evaluation.exclude
+    kinds = config.evaluation.exclude
     train = open_source(data_folder, "train", _READ_BYTES) if kinds else None
     texts = evaluation_of_texts(data_folder, kinds, train, dev=dev)
     excluded = None if texts is None else texts.excluded.get("dev")
-    return decide(loaded, dev, settings, excluded)
+    return Examined(loaded.model, dev, loaded.vocabulary.names, excluded)
 
 
 def decision_line(measured: dict[str, float]) -> str:

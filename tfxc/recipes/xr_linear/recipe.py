@@ -48,6 +48,7 @@ class XRLinear(StagedRecipe):
 
     trains_network = False
     uses_cluster = True
+    refits = True
     saved = "finished blocks are"
 
     def __init__(

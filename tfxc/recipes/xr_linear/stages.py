@@ -47,7 +47,7 @@ def check_data(config: "Config", manifest: "Manifest") -> None:
             where="data",
             fix="use text features 'tfidf', or give vectors of the images",
         )
-    if config.evaluation.test_on_improvement:
+    if config.evaluation.test_on_improvement and config.refit is None:
         for split in ("dev", "test"):
             need_split(manifest, split, "evaluation.test_on_improvement")
 

@@ -19,6 +19,7 @@ from tfxc.recipes.xr_linear import stages
 from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices, negatives_of
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.settings import TreeSettings
+from tfxc.runs.refit import facts_of
 
 if TYPE_CHECKING:
     from tfxc.ranker.settings import RankerSettings
@@ -64,6 +65,10 @@ def train(
     for line in stages.report_lines(reports, seconds):
         stages.log(run, line)
     model = LinearModel(run.path, threads)
+    if context.held_out:  # this model was trained on all examples
+        facts = facts_of(context.held_out)
+        stages.write_metrics(run, seconds, {"dev": facts["dev"]})
+        return {"layers": reports, **seconds, **facts}
     results = stages.measure(model, config, data_folder, context.manifest)
     stages.write_metrics(run, seconds, results)
     for line in stages.headline(results):
