@@ -73,7 +73,11 @@ def test_same_answers(tmp_path, parts, link):
 
 def test_words_are_averaged(tmp_path):
     run, folder = exported(tmp_path, objective={"name": "softmax"}, **WORDS)
-    tokens = np.random.default_rng(0).integers(1, run.manifest["vocabulary_size"], (50, 12)).astype(np.int32)
+    tokens = (
+        np.random.default_rng(0)
+        .integers(1, run.manifest["vocabulary_size"], (50, 12))
+        .astype(np.int32)
+    )
     tokens[np.arange(12) >= np.arange(50)[:, None] % 13] = 0
     right_ids, right = Searcher(run.model, 4)({"features": tokens})
     ids, scores = open_arrays(folder / "model")({"tokens": tokens})
