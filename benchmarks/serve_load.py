@@ -144,7 +144,10 @@ async def run_client(port, bodies, end, requests, latencies, errors):
     done = 0
     while time.perf_counter() < end and (requests is None or done < requests):
         body = bodies[done % len(bodies)]
-        head = f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = (
+            "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
         begun = time.perf_counter()
         writer.write(head.encode() + body)
         header = await reader.readuntil(b"\r\n\r\n")

@@ -22,16 +22,19 @@ VARYING = {
 PECOS = Path(__file__).parent / "ranker" / "data" / "pecos_model"
 # Runs before the code of a case in a process of its own.
 BLOCKED = """
-import importlib.abc, sys
-class Blocked(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in BLOCKED: raise ImportError(f"{name} is blocked")
-sys.meta_path.insert(0, Blocked())
+import sys
+class Blocked:
+    def __init__(self, finder): self.finder = finder
+    def __getattr__(self, name): return getattr(self.finder, name)
+    def find_spec(self, *given):
+        blocked = {given[0], given[0].partition(".")[0]} & set(BLOCKED)
+        return None if blocked else self.finder.find_spec(*given)
+sys.meta_path[:] = map(Blocked, sys.meta_path)
 from tfxc.__main__ import module_of
 def tfxc(command, *arguments): assert not module_of(command).main(list(map(str, arguments)))
 """
 GRAPHS = ("tensorflow", "keras")
-ALL = (*GRAPHS, "sklearn", "joblib", "pandas", "pyarrow", "matplotlib")
+ALL = (*GRAPHS, "google.protobuf", "h5py", "sklearn", "joblib", "pandas", "pyarrow", "matplotlib")
 ESTIMATOR = """
 import json
 from tfxc import Run, XCClassifier

@@ -12,9 +12,11 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 if os.environ.get("TFXC_VERBOSE", "") in ("", "0"):  # see tfxc.core.quiet
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from tfxc.core.deferred import defer_f2py
 from tfxc.core.missing_packages import explain_missing_packages
 from tfxc.version import __version__
 
+defer_f2py()
 explain_missing_packages()
 
 _LAZY = {

@@ -79,22 +79,26 @@ def alone(folder, *arguments):
 
 
 @pytest.mark.parametrize(
-    ("name", "given"),
+    ("form", "name", "given"),
     [
-        ("characters", []),
-        ("tfidf", ["--probabilities"]),
+        ("onnx", "characters", []),
+        ("onnx", "tfidf", ["--probabilities"]),
+        ("runtime", "tfidf", ["--probabilities"]),
+        ("runtime", "words", []),
         *(
-            pytest.param(name, [], marks=pytest.mark.slow)
+            pytest.param(form, name, [], marks=pytest.mark.slow)
+            for form in ("onnx", "runtime")
             for name in ("words", "fasttext", "hashing", "pecos_tfidf", "joined")
         ),
     ],
 )
-def test_predicts_alone_as_tfxc_does(tmp_path, name, given):
-    pytest.importorskip("tf2onnx", reason="the extra onnx is not installed")
+def test_predicts_alone_as_tfxc_does(tmp_path, form, name, given):
+    if form == "onnx":
+        pytest.importorskip("tf2onnx", reason="the extra onnx is not installed")
     run, texts = make_run(tmp_path / "run", **RUNS[name]), tmp_path / "texts.txt"
     texts.write_bytes("".join(f"{line}\n" for line in LINES).encode("utf-8"))
-    export.main(["--run", str(run), "--format", "onnx", "--k", "4", *given])
-    found = alone(run / "onnx", texts)
+    export.main(["--run", str(run), "--format", form, "--k", "4", *given])
+    found = alone(run / form, texts)
     assert found.returncode == 0, found.stderr[-2000:]
     (tmp_path / "found.jsonl").write_text(found.stdout, "utf-8")
     wanted = ["--run", str(run), str(texts), "--output", str(tmp_path / "wanted.jsonl")]

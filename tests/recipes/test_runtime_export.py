@@ -12,7 +12,6 @@ import scipy.sparse
 from tests.commands.calls import call, listing
 from tests.exports.test_bundle import alone
 from tests.linear_runs import texts_of
-from tests.small_runs import make_run
 from tfxc.commands import export, predict, train
 from tfxc.core.storage import checksums
 from tfxc.core.storage.ownership import check_own
@@ -192,10 +191,10 @@ def test_eight_bits(run, tmp_path, capsys):
     exported(capsys, run, "--output", tmp_path / "wide")
     printed = exported(capsys, run, "--output", tmp_path / "narrow", "--quantize", "int8")
     assert "with 8-bit weights the same best label for" in printed
-    weights = np.load(tmp_path / "narrow" / "ranker" / "layer-1" / "values.npy")
+    weights = np.load(tmp_path / "narrow" / "model" / "layer-1" / "values.npy")
     assert weights.dtype == np.int8 and np.abs(weights).max() == 127
-    size = sum(size or 0 for size in listing(tmp_path / "narrow" / "ranker").values())
-    assert size < sum(size or 0 for size in listing(tmp_path / "wide" / "ranker").values())
+    size = sum(size or 0 for size in listing(tmp_path / "narrow" / "model").values())
+    assert size < sum(size or 0 for size in listing(tmp_path / "wide" / "model").values())
     texts = texts_of(run)
     wide = Predictor(tmp_path / "wide")(texts)
     narrow = Predictor(tmp_path / "narrow")(texts)
@@ -204,7 +203,7 @@ def test_eight_bits(run, tmp_path, capsys):
 
 def test_a_flipped_byte_is_noticed(run, tmp_path, capsys):
     exported(capsys, run, "--output", tmp_path / "alone")
-    for name in ("labels.txt", "ranker/layer-1/values.npy", "ranker/beam_search_numpy.py"):
+    for name in ("labels.txt", "model/layer-1/values.npy", "model/beam_search_numpy.py"):
         path = tmp_path / "alone" / name
         content = bytearray(path.read_bytes())
         content[-2] ^= 1
@@ -214,14 +213,3 @@ def test_a_flipped_byte_is_noticed(run, tmp_path, capsys):
         content[-2] ^= 1
         path.write_bytes(content)
     assert Predictor(tmp_path / "alone")(["w1a"])[0].labels
-
-
-def test_networks_have_other_formats(tmp_path, capsys):
-    run = make_run(tmp_path / "run")
-    before = listing(tmp_path)
-    problem = call(capsys, export, "--run", run, "--format", "runtime").problem()
-    assert problem == (
-        "--format: the run is not a linear ranker over the features of the examples. Choose onnx, "
-        "litert or savedmodel."
-    )
-    assert listing(tmp_path) == before

@@ -11,6 +11,7 @@ from annotated_types import MinLen
 
 from tfxc.core.declared import Count, FromData, LayerArguments, Positive, ShareBelowOne
 from tfxc.encoders.base import Encoder
+from tfxc.encoders.bases.feed_forward import FeedForward
 from tfxc.labels.hashing import bucket_lookup
 from tfxc.ops.randomness import dropout, keep_mask
 from tfxc.ops.sparse import bag_matmul, row_ids
@@ -147,6 +148,19 @@ class BagMLP(Encoder):
             )
             x += tf.matmul(tf.nn.relu(tf.matmul(x, kernel) + bias), output)
         return x
+
+    def feed_forward(self) -> FeedForward | None:
+        """See ``Encoder``."""
+        if self.residual:
+            return None
+        table, *kernels = (kernel.numpy() for kernel in self.kernels)
+        return FeedForward(
+            table,
+            None if self._lookup is None else self._lookup.numpy(),
+            kernels,
+            [bias.numpy() for bias in self.biases],
+            [keras.activations.serialize(self.activation)] * len(self.hidden),
+        )
 
     @property
     def hash_seeds(self) -> list[int]:

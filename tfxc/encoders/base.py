@@ -13,6 +13,8 @@ from tfxc.ops.tables.large_weights import LargeWeights
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from tfxc.encoders.bases.feed_forward import FeedForward
+
 
 class Encoder(Declared, LargeWeights):
     """Turns a batch's features into vectors.
@@ -50,6 +52,10 @@ class Encoder(Declared, LargeWeights):
     @property
     def architecture(self) -> dict[str, Any] | None:
         """The shape of the network, for JSON; None where the config says all."""
+        return None
+
+    def feed_forward(self) -> "FeedForward | None":
+        """Returns its weights, if it is a table and dense layers and nothing else; else None."""
         return None
 
     @property

@@ -3,9 +3,11 @@
 from typing import Unpack
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfxc.core.declared import Count, FromData, LayerArguments, Positive, ShareBelowOne
+from tfxc.encoders.bases.feed_forward import FeedForward
 from tfxc.encoders.bases.starts import Start
 from tfxc.encoders.bases.tokens import TokenEncoder, mean_of_words
 
@@ -69,3 +71,13 @@ class FastText(TokenEncoder):
     def output_dim(self) -> int:
         """Width of the output."""
         return self.hidden_dim
+
+    def feed_forward(self) -> FeedForward:
+        """See ``Encoder``."""
+        return FeedForward(
+            self.table.numpy(),
+            None,
+            [self.kernel.numpy()],
+            [np.zeros(self.embedding_dim, np.float32), self.bias.numpy()],
+            ["linear", "relu"],
+        )

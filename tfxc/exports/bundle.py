@@ -20,12 +20,9 @@ from tfxc.core.storage.ownership import MARKER, mark
 from tfxc.core.storage.reading import read_json
 from tfxc.data.examples.kinds import DENSE, IMAGE, SPARSE, TEXT
 from tfxc.data.text.given import GivenTerms
-from tfxc.data.text.subwords import PretrainedTokens
-from tfxc.data.text.subwords_pruning import ordered_pieces
 from tfxc.exports.parity import sample_rows
 from tfxc.exports.standalone import tokenize
 from tfxc.ops.text.token_patterns import WORDS, python_pattern, shortest_run
-from tfxc.pretrained.tokenizer_json import missing_in_json, tokenizer_json
 
 if TYPE_CHECKING:
     from tfxc.data.text.base import TextFeatures
@@ -38,6 +35,7 @@ PROGRAM = "predict.py"
 TOKENIZER = "tokenize.py"
 TEXT_FEATURES = "text_features"
 _LABELS = "labels.txt"
+_SUBWORDS = "pretrained"  # text features that need protobuf, which not every installation has
 _COMPILED = "__pycache__"  # Python's, once it has run the programs
 #: All names there may be, next to the model's.
 NAMES = (ABOUT, PROGRAM, TEXT_FEATURES, _LABELS, checksums.FILE, _COMPILED)
@@ -102,9 +100,13 @@ def _write_tokenizer(
         return missing
     head = read_json(folder / "features.json")
     write_json(folder / "features.json", head | head_of_tokenizer(features), indent=1)
-    subwords = isinstance(features, PretrainedTokens)
-    if isinstance(features, PretrainedTokens):
-        assert features.subwords is not None, "those of a run are fitted"
+    subwords = features.name == _SUBWORDS
+    if subwords:
+        from tfxc.data.text.subwords import PretrainedTokens
+        from tfxc.data.text.subwords_pruning import ordered_pieces
+        from tfxc.pretrained.tokenizer_json import tokenizer_json
+
+        assert isinstance(features, PretrainedTokens) and features.subwords is not None, "fitted"
         pieces = ordered_pieces(features.subwords)
         content = tokenizer_json(features.subwords, pieces, features.settings()["max_length"])
         write_json(folder / "tokenizer.json", content, indent=None)
@@ -143,8 +145,11 @@ def missing_in_tokenizer(features: "TextFeatures") -> str | None:
     pattern = settings.get("token_pattern")
     if pattern is not None and shortest_run(pattern) is None and not is_alike(pattern):
         return f"the token_pattern {pattern!r}, which Python's re may read otherwise,"
-    if isinstance(features, PretrainedTokens):
-        assert features.subwords is not None, "those of a run are fitted"
+    if features.name == _SUBWORDS:
+        from tfxc.data.text.subwords import PretrainedTokens
+        from tfxc.pretrained.tokenizer_json import missing_in_json
+
+        assert isinstance(features, PretrainedTokens) and features.subwords is not None, "fitted"
         return missing_in_json(features.subwords)
     return None
 

@@ -227,13 +227,13 @@ def sample_rows(loaded_run: "LoadedRun") -> tuple[Rows, list[str] | None]:
 
 
 def scaled(rows: Rows, manifest: Mapping[str, Any]) -> Rows:
-    """Returns ``Rows`` as the run's model takes them: an independent path through scikit-learn."""
+    """Returns ``Rows`` as the run's model takes them: an independent path, through SciPy."""
     if manifest["row_normalise"] is None:
         return rows
-    from sklearn.preprocessing import normalize
-
     matrix = rows.kind.matrix(rows.batch()["features"], rows.num_features)
-    arrays = rows.kind.arrays_of(normalize(matrix, manifest["row_normalise"]))
+    lengths = np.sqrt(scipy.sparse.csr_matrix(matrix).power(2).sum(axis=1).A1)
+    scaling = scipy.sparse.diags(1 / np.where(lengths > 0, lengths, 1), dtype=np.float32)
+    arrays = rows.kind.arrays_of(scaling @ matrix)
     return Rows(rows.kind, arrays, **rows.labels, num_features=rows.num_features)
 
 

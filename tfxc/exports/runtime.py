@@ -1,4 +1,4 @@
-"""The format of linear rankers: their arrays as files, searched by NumPy alone."""
+"""The format that NumPy alone can run: arrays of linear rankers and small networks as files."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.storage.files import write_array, write_json
 from tfxc.core.storage.reading import read_array
 from tfxc.data.examples.kinds import DENSE, SPARSE
+from tfxc.exports.network import LEVELS, NetworkFiles
 from tfxc.exports.standalone import predict
 from tfxc.inference.protocol import RankerModel
 from tfxc.ops.search.beam_search import beam_search_numpy, post_processors
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 #: What searches, copied into the folder.
 PROGRAMS = (beam_search_numpy, post_processors)
-_LEVELS = 127  # of an 8-bit weight, on either side of 0
 _COPY = "copy the whole model folder"
 
 
@@ -63,55 +63,19 @@ class RankerFiles:
             self.settings["calibration"] = model.decision.calibration.content()
         self.weight_bytes = sum(path.stat().st_size for path in self.folder.glob("layer-*/*.npy"))
 
-
-class Runtime:
-    """Writes, opens and quantises the files of a ranker.
-
-    Attributes:
-        file: name of the model's folder.
-        most_bytes: None, the weights may take any space.
-    """
-
-    file = "ranker"
-    most_bytes = None
-
-    def require(self) -> None:
-        """Needs nothing but NumPy."""
-
-    def source(self, loaded_run: "LoadedRun", k: int, probabilities: bool) -> RankerFiles:
-        """Returns what is exported.
-
-        Raises:
-            ConfigError: the run is not a linear ranker.
-        """
-        model = loaded_run.model
-        search = model.search_settings() if isinstance(model, RankerModel) else None
-        if search is None:
-            raise ConfigError(
-                "the run is not a linear ranker over the features of the examples",
-                where="--format",
-                fix="choose onnx, litert or savedmodel",
-            )
-        return RankerFiles(loaded_run, search, k, probabilities)
-
-    def write(self, source: RankerFiles, path: Path) -> None:
-        """Writes the folder: settings, arrays of every layer, and the programs that search them."""
-        path.mkdir()
-        for layer in sorted(source.folder.glob("layer-*")):
+    def write(self, path: Path) -> None:
+        """Writes settings, arrays of every layer, and the programs that search them."""
+        for layer in sorted(self.folder.glob("layer-*")):
             target = path / layer.name
             target.mkdir()
             for file in layer.glob("*.npy"):
                 write_array(target / file.name, narrow(read_array(file, fix=_COPY, mapped=True)))
-        write_json(path / "ranker.json", source.settings, indent=1)
+        write_json(path / predict.RANKER, self.settings, indent=1)
         for program in PROGRAMS:
             original = Path(str(program.__file__))
             shutil.copyfile(original, path / original.name)
 
-    def open(self, path: Path) -> Callable[..., Any]:
-        """Returns a function of a dict of arrays -> (ids, scores)."""
-        return predict.open_ranker(path)
-
-    def quantise(self, source: RankerFiles, path: Path, batch: int | None) -> None:
+    def quantise(self, path: Path) -> None:
         """Writes the weights of each node as 8-bit integers with a scale of its own."""
         for layer in path.glob("layer-*"):
             values = read_array(layer / "values.npy", fix=_COPY, mapped=True)
@@ -125,10 +89,61 @@ class Runtime:
             nodes = firsts + columns
             scales = np.zeros(int(child_splits[-1]), np.float32)
             np.maximum.at(scales, nodes, np.abs(values))
-            scales /= _LEVELS
+            scales /= LEVELS
             steps = np.where(scales > 0, scales, 1)[nodes]
             write_array(layer / "values.npy", np.rint(values / steps).astype(np.int8))
             write_array(layer / "scales.npy", scales)
+
+
+class Runtime:
+    """Writes, opens and quantises the files of a ranker or a network.
+
+    Attributes:
+        file: name of the model's folder.
+        most_bytes: None, the weights may take any space.
+    """
+
+    file = "model"
+    most_bytes = None
+
+    def require(self) -> None:
+        """Needs nothing but NumPy."""
+
+    def source(
+        self, loaded_run: "LoadedRun", k: int, probabilities: bool
+    ) -> RankerFiles | NetworkFiles:
+        """Returns what is exported.
+
+        Raises:
+            ConfigError: NumPy cannot run the model.
+        """
+        model: Any = loaded_run.model
+        try:
+            if not isinstance(model, RankerModel):
+                return NetworkFiles(loaded_run, k, probabilities)
+            search = model.search_settings()
+            if search is None:
+                raise ValueError("a ranker over encodings")
+        except ValueError as error:
+            raise ConfigError(
+                f"the format runtime has no {error}",
+                where="--format",
+                fix="choose onnx, litert or savedmodel",
+            ) from None
+        return RankerFiles(loaded_run, search, k, probabilities)
+
+    def write(self, source: RankerFiles | NetworkFiles, path: Path) -> None:
+        """Writes the folder."""
+        path.mkdir()
+        source.write(path)
+
+    def open(self, path: Path) -> Callable[..., Any]:
+        """Returns a function of a dict of arrays -> (ids, scores)."""
+        return predict.open_arrays(path)
+
+    def quantise(self, source: RankerFiles | NetworkFiles, path: Path, batch: int | None) -> None:
+        """Writes 8-bit weights in place of the others."""
+        source.quantise(path)
 
 
 def narrow(array: np.ndarray) -> np.ndarray:

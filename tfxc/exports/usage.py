@@ -26,8 +26,8 @@ import onnxruntime
 model = onnxruntime.InferenceSession("{folder}/{file}")
 ids, scores = model.run(["label_ids", "scores"], inputs)""",
     "runtime": """\
-from predict import open_ranker
-ids, scores = open_ranker("{folder}/{file}")(inputs)""",
+from predict import open_arrays
+ids, scores = open_arrays("{folder}/{file}")(inputs)""",
     "litert": """\
 import tensorflow as tf  # or: from ai_edge_litert.interpreter import Interpreter
 model = tf.lite.Interpreter("{folder}/{file}").get_signature_runner("serving_default")

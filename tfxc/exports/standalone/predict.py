@@ -34,6 +34,17 @@ except ImportError:
 
 Inputs = dict[str, np.ndarray]
 
+#: Names of the settings of a folder of arrays.
+RANKER = "ranker.json"
+NETWORK = "network.json"
+#: Activations of a network, by Keras' names.
+ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "linear": lambda x: x,
+    "relu": lambda x: np.maximum(x, 0),
+    "tanh": np.tanh,
+    "sigmoid": lambda x: _sigmoid(x),
+}
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of the colour types of PNG
 _LUMA = np.array([0.2989, 0.5870, 0.1140], np.float32)
@@ -492,14 +503,70 @@ def _open_litert(path: Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray]
     return run
 
 
-def open_ranker(folder: str | Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray]]:
-    """Opens a linear ranker: a function of features -> ids and scores, best first.
+def open_arrays(folder: str | Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray]]:
+    """Opens a model of arrays: a function of features -> ids and scores, best first.
 
     Args:
-        folder: ``ranker`` of an export.
+        folder: ``model`` of an export in the format runtime.
     """
     folder = Path(folder)
-    about = json.loads((folder / "ranker.json").read_text(encoding="utf-8"))
+    return open_network(folder) if (folder / NETWORK).exists() else open_ranker(folder)
+
+
+def open_network(folder: Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray]]:
+    """Opens a table with dense layers and a score for each label; see ``open_arrays``."""
+    about = json.loads((folder / NETWORK).read_text(encoding="utf-8"))
+    arrays = {path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")}
+    table = arrays["table"]
+    row_scales = arrays.get("table-scales")
+    lookup = arrays.get("lookup")
+    kernels = []
+    for place in range(len(about["activations"]) - 1):
+        kernel = arrays[f"kernel-{place}"]
+        scales = arrays.get(f"kernel-{place}-scales")
+        kernels.append(kernel if scales is None else kernel * scales[:, None])
+    k = about["k"]
+
+    def run(inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
+        if "tokens" in inputs:
+            texts = [row[row != 0] for row in inputs["tokens"]]
+            bags = [(ids, np.full(len(ids), 1 / max(len(ids), 1), np.float32)) for ids in texts]
+        else:
+            features: Any = (inputs["row_splits"], inputs["ids"], inputs["weights"], None)
+            if about["row_normalise"] == "l2":
+                features = _normalised(features)
+            bounds, ids, weights, _ = features
+            pairs = zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
+            bags = [(ids[first:last], weights[first:last]) for first, last in pairs]
+        x = np.zeros((len(bags), table.shape[1]), np.float32)
+        for place, (ids, weights) in enumerate(bags):
+            rows = ids if lookup is None else lookup[ids]
+            if row_scales is not None:
+                weights = weights * row_scales[rows]
+            x[place] = weights @ table[rows]
+        for place, name in enumerate(about["activations"]):
+            if place:
+                x = x @ kernels[place - 1].T
+            x = ACTIVATIONS[name](x + arrays[f"bias-{place}"])
+        ids = np.argpartition(-x, k - 1)[:, :k]
+        best = np.take_along_axis(x, ids, axis=1)
+        order = np.lexsort((ids, -best))  # of equal scores the first label, as in training
+        ids = np.take_along_axis(ids, order, axis=1).astype(np.int32)
+        best = np.take_along_axis(best, order, axis=1)
+        if about["probabilities"] == "sigmoid":
+            best = _sigmoid(best)
+        elif about["probabilities"] == "softmax":
+            best = np.exp(best - best[:, :1]) / np.exp(x - best[:, :1]).sum(axis=1, keepdims=True)
+        elif about["calibration"] is not None:
+            best = _calibrated(best, about["calibration"])
+        return ids, best
+
+    return run
+
+
+def open_ranker(folder: Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray]]:
+    """Opens a linear ranker; see ``open_arrays``."""
+    about = json.loads((folder / RANKER).read_text(encoding="utf-8"))
     search = _module(folder / "beam_search_numpy.py")
     rules = _module(folder / "post_processors.py").POST_PROCESSORS
     layers = []
@@ -574,14 +641,19 @@ def _calibrated(scores: np.ndarray, calibration: dict[str, Any]) -> np.ndarray:
         intercept, own, of_place, of_best = calibration["weights"]
         places = np.log1p(np.arange(answer.shape[1]))
         odds = intercept + own * answer + of_place * places + of_best * answer[:, :1]
-        small = np.exp(-np.abs(odds))
-        answer = np.where(odds < 0, small, 1) / (1 + small)
+        answer = _sigmoid(odds)
         if calibration["last"] is not None:
             answer = (1 - _TIES) * np.interp(odds, *calibration["last"]) + _TIES * answer
     return answer.astype(np.float32)
 
 
-_OPEN = {"runtime": open_ranker, "onnx": _open_onnx, "litert": _open_litert}
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    """The logistic function, of large negative numbers without overflow."""
+    small = np.exp(-np.abs(x))
+    return np.where(x < 0, small, 1) / (1 + small)
+
+
+_OPEN = {"runtime": open_arrays, "onnx": _open_onnx, "litert": _open_litert}
 
 
 def _missing(package: str) -> Problem:
