@@ -108,14 +108,14 @@ def compiled_operations():
     says.
     """
     from tfxc.ops.fused.stochastic_rounding import rounded_descent
-    from tfxc.training.optimization.row_adam import row_adam
+    from tfxc.ops.training_step import adam, sigmoid_loss
 
-    for operation in (row_adam, rounded_descent):
+    for operation in (adam, sigmoid_loss, rounded_descent):
         operation.forget()
         if operation.get() is None:
             pytest.skip(f"{operation.what}: {operation.problem}")
     yield
-    for operation in (row_adam, rounded_descent):
+    for operation in (adam, sigmoid_loss, rounded_descent):
         operation.forget()
 
 

@@ -10,7 +10,7 @@ from tests.source_tree import ROOT
 from tfxc.core import resources
 from tfxc.core.errors import UserError
 from tfxc.ops import compiled_operations
-from tfxc.training.optimization.row_adam import row_adam
+from tfxc.ops.training_step import adam
 
 FAKE = """#!/bin/sh
 if [ "$1" = --version ]; then echo fake 1; exit; fi
@@ -33,7 +33,7 @@ def cache(tmp_path, monkeypatch):
 
 def library():
     compiler = compiled_operations._compiler()
-    return compiled_operations._library(compiler, row_adam.source, "optimizer step")
+    return compiled_operations._library(compiler, adam.source, "optimizer step")
 
 
 def test_a_compiler_with_arguments_is_split_as_a_shell_does(cache, monkeypatch):
@@ -82,10 +82,10 @@ def test_a_library_of_another_user_is_not_loaded(cache, monkeypatch):
         library()
     loaded = []
     monkeypatch.setattr(compiled_operations.tf, "load_op_library", loaded.append)
-    row_adam.forget()
-    assert row_adam.get() is None and not loaded
-    assert f"{path}: belongs to another user" in row_adam.problem
-    row_adam.forget()
+    adam.forget()
+    assert adam.get() is None and not loaded
+    assert f"{path}: belongs to another user" in adam.problem
+    adam.forget()
 
 
 @pytest.mark.parametrize("mode", [0o646, 0o664, 0o777])
@@ -132,7 +132,7 @@ def test_the_key_holds_the_processors_name(monkeypatch, cpuinfo, other):
         monkeypatch.setattr(
             compiled_operations, "processor", lambda text=text: resources._described(text)
         )
-        keys.append(compiled_operations._fingerprint(["true"], row_adam.source))
+        keys.append(compiled_operations._fingerprint(["true"], adam.source))
     assert keys[0] != keys[1]
 
 
@@ -155,20 +155,20 @@ def test_what_does_not_compile_is_not_tried_again(tmp_path, monkeypatch, caplog)
     monkeypatch.setenv("CXX", str(script))
     for _ in range(2):
         caplog.clear()
-        row_adam.forget()
-        assert row_adam.get() is None
-        assert "there.h:740:49: error: expected initializer" in row_adam.problem
-        assert f"using TensorFlow's {row_adam.what} instead" in caplog.text
+        adam.forget()
+        assert adam.get() is None
+        assert "there.h:740:49: error: expected initializer" in adam.problem
+        assert f"using TensorFlow's {adam.what} instead" in caplog.text
     assert log.read_text() == "tried\n"
-    row_adam.forget()
-    assert row_adam.get(retry=True) is None  # as `tfxc doctor` asks
+    adam.forget()
+    assert adam.get(retry=True) is None  # as `tfxc doctor` asks
     assert log.read_text() == "tried\ntried\n"
     assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {".lock", ".failed"}
     monkeypatch.setenv("CXX", f"env ANOTHER=1 {script}")
-    row_adam.forget()
-    assert row_adam.get() is None
+    adam.forget()
+    assert adam.get() is None
     assert log.read_text() == "tried\ntried\ntried\n", "another command may do better"
-    row_adam.forget()
+    adam.forget()
 
 
 @pytest.mark.slow
@@ -176,10 +176,7 @@ def test_what_does_not_compile_is_not_tried_again(tmp_path, monkeypatch, caplog)
 def test_a_real_library_cut_off_does_not_end_the_process(tmp_path):
     environment = {**os.environ, "TFXC_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)}
     environment.pop("CXX", None)
-    code = (
-        "from tfxc.training.optimization.row_adam import row_adam\n"
-        "print(row_adam.get() is not None)"
-    )
+    code = "from tfxc.ops.training_step import adam\nprint(adam.get() is not None)"
     for _ in range(2):
         result = subprocess.run(
             [sys.executable, "-c", code], env=environment, capture_output=True, text=True

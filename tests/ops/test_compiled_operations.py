@@ -7,7 +7,7 @@ import pytest
 
 from tfxc.ops import compiled_operations
 from tfxc.ops.fused.stochastic_rounding import rounded_descent
-from tfxc.training.optimization.row_adam import row_adam
+from tfxc.ops.training_step import adam
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="cross-compiles for x86-64 processors")
@@ -33,7 +33,7 @@ def test_compiles_for_every_processor(processor, tmp_path, request):
     read = subprocess.run([*compiler, "-E", "-x", "c++", "/dev/null"], capture_output=True)
     if read.returncode:
         pytest.skip(f"{compiler[0]} does not know {compiler[1]}")
-    sources = (row_adam.source, rounded_descent.source)
+    sources = (adam.source, rounded_descent.source)
     prints = [compiled_operations._fingerprint(compiler, source) for source in sources]
     known, key = getattr(request.config, "cache", None), "/".join(["compiles", *prints])
     if known is not None and known.get(key, False):
@@ -48,7 +48,7 @@ def test_compiles_for_every_processor(processor, tmp_path, request):
 
 
 def test_no_flag_depends_on_the_processor():
-    command = compiled_operations._command(["g++"], row_adam.source, "made.so")
+    command = compiled_operations._command(["g++"], adam.source, "made.so")
     assert not [part for part in command if part.startswith(("-march", "-mtune", "-mcpu"))]
 
 
@@ -59,7 +59,7 @@ def test_loops_are_compiled_for_each_class_of_processors(tmp_path):
     compiler = compiled_operations._compiler()
     if platform.machine() != "x86_64" or compiler != ["g++"] or int(version.split(".")[0]) < 12:
         pytest.skip("clones are made by GCC from version 12 on, for x86-64")
-    for operation in (row_adam, rounded_descent):
+    for operation in (adam, rounded_descent):
         library = compiled_operations._library(compiler, operation.source, operation.what)
         content = library.read_bytes()
         assert b"arch_x86_64_v3" in content and b"arch_x86_64_v4" in content

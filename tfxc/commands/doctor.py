@@ -163,12 +163,14 @@ def _compiled_operations() -> dict[str, str | None]:
     """
     try:
         from tfxc.ops.fused.stochastic_rounding import rounded_descent
-        from tfxc.training.optimization.row_adam import row_adam
+        from tfxc.ops.training_step import adam, sigmoid_loss
     except (ImportError, OSError, RuntimeError):  # shown by the devices
         return {}
-    for operation in (row_adam, rounded_descent):
+    for operation in (adam, sigmoid_loss, rounded_descent):
         operation.get(retry=True)
-    return {operation.what: operation.problem for operation in (row_adam, rounded_descent)}
+    return {
+        operation.what: operation.problem for operation in (adam, sigmoid_loss, rounded_descent)
+    }
 
 
 def _compiled(root: Path) -> list[Path]:

@@ -32,7 +32,9 @@ from tfxc.core.storage.files import atomic_file
 from tfxc.core.storage.reading import checksum
 
 _CLONES = Path(__file__).with_name("_clones.h")
-_FLAGS = ("-shared", "-fPIC", "-O3", "-fno-math-errno", "-w", f"-I{_CLONES.parent}")
+# No loop with a comparison is vectorised where comparisons may trap, and no sum without OpenMP.
+_LOOPS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd")
+_FLAGS = ("-shared", "-fPIC", *_LOOPS, "-w", f"-I{_CLONES.parent}")
 
 
 class CompiledOperation:

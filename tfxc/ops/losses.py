@@ -5,7 +5,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfxc.ops.distributed.devices import has_gpu
 from tfxc.ops.gradients import custom_gradient
+from tfxc.ops.training_step import sigmoid_loss
 
 
 def gather_positives(logits: tf.Tensor, positives: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -113,12 +115,16 @@ def sigmoid_cross_entropy(
 
     ``sum_j softplus(z_j) - sum_{j true} z_j``: equal to the cross-entropy with a multi-hot
     target, without that target. The gradient ``sigmoid(z) - target`` is built by scattering the
-    few positives into the sigmoid.
+    few positives into the sigmoid. Where it can be compiled, one pass over the logits makes both.
 
     Args:
         logits: float (batch, columns); -inf marks a column that does not count.
         positives: int64 (batch, max_positives), distinct columns padded with -1.
     """
+    compiled = sigmoid_loss.get() if logits.dtype == tf.float32 and not has_gpu() else None
+    if compiled is not None:
+        loss, slopes = compiled(logits, tf.cast(positives, tf.int64))
+        return loss, lambda upstream: (slopes * upstream[:, None], None)
     of_positives, _ = gather_positives(logits, positives)
     loss = tf.reduce_sum(tf.nn.softplus(logits), axis=1) - tf.reduce_sum(of_positives, axis=1)
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfxc.core.resources import processor_name, thread_count
 from tfxc.ops.compiled_operations import CompiledOperation
-from tfxc.training.optimization.row_adam import row_adam
+from tfxc.ops.training_step import adam
 
 
 def numerics_changes(before: Mapping[str, Any] | None) -> str | None:
@@ -52,7 +52,7 @@ def numerics(compiles: bool | None = None) -> dict[str, Any]:
     step = None
     if compiles:
         requested = [operation for operation in CompiledOperation.all if operation.requested]
-        made = [operation.get() for operation in requested or [row_adam]]
+        made = [operation.get() for operation in requested or [adam]]
         step = "compiled" if None not in made else "TensorFlow's"
     return {
         "optimizer step": step,

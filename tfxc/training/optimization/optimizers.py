@@ -16,8 +16,8 @@ from tfxc.core.declared import NotNegative, Positive, ShareBelowOne, checked, fr
 from tfxc.core.errors import ConfigError, inside
 from tfxc.core.registry import nearest
 from tfxc.ops.distributed.devices import on_gpu
+from tfxc.ops.training_step import adam
 from tfxc.training.optimization.rates import RateFactors
-from tfxc.training.optimization.row_adam import row_adam
 from tfxc.training.optimization.row_optimizer import Optimizer
 
 # A weight that never had a gradient is divided by epsilon alone: it may not be 0, nor so small that
@@ -167,28 +167,29 @@ class Adam(Optimizer):
         second = slots[1] + (1 - self.beta_2) * (tf.square(gradient) - slots[1])
         return [first, second], scalars["rate"] * first / (tf.sqrt(second) + scalars["epsilon"])
 
-    def _update_rows(
+    def _apply(
         self,
         variable: tf.Variable,
-        gradient: tf.IndexedSlices,
+        gradient: tf.Tensor | tf.IndexedSlices,
         slots: Sequence[tf.Variable],
         rate: tf.Tensor,
         scalars: Mapping[str, tf.Tensor],
     ) -> Sequence[tf.Tensor] | None:
-        compiled = None if on_gpu(variable) else row_adam.get()
+        compiled = None if on_gpu(variable) else adam.get()
         if compiled is None:
-            return super()._update_rows(variable, gradient, slots, rate, scalars)
-        if self.decay_of(variable):
-            decay = tf.gather(variable, gradient.indices) * (rate * self.weight_decay)
-            variable.scatter_sub(tf.IndexedSlices(decay, gradient.indices))
+            return super()._apply(variable, gradient, slots, rate, scalars)
+        sparse = isinstance(gradient, tf.IndexedSlices)
+        decay = self.decay_of(variable)
         return compiled(
             variable=variable.handle,
             first_moment=slots[0].handle,
             second_moment=slots[1].handle,
-            rows=tf.cast(gradient.indices, tf.int32),
-            gradient=gradient.values,
+            rows=tf.cast(gradient.indices, tf.int32) if sparse else tf.zeros([0], tf.int32),
+            gradient=gradient.values if sparse else gradient,
+            kept=1 - rate * decay if decay else tf.constant(1.0),
             share_1=1 - self.beta_1,
             share_2=1 - self.beta_2,
+            dense=not sparse,
             **scalars,
         )
 
@@ -199,7 +200,7 @@ class Adam(Optimizer):
         slots: Sequence[tf.Variable],
         scalars: Mapping[str, tf.Tensor],
     ) -> None:
-        """Runs the fused kernel, with the correction already in rate and epsilon."""
+        """Runs TensorFlow's kernel, with the correction already in rate and epsilon."""
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=slots[0].handle,

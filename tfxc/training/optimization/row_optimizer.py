@@ -126,6 +126,16 @@ class Optimizer(tf.Module):
         scalars = self.scalars(rate, step)
         if not self.lazy:
             gradient = tf.convert_to_tensor(gradient)
+        return self._apply(variable, gradient, slots, rate, scalars)
+
+    def _apply(
+        self,
+        variable: tf.Variable,
+        gradient: tf.Tensor | tf.IndexedSlices,
+        slots: Sequence[tf.Variable],
+        rate: tf.Tensor,
+        scalars: Mapping[str, tf.Tensor],
+    ) -> Sequence[tf.Tensor] | None:
         if isinstance(gradient, tf.IndexedSlices):
             return self._update_rows(variable, gradient, slots, rate, scalars)
         decay = self.decay_of(variable)
