@@ -217,8 +217,6 @@ def describe(contents: Contents) -> str:
                 shown = f"in {len(column):,} columns of 0 and 1, {column[0]!r} to {column[-1]!r}"
             parts.append(f"{what} {shown}")
     parts.append(f"{least}{contents.labels:,} labels, {each}")
-    if contents.unlabelled and contents.findings is None:
-        parts.append(f"{least}{contents.unlabelled:,} examples without labels")
     if contents.kind == "text":
         parts.append(f"texts of {contents.length} {contents.tokens} (median)")
     elif contents.image_shape is not None:
@@ -246,12 +244,9 @@ def oddities(contents: Contents, everything: bool = False) -> list[str]:
     if found is None:
         return lines
     if contents.kind == "text":
-        language = f", probably in {found.language}" if found.language else ""
+        language = f"probably {found.language}, " if found.language else ""
         length, row = found.longest
-        lines.append(
-            f"texts of {found.median:,} characters (median), at most {length:,} (row {row:,})"
-            f"{language}"
-        )
+        lines.append(f"texts: {language}the longest has {length:,} characters (row {row:,})")
     findings = found.findings(contents.skips_unlabelled)
     lines += [str(finding) for finding in findings if finding.count or everything]
     if not everything and any(finding.count and finding.to_settle for finding in findings):

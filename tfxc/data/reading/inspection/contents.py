@@ -337,7 +337,7 @@ class _Sample:
 
     def _unused(self, options: Mapping[str, Any]) -> list[str]:
         """Returns the columns that are not read."""
-        used = set()
+        used: set[str] = set()
         defaults = {"text_field": TEXT_FIELDS, "labels_field": LABELS_FIELDS, "id_field": ()}
         for key, usual in defaults.items():
             names = options.get(key) or usual

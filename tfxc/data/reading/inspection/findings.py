@@ -1,7 +1,6 @@
 """What is odd in a data file: empty texts, duplicates, contradictions, names that look alike."""
 
 import array
-import collections
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -71,7 +70,6 @@ class Findings:
         once: labels of one example.
         few: labels of fewer than 5 examples.
         language: of the texts, or their script; None if unknown.
-        median: characters of a text.
         longest: characters of the longest text, and its row.
     """
 
@@ -84,7 +82,6 @@ class Findings:
     once: int
     few: int
     language: str | None = None
-    median: int = 0
     longest: tuple[int, int] = (0, 0)
 
     def findings(self, unlabelled_are_left_out: bool) -> list[Finding]:
@@ -194,9 +191,8 @@ class Survey:
         lengths = np.frombuffer(self._lengths, np.int32)
         longest = int(lengths.argmax()) if len(lengths) else 0
         names = [name for name in label_counts if isinstance(name, str)]
-        counts = collections.Counter(dict(label_counts))
         alike = [
-            {name: counts[name] for name in sorted(group, key=counts.get, reverse=True)}
+            {name: label_counts[name] for name in sorted(group, key=lambda n: -label_counts[n])}
             for group in look_alikes(names)
         ]
         return Findings(
@@ -209,7 +205,6 @@ class Survey:
             once=sum(count == 1 for count in label_counts.values()),
             few=sum(count < _FEW for count in label_counts.values()),
             language=language_of(self._sample),
-            median=int(np.median(lengths)) if len(lengths) else 0,
             longest=(int(lengths[longest]), longest + 1) if len(lengths) else (0, 0),
         )
 
