@@ -263,25 +263,18 @@ def read_predictions(path: str | Path) -> scipy.sparse.csr_matrix | ListedLabels
 
 def _table_of(path: Path) -> Table:
     """Returns a table whose predictions stand in the columns ``LABELS`` and ``SCORES``."""
-    for delimiter in (",", ";"):
-        table = Delimited(path, delimiter=delimiter).table()
-        columns = table.columns
-        if LABELS in columns:
-            return table
-        known = itertools.takewhile(
-            lambda pair: pair[0] in columns, map(_names, itertools.count(1))
-        )
-        places = [[columns.index(name) for name in pair if name in columns] for pair in known]
-        labels_at, scores_at = (
-            [pair[side] for pair in places if len(pair) == 2] for side in (0, 1)
-        )
-        if labels_at:
-            rows = (
-                ([row[at] for at in labels_at if row[at]], [row[at] for at in scores_at if row[at]])
-                for row in table.rows
-            )
-            return Table((LABELS, SCORES), rows)
-    return table
+    table = Delimited(path).table()
+    if len(table.columns) == 1:
+        table = Delimited(path, delimiter=";").table()
+    at = {name: place for place, name in enumerate(table.columns)}
+    pairs: list[tuple[int, int]] = []
+    while (names := _names(len(pairs) + 1))[1] in at and names[0] in at:
+        pairs.append((at[names[0]], at[names[1]]))
+    if LABELS in at or not pairs:
+        return table
+    listed = ([(row[label], row[score]) for label, score in pairs] for row in table.rows)
+    rows = ([list(column) for column in zip(*filter(any, row), strict=True)] for row in listed)
+    return Table((LABELS, SCORES), (row or [[], []] for row in rows))
 
 
 def _values(
