@@ -17,15 +17,16 @@ from tfxc.data.reading.formats.base import (
     LabelSeparator,
     LabelsField,
     Table,
+    TextField,
     TextReader,
     column_options,
 )
 from tfxc.data.reading.parsing.column_guess import (
-    TEXT_FIELDS,
     Columns,
     Wanted,
     find_column,
     find_label_columns,
+    find_text_columns,
     first_values,
     guess_columns,
     names_are_values,
@@ -85,7 +86,7 @@ class Delimited(TextReader):
         self,
         path: str | Path,
         *,
-        text_field: str | None = None,
+        text_field: TextField | None = None,
         labels_field: LabelsField | None = None,
         id_field: str | None = None,
         label_separator: LabelSeparator | None = None,
@@ -147,6 +148,7 @@ class Delimited(TextReader):
         if header and wanted == Wanted() and names_are_values(header, values):
             names = [f"column {number}" for number in range(1, len(header) + 1)]
             columns = guess_columns(_table(names, values), wanted, where)
+            assert isinstance(columns.text, str), "none is named"
             names[names.index(columns.text)] = "text"
             labels = columns.labels
             if isinstance(labels, str):
@@ -155,7 +157,7 @@ class Delimited(TextReader):
             options["columns"] = names
         else:
             columns = guess_columns(_table(header, values), wanted, where)
-            for name in (columns.text, *columns_of(columns.labels)):
+            for name in (*columns_of(columns.text), *columns_of(columns.labels)):
                 if header.count(name) > 1:
                     raise DataError(
                         f"{header.count(name)} columns have the name {name!r}",
@@ -172,7 +174,7 @@ class Delimited(TextReader):
         rows = self._rows()
         header = list(self.columns) if self.columns else next(rows, (1, []))[1]
         where = f"{self.path}:1"
-        text_at = find_column(header, self.text_field, TEXT_FIELDS, "text_field", where)
+        text_at, *more_at = find_text_columns(header, self.text_field, where)
         id_at = None
         labels_at: Sequence[int] = []
         if self.id_field is not None:
@@ -194,7 +196,10 @@ class Delimited(TextReader):
             )
             for name in labels:
                 check_label_name(name, where)
-            yield (row[text_at], labels) if id_at is None else (row[text_at], labels, row[id_at])
+            text = row[text_at]
+            if more_at:
+                text = "\n".join(filter(None, (text, *(row[at] for at in more_at))))
+            yield (text, labels) if id_at is None else (text, labels, row[id_at])
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yields ``(number of the row's first line, cells)``, blank lines left out."""
