@@ -45,7 +45,8 @@ FORMATS_OF_ENDINGS = {
     ".jsonl": ("jsonl",),
     ".ndjson": ("jsonl",),
     ".json": ("jsonl",),
-    ".txt": ("fasttext_lines", "libmultilabel", "lines", "svmlight", "xc_repository"),
+    ".xlsx": ("workbook",),
+    ".txt": ("delimited", "fasttext_lines", "libmultilabel", "lines", "svmlight", "xc_repository"),
 }
 #: The package of the data sets that come with tfxc.
 BUILTIN_PACKAGE = "tfxc.data.reading.builtin"
@@ -275,7 +276,7 @@ def _unknown(probe: PathProbe, readers: Mapping[str, type[Reader]]) -> DataError
         problem = "the name has no ending that shows the format"
     summaries = "; ".join(reader.summary_of_files() for reader in readers.values())
     return DataError(
-        f"{problem}; supported are {summaries}; text files may be compressed (.gz, .xz, .bz2)",
+        f"{problem}; supported are {summaries}; text files may be compressed (.gz, .xz, .bz2, .zst)",
         where=probe.path,
         fix=fix,
     )

@@ -60,7 +60,7 @@ class Reader(Declared, abc.ABC):
 
     Attributes:
         suffixes: endings of the names of its files.
-        compressed: whether its files may be compressed by gzip, xz or bzip2.
+        compressed: whether its files may be compressed by gzip, xz, bzip2 or Zstandard.
         summary: one phrase on its files, for a message; empty = their endings.
         specificity: of readers that recognise the same thing, the one with the highest gets it.
         has_labels: whether its files have labels; others are only read to find their labels.

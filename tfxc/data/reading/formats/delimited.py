@@ -29,11 +29,13 @@ from tfxc.data.reading.parsing.column_guess import (
     find_text_columns,
     first_values,
     guess_columns,
+    has_usual_names,
     names_are_values,
 )
 from tfxc.data.reading.parsing.label_cells import RowLabels, columns_of
 from tfxc.data.reading.parsing.label_checks import check_label_name
 from tfxc.data.reading.parsing.lines import UTF_8
+from tfxc.data.reading.parsing.path_probe import PathProbe
 
 if TYPE_CHECKING:
     import _csv
@@ -56,7 +58,7 @@ class Delimited(TextReader):
     skipped. Reading sets Python's process-wide limit on the length of a cell.
 
     Args:
-        path: ``.csv`` or ``.tsv`` file, perhaps compressed.
+        path: ``.csv`` or ``.tsv`` file, perhaps compressed; or a ``.txt`` file with a header.
         delimiter: what separates the cells; None = a tab in ``.tsv`` files, else a comma.
         quotes: whether ``"`` quotes; False takes it as an ordinary character.
         escape: character behind which a quote, a delimiter, a line break and itself are ordinary
@@ -80,6 +82,8 @@ class Delimited(TextReader):
     """
 
     suffixes = (".csv", ".tsv")
+    summary = ".csv, .tsv, or .txt whose first line names columns of texts and labels"
+    specificity = 30
     label_options = ("labels_field", "label_separator")
 
     def __init__(
@@ -126,6 +130,15 @@ class Delimited(TextReader):
         self.escape = escape
         self.columns = columns
         self._labelled = labelled
+
+    @classmethod
+    def recognises(cls, probe: PathProbe) -> bool:
+        if super().recognises(probe):
+            return True
+        # As Excel saves "Unicode text".
+        return probe.suffix(cls.compressed) == ".txt" and has_usual_names(
+            (probe.first_line or b"").decode(UTF_8, "replace"), _DELIMITERS
+        )
 
     @classmethod
     def options_of(
@@ -341,7 +354,8 @@ def _quoting_of(
     ``_Fit``.
 
     Quotes count unless more rows are broken by them than are well quoted: a single broken row is
-    an error to be named, not a sign that quotes are text. Of two readings with as many broken rows
+    an error to be named, not a sign that quotes are text. They also count where they are around
+    every cell. Of two readings with as many broken rows
     the one counts in which a backslash in front of a quote escapes it, as where a cell is MySQL's
     ``\\N``.
     """
@@ -363,12 +377,23 @@ def _quoting_of(
     quotes = given.get("quotes", True)
     escape, fit = with_quotes(quotes)
     if "quotes" not in given and fit.unquoted > fit.quoted:
-        quotes = False
-        escape, fit = with_quotes(quotes)
+        plain = Delimited(path, **{**given, "quotes": False, "escape": None})
+        if not _are_around_every_cell(plain, lines):
+            quotes = False
+            escape, fit = with_quotes(quotes)
     options = {} if quotes == given.get("quotes", True) else {"quotes": quotes}
     if escape != given.get("escape"):
         options["escape"] = escape
     return options, fit
+
+
+def _are_around_every_cell(reader: Delimited, lines: Sequence[str]) -> bool:
+    """Tells whether all cells below the header begin and end with a quote, in rows that are as long
+    as the header where quotes are text.
+    """
+    rows = [row for row in reader._cells(lines) if row]
+    cells = [cell.strip() for row in rows[1:] if len(row) == len(rows[0]) > 1 for cell in row]
+    return bool(cells) and all(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
 
 
 def _fit(reader: Delimited, lines: Sequence[str]) -> _Fit:

@@ -1,6 +1,5 @@
 """Parquet and Arrow: a column of texts and a column of labels, in one file or a folder of them."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,11 +28,8 @@ from tfxc.data.reading.parsing.column_guess import (
 from tfxc.data.reading.parsing.label_cells import RowLabels
 from tfxc.data.reading.parsing.label_checks import check_label_names, check_unicode, of_one_kind
 from tfxc.data.reading.parsing.path_probe import PathProbe
-
-# As train-00000-of-00002.parquet; and names that files or folders of one split begin with.
-_SHARD = re.compile(r"^(.+?)-\d+-of-\d+$")
-_SPLIT = re.compile(r"^(train|training|dev|val|valid|validation|test)(?![a-z])")
-_REST = "(other files)"
+from tfxc.data.reading.parsing.split_files import files_by_split
+from tfxc.data.reading.parsing.workbooks import Workbook
 
 
 class Parquet(TextReader):
@@ -89,7 +85,11 @@ class Parquet(TextReader):
         given: Mapping[str, Any] = NONE_GIVEN,
     ) -> dict[str, Any]:
         """Returns columns and what separates labels, by the first rows of the first file."""
-        table = TableFile(cls._files(path, split)[0])
+        return cls._columns_in(TableFile(cls._files(path, split)[0]), wanted)
+
+    @staticmethod
+    def _columns_in(table: TableFile | Workbook, wanted: Wanted) -> dict[str, Any]:
+        """Returns columns and what separates labels, by the first rows of a file."""
         values = first_values(row for _, row in table.rows(table.readable))
         columns = {name: [row[at] for row in values] for at, name in enumerate(table.readable)}
         guess = guess_columns(columns, wanted, str(table.path), unreadable=table.unreadable)
@@ -107,7 +107,7 @@ class Parquet(TextReader):
     ) -> None:
         Reader.__init__(self, path)
         self._labelled = labelled
-        self._tables = [TableFile(file) for file in self._files(self.path, split)]
+        self._tables = [self._open(file) for file in self._files(self.path, split)]
         first = self._tables[0]
         texts = find_text_columns(first.columns, text_field, first.path)
         self._texts = [first.columns[place] for place in texts]
@@ -131,6 +131,9 @@ class Parquet(TextReader):
                 find_column(table.columns, name, (), "labels_field", table.path)
         counts = [table.num_rows for table in self._tables]
         self.num_examples = None if None in counts else sum(filter(None, counts))
+
+    def _open(self, file: Path) -> TableFile | Workbook:
+        return TableFile(file)
 
     @property
     def bytes_read(self) -> int:
@@ -165,7 +168,7 @@ class Parquet(TextReader):
         return next(iter(by_split.values()))
 
     @classmethod
-    def _class_names(cls, table: TableFile, column: str) -> list[str] | None:
+    def _class_names(cls, table: TableFile | Workbook, column: str) -> list[str] | None:
         return table.class_names(column)
 
     def _examples(self) -> Iterator[tuple[str, list[Any]]]:
@@ -200,24 +203,8 @@ class Parquet(TextReader):
 
 
 def _files_by_split(folder: Path) -> dict[str, list[Path]]:
-    """Returns the files of a folder in order, by the split they belong to."""
-    by_split: dict[str, list[Path]] = {}
-    shards: dict[str, Path] = {}
-    for file in sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES):
-        shard = _SHARD.match(file.stem)
-        namesake = shards.setdefault(file.name, file) if shard else file
-        if namesake != file:
-            raise DataError(
-                f"the folder contains several data sets: {file.name} is in "
-                f"{namesake.parent.relative_to(folder)} and in {file.parent.relative_to(folder)}",
-                where=folder,
-                fix="name one of these folders",
-            )
-        # The name of the file says which split it is of, or that of a folder it is in.
-        names = [*file.relative_to(folder).parent.parts, file.stem]
-        split = shard or next(filter(None, map(_SPLIT.match, names)), None)
-        by_split.setdefault(split[1] if split else _REST, []).append(file)
-    return by_split
+    tables = (path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES)
+    return files_by_split(folder, tables)
 
 
 def _wrong_value(wanted: str, column: str, value: object, where: str) -> DataError:

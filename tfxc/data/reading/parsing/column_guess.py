@@ -287,6 +287,24 @@ def names_are_values(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bo
     )
 
 
+def has_usual_names(line: str, delimiters: Iterable[str]) -> bool:
+    """Tells whether a line names columns of texts and of labels as they usually are called.
+
+    Args:
+        line: the first of a file.
+        delimiters: one of them separates the cells.
+
+    Example:
+        >>> has_usual_names('"text"\\t"label"', "\\t,"), has_usual_names("read the text", "\\t,")
+        (True, False)
+    """
+    for delimiter in delimiters:
+        names = {cell.strip().strip('"').lower() for cell in line.split(delimiter)}
+        if not names.isdisjoint(TEXT_NAMES) and not names.isdisjoint(LABEL_NAMES):
+            return True
+    return False
+
+
 def _cut(cell: Any) -> Any:
     return cell[:_CHARACTERS] if isinstance(cell, str) else cell
 

@@ -23,6 +23,10 @@ _SIGNS = {
     "cp1250": re.compile(rb"(?s).*[\x8a\x8e\x9a\x9e]"),
     "cp1254": re.compile(rb"(?s)(?!.*[\xe1\xe6]).*[\xf0\xfd\xfe]"),
 }
+# What no text in another language has, however its bytes are read.
+_JAPANESE = ("cp932", "euc_jp")
+_HIRAGANA = re.compile("[\u3041-\u3096]")
+_HIRAGANA_SHARE = 0.15
 _WITHOUT_MARK = ("utf-16-le", "utf-16-be")
 _SHOWN = 12  # characters of an example on each side of the first that is not ASCII
 
@@ -91,9 +95,16 @@ def detected_encoding(path: str | Path, usual: str | None = None) -> tuple[str, 
 
 
 def _likely(sample: bytes) -> list[str]:
-    """Returns the encodings that read a text best, the likeliest first; none without the
-    package.
+    """Returns the encodings that read a text best, the likeliest first; without the package only
+    those of Japanese.
     """
+    for name in _JAPANESE:
+        try:
+            text = codecs.getincrementaldecoder(name)().decode(sample)
+        except UnicodeDecodeError:
+            continue
+        if len(_HIRAGANA.findall(text)) > _HIRAGANA_SHARE * len(re.sub("[\x00-\x7f]", "", text)):
+            return [name]
     try:
         import charset_normalizer
     except ImportError:

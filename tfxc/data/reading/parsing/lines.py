@@ -45,7 +45,7 @@ class Lines:
     """The lines of a file; ``\\n`` and ``\\r\\n`` end a line.
 
     Args:
-        path: the file; gzip, xz and bzip2 are told by its content and decompressed.
+        path: the file; gzip, xz, bzip2 and Zstandard are told by its content and decompressed.
         max_line_bytes: a longer line is refused; no more of it is read or decompressed.
         universal_newlines: whether a lone ``\\r`` ends a line as well, as Python reads texts.
         encoding: of the file, if it does not begin with a byte order mark; None = UTF-8, where
@@ -139,8 +139,8 @@ class Lines:
             raise DataError(
                 f"the file is in UTF-8, not in {self._encoding}",
                 where=self.path,
-                fix=f"say so as --set data.reader_options.encoding={UTF_8} (predict and others: "
-                f"--reader-option encoding={UTF_8})",
+                fix=f"say so with --encoding {UTF_8} (predict and others: --reader-option "
+                f"encoding={UTF_8})",
             )
         newline = None if self._universal else "\n"
         decoded = io.TextIOWrapper(stream, self._codec, _REFUSED, newline)
@@ -282,8 +282,8 @@ cp1251. Convert the file with iconv -f NAME -t UTF-8.
             readings.append(f"{before[-_SHOWN:] + behind[:_SHOWN]!r} in {name}")
     fix = "convert the file with iconv -f NAME -t UTF-8"
     if has_option:
-        fix = "name the right one as --set data.reader_options.encoding=NAME (predict and others: "
-        fix += "--reader-option encoding=NAME), or convert the file with iconv -f NAME -t UTF-8"
+        fix = "name the right one with --encoding NAME (predict and others: --reader-option "
+        fix += "encoding=NAME), or convert the file with iconv -f NAME -t UTF-8"
     return DataError(
         f"the byte 0x{line[place]:02x} in column {place + 1} is not UTF-8; the text is "
         + (", ".join(readings) or "in another encoding"),
