@@ -15,7 +15,13 @@ from tfxc.core.errors import DataError, inside
 from tfxc.core.progress import Progress
 from tfxc.data.examples.chunk import Chunk
 from tfxc.data.examples.kinds import IMAGE, TEXT, kind_of_features
-from tfxc.data.reading.formats import OPTIONS, check_options, detect_format, open_reader
+from tfxc.data.reading.formats import (
+    OPTIONS,
+    check_options,
+    detect_format,
+    encoding_of,
+    open_reader,
+)
 from tfxc.data.reading.formats.base import NONE_GIVEN, Reader
 from tfxc.data.reading.inspection.findings import Findings, Survey
 from tfxc.data.reading.parsing.column_guess import LABELS_FIELDS, TEXT_FIELDS, Wanted
@@ -179,6 +185,10 @@ def options_of(
             fix="name the one to read: --set data.reader_options.split=NAME",
         )
     options = {} if split is None else {"split": split}
+    encoding = encoding_of(source, reader_class, given)
+    if encoding is not None:
+        options["encoding"] = encoding
+        given = {**given, "encoding": encoding}
     with inside(OPTIONS, given):
         return name, options | reader_class.options_of(source, wanted or Wanted(), split, given)
 
