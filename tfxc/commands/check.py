@@ -26,27 +26,23 @@ from tfxc.core.command_options import parse
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 from tfxc.core.messages import NOTES
-from tfxc.core.shared_options import SetOption
+from tfxc.core.shared_options import ColumnChoices, SetOption
 
 if TYPE_CHECKING:
     from tfxc.data.reading.inspection.contents import Contents
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Options(SetOption):
+class Options(SetOption, ColumnChoices):
     """Options of ``tfxc check``.
 
     Attributes:
         file: training file or folder.
-        text_column: column of the texts; None means detected by its values.
-        label_column: column of the labels; None means detected by its values.
         write_clean: write a copy without what can be settled.
         json: print one JSON object.
     """
 
     file: Annotated[str, Option("FILE", positional=True, remote=True)]
-    text_column: Annotated[str | None, Option("NAME")] = None
-    label_column: Annotated[str | None, Option("NAME")] = None
     write_clean: Annotated[str | None, Option("FILE", mirror="writes")] = None
     json: bool = False
 
@@ -62,15 +58,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     from tfxc.core.config import changed, check_given
     from tfxc.data.reading.inspection.cleaning import write_clean
-    from tfxc.data.reading.inspection.completion import describe, oddities
+    from tfxc.data.reading.inspection.completion import (
+        describe,
+        oddities,
+        reading_options,
+        wanted_of,
+    )
     from tfxc.data.reading.inspection.contents import inspect
-    from tfxc.data.reading.parsing.column_guess import Wanted
     from tfxc.data.reading.source_files import staged
 
     check_given(changed({}, options.set), "--set")
-    data = changed({"data": {"train": options.file}}, options.set)["data"]
-    wanted = Wanted(options.text_column, options.label_column)
-    contents = inspect(options.file, wanted, data.get("reader"), data.get("reader_options"))
+    tree = {"data": {"train": options.file, "reader_options": reading_options(options)}}
+    data = changed(tree, options.set)["data"]
+    wanted = wanted_of(options)
+    contents = inspect(options.file, wanted, data.get("reader"), data["reader_options"])
     assert contents.findings is not None, "the file was looked at"
     findings = contents.findings.findings(contents.skips_unlabelled)
     open_ones = [finding for finding in findings if finding.count and finding.to_settle]

@@ -70,17 +70,10 @@ class ConfigOptions(OptionalConfigOptions):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FileChoices:
-    """Options of commands that make a config of a data file.
+class ColumnChoices:
+    """Options of commands that look at a data file.
 
     Attributes:
-        dev: dev split; None means 15 % of FILE.
-        test: test split.
-        preset: fast: a linear ranker; balanced: a small network; best: whatever scores highest, see
-            docs/choosing.md; None means best with --pretrained, fast for texts with several labels
-            each or in characters, as in Chinese, else balanced.
-        pretrained: pretrained language model to fine-tune.
-        run: run folder or its address; None means runs/NAME.
         text_column: column of the texts (may be given several times: their texts are joined by line
             breaks); by default it is detected by its values.
         label_column: column of the labels (several times: columns of 0 and 1 that are a label
@@ -88,14 +81,33 @@ class FileChoices:
         encoding: encoding of the files, such as cp1252; None means detected.
     """
 
+    text_column: Annotated[Sequence[str], Option("NAME", repeated=True)] = ()
+    label_column: Annotated[Sequence[str], Option("NAME", repeated=True)] = ()
+    encoding: Annotated[str | None, Option("NAME")] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileChoices(ColumnChoices):
+    """Options of commands that make a config of a data file.
+
+    Attributes:
+        dev: dev split; None means a part of FILE, see --no-refit.
+        test: test split.
+        preset: fast: a linear ranker; balanced: a small network; best: whatever scores highest, see
+            docs/choosing.md; None means best with --pretrained, fast for texts with several labels
+            each or in characters, as in Chinese, else balanced.
+        pretrained: pretrained language model to fine-tune.
+        no_refit: train on 85 % of FILE only, and keep the model that is measured on the rest. By
+            default that model chooses and is measured, and the run is trained once more, on all.
+        run: run folder or its address; None means runs/NAME.
+    """
+
     dev: Annotated[str | None, Option("FILE", remote=True)] = None
     test: Annotated[str | None, Option("FILE", remote=True)] = None
     preset: Literal["fast", "balanced", "best"] | None = None
     pretrained: Annotated[str | None, Option("FOLDER")] = None
+    no_refit: bool = False
     run: Annotated[str | None, Option("FOLDER", remote=True)] = None
-    text_column: Annotated[Sequence[str], Option("NAME", repeated=True)] = ()
-    label_column: Annotated[Sequence[str], Option("NAME", repeated=True)] = ()
-    encoding: Annotated[str | None, Option("NAME")] = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@ them.
 """
 
 import contextlib
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -101,7 +102,10 @@ class JSONLines(TextReader):
         self._label_keys = columns_of(labels_field)
         self._steps = {
             key: _steps(key, option)
-            for option, keys in (("text_field", self._text_keys), ("labels_field", self._label_keys))
+            for option, keys in (
+                ("text_field", self._text_keys),
+                ("labels_field", self._label_keys),
+            )
             for key in keys
         }
         self.id_field = id_field
@@ -215,7 +219,9 @@ class JSONLines(TextReader):
             text = self._text(example, where)
             labels: list[Any] = []
             if self._labelled:
-                values = [self._value(example, key, "labels_field", where) for key in self._label_keys]
+                values = [
+                    self._value(example, key, "labels_field", where) for key in self._label_keys
+                ]
                 labels, kind = of_one_kind(self._row_labels.read(values, where), kind, where)
             if not self.id_field:
                 yield text, labels
@@ -227,7 +233,9 @@ class JSONLines(TextReader):
             yield text, labels, str(name)
         if left_out:
             only = ", ".join(f"{key} {value!r}" for key, value in self._only.items())
-            warn_once(f"{self.path}: {left_out:,} examples are left out: only those of {only} count")
+            warn_once(
+                f"{self.path}: {left_out:,} examples are left out: only those of {only} count"
+            )
 
     def _text(self, example: Mapping[str, Any], where: str) -> str:
         texts = []

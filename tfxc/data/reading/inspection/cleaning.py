@@ -37,7 +37,8 @@ class Cleaned:
 
 
 def write_clean(source: Path, contents: Contents, output: Path) -> Cleaned:
-    """Writes a copy of a file of texts, in its order and with all its columns.
+    """Writes a copy of a file of texts, in its order and with all its columns; of a format without
+    columns, and of records whose labels are deep inside, with ``text`` and ``labels``.
 
     Empty texts, duplicates and, where training leaves them out, rows without labels are left out.
     Of label names that look alike, the most frequent one replaces the others. Texts with
@@ -91,22 +92,21 @@ def _clean_rows(reader: Reader, contents: Contents, cleaned: Cleaned) -> Iterato
     """Yields the names of the columns, then the rows that stay; counts into ``cleaned``."""
     findings = contents.findings
     assert findings is not None, "the file was looked at"
+    options = contents.options
     table = reader.table()
-    rows: Iterator[Sequence[Any]] | None = None
-    if table is None:
-        columns: Sequence[str] = ("text", "labels")
-        labels_at = 1
-    else:
-        columns = table.columns
-        rows = iter(table.rows)
-        fields = contents.options.get("labels_field") or LABELS_FIELDS
-        names = [fields] if isinstance(fields, str) else list(fields)
-        has_one = contents.options.get("labels_field") is None or isinstance(fields, str)
-        labels_at = next((columns.index(n) for n in names if has_one and n in columns), -1)
+    field = options.get("labels_field")
+    labels_at = -1  # none where each label has a column
+    if table is not None and not isinstance(field, (list, tuple)):
+        names = LABELS_FIELDS if field is None else (field,)
+        labels_at = next((table.columns.index(n) for n in names if n in table.columns), -1)
+        if labels_at < 0 or options.get("only"):  # records whose labels are deep inside
+            table = None
+    columns: Sequence[str] = ("text", "labels") if table is None else table.columns
+    rows = None if table is None else iter(table.rows)
     usual: Mapping[Any, str] = {
         name: next(iter(group)) for group in findings.look_alikes for name in group
     }
-    separator = contents.options.get("label_separator")
+    separator = options.get("label_separator")
     yield columns
     seen: set[int] = set()
     for chunk in reader.chunks(_CHUNK):

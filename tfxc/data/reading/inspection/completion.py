@@ -10,7 +10,7 @@ from typing import Any
 from tfxc.core import registry
 from tfxc.core.config import Config, changed, check_given, load_tree, merge, named, parse_config
 from tfxc.core.errors import ConfigError
-from tfxc.core.shared_options import FileChoices
+from tfxc.core.shared_options import ColumnChoices, FileChoices
 from tfxc.core.storage.compression import COMPRESSED
 from tfxc.core.storage.files import write_json
 from tfxc.data.reading.formats import detect_format, named_by_split
@@ -20,11 +20,18 @@ from tfxc.data.reading.parsing.column_guess import Wanted
 from tfxc.data.reading.source_files import is_builtin, staged
 
 DEV_SHARE = 0.15
+# Of fewer examples, every one is measured, in folds where a training takes seconds: 15 % of them
+# would say little.
+_FEW_EXAMPLES = 2000
+_FOLDS = 5
+# Recipes that can be trained once more on all examples.
+_REFITTED_RECIPES = ("fit", "xr_linear")
 _NETWORK = ("encoder", "head", "objective")
 # Recipes other than these need no network, or make it from another run.
 _NETWORK_RECIPES = ("fit", "kfold", "repetitions")
 _BAGS_OF_TERMS = ("tfidf", "hashing", "pecos_tfidf")
 _ENDINGS = (*COMPRESSED, ".tar")
+_SHOWN = 10  # columns
 _SPLIT_NAMES = ("train", "training", "trn", "data")
 
 
@@ -37,11 +44,13 @@ class Choice:
             usual one for such data.
         pretrained: folder of a pretrained language model.
         wanted: columns that the user names.
+        refit: whether the model is trained once more, with what was held out as dev split.
     """
 
     preset: str | None = None
     pretrained: str | None = None
     wanted: Wanted = dataclasses.field(default_factory=Wanted)
+    refit: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +87,14 @@ class Completed:
         splits = f"; splits {', '.join(names)}" if names else ""
         share = data.get("dev_share")
         dev = f"; {100 * share:g} % of the examples are held out as dev split" if share else ""
+        if refit := self.tree.get("refit"):
+            count = refit.get("folds", 1)
+            share = refit.get("share", 1 / count)
+            times = "" if count == 1 else f"{count} times "
+            dev = (
+                f"; {times}{100 * share:g} % of the examples are held out to measure, then the "
+                f"model is trained on all ({count + 1} trainings)"
+            )
         return [
             f"{data['train']}: {describe(self.contents)}",
             *(f"  {line}" for line in oddities(self.contents)),
@@ -122,17 +139,24 @@ def completed_of(file: str, choices: FileChoices, changes: Iterable[str]) -> Com
     tree: dict[str, Any] = {"data": {key: path for key, path in splits.items() if path is not None}}
     if choices.run is not None:
         tree["run"] = choices.run
-    wanted = Wanted(_one_or_several(choices.text_column), _one_or_several(choices.label_column))
-    if choices.encoding is not None:
-        tree["data"]["reader_options"] = {"encoding": choices.encoding}
-    choice = Choice(choices.preset, choices.pretrained, wanted)
+    options = reading_options(choices)
+    if options:
+        tree["data"]["reader_options"] = options
+    choice = Choice(choices.preset, choices.pretrained, wanted_of(choices), not choices.no_refit)
     changes = list(changes)
     check_given(changed({}, changes), "--set")  # what is wrong in them is not the file's fault
     return complete(changed(tree, changes), choice)
 
 
-def _one_or_several(columns: Sequence[str]) -> str | Sequence[str] | None:
-    return columns[0] if len(columns) == 1 else list(columns) or None
+def wanted_of(choices: ColumnChoices) -> Wanted:
+    """Returns the columns that the options of a command name."""
+    columns = (choices.text_column, choices.label_column)
+    return Wanted(*(names[0] if len(names) == 1 else list(names) or None for names in columns))
+
+
+def reading_options(choices: ColumnChoices) -> dict[str, Any]:
+    """Returns the reader's options among those of a command."""
+    return {} if choices.encoding is None else {"encoding": choices.encoding}
 
 
 def write_config(path: Path, tree: Mapping[str, Any]) -> None:
@@ -185,9 +209,19 @@ def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
         "data": {"name": name, "train": data["train"], **_splits(data, contents, choice)},
     }
     defaults = merge(defaults, _fitting_model(tree, contents, preset, choice.pretrained))
-    if not any(data.get(key, defaults["data"].get(key)) for key in ("dev", "dev_share")):
+    if tree.get("refit"):
+        defaults["data"].pop("dev_share", None)
+    elif not any(data.get(key, defaults["data"].get(key)) for key in ("dev", "dev_share")):
         defaults.get("recipe", {}).pop("calibrate", None)  # learned on the dev split
-    return Completed(merge(defaults, tree), contents, preset)
+    completed = merge(defaults, tree)
+    recipe = named("recipe", completed.get("recipe", "fit"))["name"]
+    share = completed["data"].get("dev_share")
+    if choice.refit and share and "refit" not in tree and recipe in _REFITTED_RECIPES:
+        few = contents.examples < _FEW_EXAMPLES and recipe == "xr_linear"
+        folds = few and "dev_share" not in data
+        del completed["data"]["dev_share"]
+        completed["refit"] = {"folds": _FOLDS} if folds else {"share": share}
+    return Completed(completed, contents, preset)
 
 
 def name_of(path: str) -> str:
@@ -252,7 +286,8 @@ def oddities(contents: Contents, everything: bool = False) -> list[str]:
     """
     lines = []
     if contents.unused:
-        lines.append(f"columns not used: {', '.join(map(repr, contents.unused))}")
+        more = f" and {len(contents.unused) - _SHOWN:,} more" * (len(contents.unused) > _SHOWN)
+        lines.append(f"columns not used: {', '.join(map(repr, contents.unused[:_SHOWN]))}{more}")
     found = contents.findings
     if found is None:
         return lines
