@@ -46,28 +46,33 @@ def calibrated(scores: tf.Tensor, calibration: "Calibration") -> tf.Tensor:
         [[0.4000000059604645, -inf]]
     """
     none = tf.math.is_inf(scores) & (scores < 0)
-    answer = tf.cast(tf.where(none, 0.0, scores), tf.float64)
+    answer = tf.where(none, 0.0, scores)
     if calibration.shares is not None:
-        answer = _along(calibration.shares, answer)
+        answer, rest = _along(calibration.shares, answer)
     if calibration.weights is not None:
         if calibration.shares is not None:
-            shares = tf.clip_by_value(answer, LEAST, 1 - LEAST)
-            answer = tf.math.log(shares) - tf.math.log1p(-shares)
-        intercept, own, of_place, of_best = calibration.weights
-        places = tf.math.log1p(tf.cast(tf.range(tf.shape(answer)[1]), tf.float64))
+            bounded = (tf.clip_by_value(part, LEAST, 1 - LEAST) for part in (answer, rest))
+            answer = tf.math.log(next(bounded)) - tf.math.log(next(bounded))
+        intercept, own, of_place, of_best = calibration.weights.tolist()
+        places = tf.math.log(tf.cast(1 + tf.range(tf.shape(answer)[1]), tf.float32))
         odds = intercept + own * answer + of_place * places + of_best * answer[:, :1]
         answer = tf.sigmoid(odds)
         if calibration.last is not None:
-            answer = (1 - TIES) * _along(calibration.last, odds) + TIES * answer
-    return tf.where(none, -np.inf, tf.cast(answer, tf.float32))
+            answer = (1 - TIES) * _along(calibration.last, odds)[0] + TIES * answer
+    return tf.where(none, -np.inf, answer)
 
 
-def _along(curve: "Curve", inputs: tf.Tensor) -> tf.Tensor:
-    """Does as ``numpy.interp`` for ascending knots."""
-    points = tf.clip_by_value(inputs, curve.knots[0], curve.knots[-1])
-    slopes = np.append(np.diff(curve.values) / np.diff(curve.knots), 0.0)
-    places = tf.searchsorted(tf.constant(curve.knots), tf.reshape(points, [-1]), side="right") - 1
-    places = tf.reshape(places, tf.shape(points))
-    parts = (curve.knots, curve.values, slopes)
-    first, height, slope = (tf.gather(part, places) for part in parts)
-    return height + slope * (points - first)
+def _along(curve: "Curve", inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the curve's values, and what is missing to 1, which is precise where it is small.
+
+    In operations that every format has, not by a binary search. The knots are scores, in single
+    precision.
+    """
+    knots, values = (part.astype(np.float32) for part in (curve.knots, curve.values))
+    steps = np.diff(curve.values).astype(np.float32)
+    behind = tf.clip_by_value((inputs[..., None] - knots[:-1]) / np.diff(knots), 0.0, 1.0)
+    rest = np.float32(1 - curve.values[-1])
+    return (
+        values[0] + tf.reduce_sum(behind * steps, axis=-1),
+        rest + tf.reduce_sum((1 - behind) * steps, axis=-1),
+    )
