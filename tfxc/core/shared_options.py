@@ -74,13 +74,15 @@ class FileChoices:
     """Options of commands that make a config of a data file.
 
     Attributes:
-        dev: dev split; None means 15 % of FILE.
+        dev: dev split; None means a part of FILE, see --no-refit.
         test: test split.
         preset: fast: a linear ranker; balanced: a small network; best: whatever scores highest, see
-            docs/choosing.md; None means best with --pretrained, fast for texts with several labels
-            each or in characters, as in Chinese, else balanced.
+            docs/choosing.md; None means best with --pretrained, fast for other texts, else
+            balanced.
         pretrained: pretrained language model to fine-tune: its folder, or its name on the Hugging
             Face Hub.
+        no_refit: train on 85 % of FILE only, and keep the model that is measured on the rest. By
+            default that model chooses and is measured, and the run is trained once more, on all.
         run: run folder or its address; None means runs/NAME.
         text_column: column of the texts; None means detected by its values.
         label_column: column of the labels; None means detected by its values.
@@ -90,6 +92,7 @@ class FileChoices:
     test: Annotated[str | None, Option("FILE", remote=True)] = None
     preset: Literal["fast", "balanced", "best"] | None = None
     pretrained: Annotated[str | None, Option("MODEL")] = None
+    no_refit: bool = False
     run: Annotated[str | None, Option("FOLDER", remote=True)] = None
     text_column: Annotated[str | None, Option("NAME")] = None
     label_column: Annotated[str | None, Option("NAME")] = None

@@ -15,6 +15,7 @@ from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.layer import Limits
+from tfxc.recipes.bases.refit import facts_of
 from tfxc.recipes.xr_linear import stages
 from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices, negatives_of
 from tfxc.recipes.xr_linear.model import LinearModel
@@ -65,7 +66,13 @@ def train(
     for line in stages.report_lines(reports, seconds):
         stages.log(run, line)
     model = LinearModel(run.path, threads)
-    stages.calibrate(model, calibrate, config, data_folder, run)
+    if context.held_out:  # this model was trained on all examples
+        without = [(LinearModel(run.path, threads), folder) for run, folder in context.held_out]
+        stages.calibrate(without, calibrate, config, run)
+        facts = facts_of(context.held_out)
+        stages.write_metrics(run, seconds, {"dev": facts["dev"]})
+        return {"layers": reports, **seconds, **facts}
+    stages.calibrate([(model, data_folder)], calibrate, config, run)
     results = stages.measure(model, config, data_folder, context.manifest)
     stages.write_metrics(run, seconds, results)
     for line in stages.headline(results):

@@ -37,8 +37,7 @@ def usual_preset(contents: Contents) -> str:
         >>> usual_preset(Contents("delimited", {}, "text", 5000, 159, 2.4, True))
         'fast'
     """
-    linear = contents.several_labels or contents.tokens == "characters"
-    return "fast" if contents.kind == TEXT.name and linear else "balanced"
+    return "fast" if contents.kind == TEXT.name else "balanced"
 
 
 def model_of(
