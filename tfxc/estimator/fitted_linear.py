@@ -1,21 +1,28 @@
 """A linear ranker behind the estimator: recipe ``xr_linear`` on examples in memory."""
 
 import contextlib
+import itertools
 import json
 import shutil
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy.sparse
 
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage.files import copy_folder
 from tfxc.core.storage.locks import scratch_folder
+from tfxc.data.reading.held_out import held_out_examples
+from tfxc.data.reading.inspection.completion import DEV_SHARE, FEW_EXAMPLES, FOLDS
+from tfxc.data.sources.base import RowStream
 from tfxc.data.sources.matrices import matrices
 from tfxc.estimator.fitted_model import FitData, FittedModel, best_labels
+from tfxc.inference.deciding import Examined
 from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings, ranker_settings
@@ -52,8 +59,16 @@ class FittedLinear(FittedModel):
         self._check(recipe, data, callbacks)
         X, Y = matrices(data.train)
         self._new_folder()
-        reports = train_layers(
-            RunWriter(self._folder),
+        reports = self._train_into(self._folder, X, Y)
+        self.model = LinearModel(self._folder, recipe.threads)
+        measured = Evaluation(self.model, self.config, data.labels, None, data.dev).of_dev()
+        self.summary = {"layers": reports, "dev": measured}
+
+    def _train_into(self, folder: Path, X: Any, Y: scipy.sparse.csr_matrix) -> list[dict[str, Any]]:
+        """Trains tree and classifiers; returns the reports of the layers."""
+        recipe = self._recipe
+        return train_layers(
+            RunWriter(folder),
             X,
             Y,
             TreeSettings(recipe.tree, self.config.seed),
@@ -62,9 +77,31 @@ class FittedLinear(FittedModel):
             memory_gb=recipe.memory_gb,
             threads=recipe.threads,
         )
-        self.model = LinearModel(self._folder, recipe.threads)
-        measured = Evaluation(self.model, self.config, data.labels, None, data.dev).of_dev()
-        self.summary = {"layers": reports, "dev": measured}
+
+    def held_out(self, data: FitData) -> "Iterator[Examined]":
+        """Yields models that were trained without a part of the examples, and that part.
+
+        As in a refit, the parts are five folds of few examples, else one of 15 %; equal examples
+        are in the same.
+        """
+        X, Y = matrices(data.train)
+        rows = data.train.rows()
+        matrix = scipy.sparse.csr_matrix(X)
+        bounds = itertools.pairwise(matrix.indptr)
+        contents = [(matrix.indices[a:b].tobytes(), matrix.data[a:b].tobytes()) for a, b in bounds]
+        number_of = {content: number for number, content in enumerate(contents)}
+        groups = np.array([number_of[content] for content in contents])
+        few = len(groups) < FEW_EXAMPLES
+        share = 1 / FOLDS if few else DEV_SHARE
+        for part in range(FOLDS if few else 1):
+            chosen = held_out_examples(groups, share, self.config.seed, part)
+            if chosen.any() and not chosen.all():
+                with scratch_folder("linear") as folder:
+                    self._train_into(folder, X[~chosen], Y[~chosen])
+                    model = LinearModel(folder, self._recipe.threads)
+                    inside = rows.select(np.flatnonzero(chosen))
+                    part_rows = RowStream(lambda inside=inside: [inside])
+                    yield Examined(model, part_rows, range(model.num_labels))
 
     def _check(self, recipe: "XRLinear", data: FitData, callbacks: Sequence[Any]) -> None:
         """Refuses settings that do not fit the data, before anything is trained."""

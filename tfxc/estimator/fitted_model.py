@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,16 +81,30 @@ class FittedModel(abc.ABC):
         self._split = split_of([])
 
     def decide(self, data: FitData) -> None:
-        """Learns the decision that the config describes, of the validation data."""
+        """Learns the decision that the config describes, of validation data if there are any."""
         settings = self.config.decision
         if settings is None:
             return
-        assert data.dev is not None and self._label_counts is not None, "``fit`` has both"
-        size = self.config.evaluation.batch_size
+        assert self._label_counts is not None, "``describe`` comes first"
         names = range(self.model.num_labels)
-        examined = Examined(self.model, data.dev, names)
-        learned = learn_decision([examined], size, settings, self._label_counts, names)
+        examined = self.held_out(data)
+        if data.dev is not None:
+            examined = iter([Examined(self.model, data.dev, names)])
+        size = self.config.evaluation.batch_size
+        learned = learn_decision(examined, size, settings, self._label_counts, names)
         self.model.decision = learned.fitted
+
+    def held_out(self, data: FitData) -> Iterator[Examined]:
+        """Yields models that were trained without a part of the examples, and that part.
+
+        Raises:
+            ConfigError: that would take too long.
+        """
+        raise ConfigError(
+            "a decision is learned of validation_data",
+            where="decision",
+            fix="pass validation_data=(X, y) to fit, or leave decision out",
+        )
 
     @abc.abstractmethod
     def train(self, data: FitData, callbacks: Sequence[Any] = ()) -> None:

@@ -111,7 +111,10 @@ def _likely(sample: bytes) -> list[str]:
         return []
     matches = list(
         charset_normalizer.from_bytes(
-            sample, cp_isolation=list(_CANDIDATES), enable_fallback=False, preemptive_behaviour=False
+            sample,
+            cp_isolation=list(_CANDIDATES),
+            enable_fallback=False,
+            preemptive_behaviour=False,
         )
     )
     if not matches:
