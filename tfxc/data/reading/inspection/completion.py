@@ -1,7 +1,6 @@
 """Configs with gaps: what they leave out is filled in by what the training file holds."""
 
 import dataclasses
-import importlib.util
 import re
 from collections.abc import Iterable, Mapping
 from inspect import signature
@@ -53,13 +52,11 @@ class Completed:
         tree: the config as a nested dict.
         contents: what the training file holds; None if it was not looked at.
         preset: name of the preset; None if there was nothing to complete.
-        replaced: the preset that would be usual for the data with TensorFlow, if it is missing.
     """
 
     tree: dict[str, Any]
     contents: Contents | None
     preset: str | None
-    replaced: str | None = None
 
     def lines(self) -> list[str]:
         """Returns what was found and chosen, in a few lines of text."""
@@ -84,10 +81,6 @@ class Completed:
         return [
             f"{data['train']}: {describe(self.contents)}",
             f"preset {self.preset}: {model}{epochs}{splits}{dev}",
-            *(
-                [f"preset {self.replaced} needs TensorFlow, which is not installed"]
-                * (self.replaced is not None)
-            ),
         ]
 
 
@@ -178,9 +171,6 @@ def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
     contents = inspect(data["train"], choice.wanted, data.get("reader"), data.get("reader_options"))
     name = name_of(data["train"])
     usual = "balanced" if _describes_network(tree) else usual_preset(contents)
-    with_networks = usual
-    if not _describes_network(tree) and importlib.util.find_spec("tensorflow") is None:
-        usual = "fast"
     preset = choice.preset or ("best" if choice.pretrained else usual)
     folder = name if preset == usual else f"{name}-{preset}"
     defaults: dict[str, Any] = {
@@ -190,8 +180,7 @@ def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
     defaults = merge(defaults, _fitting_model(tree, contents, preset, choice.pretrained))
     if not any(data.get(key, defaults["data"].get(key)) for key in ("dev", "dev_share")):
         defaults.get("recipe", {}).pop("calibrate", None)  # learned on the dev split
-    replaced = with_networks if usual != with_networks and preset == usual else None
-    return Completed(merge(defaults, tree), contents, preset, replaced)
+    return Completed(merge(defaults, tree), contents, preset)
 
 
 def name_of(path: str) -> str:
