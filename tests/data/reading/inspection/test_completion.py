@@ -1,7 +1,6 @@
 """Configs that a file makes."""
 
 import json
-import sys
 
 import pytest
 
@@ -143,20 +142,6 @@ def test_the_usual_preset_is_by_the_labels(tmp_path, second, more, preset):
     assert ("decision" in found.tree) == (preset == "fast")
     undivided = {"data": {"train": str(tmp_path / "mine.jsonl"), "dev_share": None}, **more}
     assert "decision" not in complete(undivided, Choice()).tree
-
-
-def test_without_tensorflow_the_linear_preset_is_usual(tmp_path, monkeypatch):
-    path = tmp_path / "my.csv"
-    path.write_text("text,label\n" + "".join(f"some words {n},{n % 3}x\n" for n in range(60)))
-    tree = {"data": {"train": str(path)}}
-    assert complete(tree, Choice()).preset == "balanced"
-    monkeypatch.setitem(sys.modules, "tensorflow", None)  # find_spec finds nothing then
-    completed = complete(tree, Choice())
-    assert (completed.preset, completed.tree["run"]) == ("fast", "runs/my")
-    assert completed.lines()[2:] == ["preset balanced needs TensorFlow, which is not installed"]
-    assert len(complete(tree, Choice("balanced")).lines()) == 2
-    network = {**tree, "encoder": {"name": "fasttext"}}
-    assert complete(network, Choice()).preset == "balanced"
 
 
 def test_an_option_of_one_split_is_named_as_such(table, tmp_path):

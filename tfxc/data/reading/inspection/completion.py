@@ -1,7 +1,6 @@
 """Configs with gaps: what they leave out is filled in by what the training file holds."""
 
 import dataclasses
-import importlib.util
 import re
 from collections.abc import Iterable, Mapping
 from inspect import signature
@@ -62,13 +61,11 @@ class Completed:
         tree: the config as a nested dict.
         contents: what the training file holds; None if it was not looked at.
         preset: name of the preset; None if there was nothing to complete.
-        replaced: the preset that would be usual for the data with TensorFlow, if it is missing.
     """
 
     tree: dict[str, Any]
     contents: Contents | None
     preset: str | None
-    replaced: str | None = None
 
     def lines(self) -> list[str]:
         """Returns what was found and chosen, in a few lines of text."""
@@ -102,10 +99,6 @@ class Completed:
             f"{data['train']}: {describe(self.contents)}",
             *(f"  {line}" for line in oddities(self.contents)),
             f"preset {self.preset}: {model}{epochs}{splits}{dev}",
-            *(
-                [f"preset {self.replaced} needs TensorFlow, which is not installed"]
-                * (self.replaced is not None)
-            ),
         ]
 
 
@@ -209,9 +202,6 @@ def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
     contents = inspect(data["train"], choice.wanted, data.get("reader"), data.get("reader_options"))
     name = name_of(data["train"])
     usual = "balanced" if _describes_network(tree) else usual_preset(contents)
-    with_networks = usual
-    if not _describes_network(tree) and importlib.util.find_spec("tensorflow") is None:
-        usual = "fast"
     preset = choice.preset or ("best" if choice.pretrained else usual)
     folder = name if preset == usual else f"{name}-{preset}"
     defaults: dict[str, Any] = {
@@ -231,8 +221,7 @@ def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
         folds = few and "dev_share" not in data
         del completed["data"]["dev_share"]
         completed["refit"] = {"folds": FOLDS} if folds else {"share": share}
-    replaced = with_networks if usual != with_networks and preset == usual else None
-    return Completed(completed, contents, preset, replaced)
+    return Completed(completed, contents, preset)
 
 
 def name_of(path: str) -> str:

@@ -178,6 +178,9 @@ class _InMemory:
         self._labels = labels
         self.num_examples = len(texts)
 
+    def column_names(self) -> Sequence[str]:
+        return ()
+
     def chunks(self, size: int) -> Iterator[Chunk]:
         for first in range(0, self.num_examples, size):
             part = slice(first, first + size)
