@@ -35,7 +35,7 @@ class Compression(NamedTuple):
 def _open_zstandard(raw: BinaryIO) -> Any:
     """Opens a stream by what there is: Python 3.14, or pyarrow."""
     try:
-        from compression import zstd  # type: ignore[import-not-found]
+        from compression import zstd
     except ImportError:
         with missing_package("parquet", otherwise="decompress the file with unzstd"):
             import pyarrow
@@ -76,7 +76,7 @@ def compression_of(head: bytes) -> Compression | None:
 
 @contextlib.contextmanager
 def decompressed(raw: BinaryIO, path: str | Path) -> Iterator[Any]:
-    """The content of an open file, decompressed if it is compressed by gzip, xz, bzip2 or Zstandard.
+    """The content of an open file, decompressed where it is gzip, xz, bzip2 or Zstandard.
 
     Args:
         raw: the file, at its beginning.

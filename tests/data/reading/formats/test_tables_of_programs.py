@@ -52,9 +52,7 @@ def test_excel(tmp_path):
     rows = [*ROWS, ("5 € für “Öl”", "cat")]
     content = "sep=;\n" + table(rows, ";")
     (tmp_path / "a.csv").write_bytes(content.replace("\n", "\r\n").encode("cp1252"))
-    with pytest.raises(DataError, match=r"a\.csv:\d+: the byte 0x80 .*'5 € für .* in cp1252"):
-        read(tmp_path / "a.csv")
-    found, options = read(tmp_path / "a.csv", encoding="cp1252")
+    found, options = read(tmp_path / "a.csv")
     expected = [(text.replace("\n", "\r\n").replace("\r\n", "\n"), label) for text, label in rows]
     assert found == expected and options["delimiter"] == ";" and options["encoding"] == "cp1252"
     (tmp_path / "a.csv").write_text(content, encoding="utf-8-sig")
