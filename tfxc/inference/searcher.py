@@ -12,7 +12,6 @@ from tfxc.inference.protocol import RunModel
 from tfxc.metrics.base import hits
 
 if TYPE_CHECKING:
-    from tfxc.metrics.suite import MetricSuite
 
 
 class Examples(Protocol):
@@ -241,16 +240,3 @@ class Agreement:
             return line
         ms, usual_ms = 1000 * self._seconds / self._timed
         return f"{line}; {ms:.3f} ms per example, with the encoder, instead of {usual_ms:.3f}"
-
-
-def evaluate_source(
-    searcher: Searcher,
-    source: Examples,
-    metrics: "MetricSuite",
-    batch_size: int,
-    title: str | None = None,
-) -> dict[str, float]:
-    """Updates ``metrics`` with every example of ``source`` and returns their results."""
-    for result in searcher.over(source, batch_size, title):
-        metrics.update(*result)
-    return metrics.result()

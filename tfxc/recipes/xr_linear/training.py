@@ -66,7 +66,7 @@ def train(
         stages.log(run, line)
     model = LinearModel(run.path, threads)
     stages.calibrate(model, calibrate, config, data_folder, run)
-    results = stages.measure(model, config, data_folder, context.manifest)
+    results = stages.measure(model, config, data_folder, context.manifest, run)
     stages.write_metrics(run, seconds, results)
     for line in stages.headline(results):
         stages.log(run, line)
