@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -10,8 +10,6 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
 from tfxc.inference.protocol import RunModel
 from tfxc.metrics.base import hits
-
-if TYPE_CHECKING:
 
 
 class Examples(Protocol):

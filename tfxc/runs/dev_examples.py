@@ -13,7 +13,6 @@ from typing import NamedTuple
 import pydantic
 
 from tfxc.core.config import Config
-from tfxc.core.errors import UserError
 from tfxc.core.escaping import json_text
 from tfxc.core.storage.files import atomic_file
 from tfxc.data.reading.example_texts import texts_of
