@@ -8,6 +8,7 @@ import numpy as np
 
 from tfxc.core.declared import check_k
 from tfxc.core.errors import ConfigError
+from tfxc.inference.decision import decision_of
 from tfxc.inference.searcher import Searcher
 from tfxc.metrics.classification import SEARCHED
 
@@ -112,6 +113,9 @@ class DecidingPredictor(RunPredictor):
         loaded_run: a ``tfxc.runs.loaded.LoadedRun``.
         decision: ``Decision`` with a threshold, of probabilities or scores as it says.
 
+    Attributes:
+        decision: the same.
+
     Raises:
         ConfigError: there are no probabilities, and the decision is by them.
     """
@@ -119,12 +123,30 @@ class DecidingPredictor(RunPredictor):
     def __init__(self, loaded_run: Any, decision: "Decision") -> None:
         super().__init__(loaded_run, 1, decision.probabilities)
         assert decision.threshold is not None
+        self.decision = decision
         self._threshold = decision.threshold
         self.k = len(self.names)
 
     def _labels_of(self, batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """As of ``RunPredictor``, with as many columns as the longest list needs."""
         return reaching(self._threshold, lambda k: self._searcher(k)(batch), self.k)
+
+
+def deciding_predictor(
+    loaded_run: Any, probabilities: bool | None = None
+) -> DecidingPredictor | None:
+    """Returns what lists the labels that a run decides for; None where that is the best one alone.
+
+    Args:
+        loaded_run: a ``tfxc.runs.loaded.LoadedRun``.
+        probabilities: whether these are wanted, or scores; None for either. A decision by the other
+            ones is none.
+    """
+    threshold = loaded_run.config.evaluation.threshold
+    decision = decision_of(loaded_run.model, loaded_run.single_label, threshold)
+    if decision.threshold is None or probabilities not in (None, decision.probabilities):
+        return None
+    return DecidingPredictor(loaded_run, decision)
 
 
 class EnsemblePredictor:
