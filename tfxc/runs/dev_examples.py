@@ -14,7 +14,7 @@ import pydantic
 
 from tfxc.core.config import Config
 from tfxc.core.escaping import json_text
-from tfxc.core.storage.files import atomic_file
+from tfxc.core.storage.files import atomic_file, is_inside
 from tfxc.data.reading.example_texts import texts_of
 from tfxc.data.reading.held_out import open_split
 from tfxc.data.store.manifest import LABELS_FILE
@@ -87,6 +87,9 @@ _LINE = pydantic.TypeAdapter(DevExample)
 def read_dev_examples(folder: str | Path) -> list[DevExample]:
     """Returns the examples that a run keeps; empty where there is no such file, or a damaged one.
 
+    Of a run that was trained once more on everything, they are those of the run inside it that was
+    trained before, without them.
+
     Args:
         folder: the run.
 
@@ -94,9 +97,12 @@ def read_dev_examples(folder: str | Path) -> list[DevExample]:
         >>> read_dev_examples("no_such_run")
         []
     """
-    path = Path(folder, FILE)
+    before = sorted(Path(folder).glob(f"held-out*/{FILE}"))
+    path = next((path for path in (Path(folder, FILE), *before) if path.is_file()), None)
+    if path is None:
+        return []
     try:
-        if path.is_symlink() or path.stat().st_size > _LARGEST_FILE:
+        if not is_inside(path, folder) or path.stat().st_size > _LARGEST_FILE:
             return []
         lines = path.read_text("utf-8").splitlines()
         return [_LINE.validate_python(json.loads(line)) for line in lines]
