@@ -81,8 +81,11 @@ class FileChoices:
             each or in characters, as in Chinese, else balanced.
         pretrained: pretrained language model to fine-tune.
         run: run folder or its address; None means runs/NAME.
-        text_column: column of the texts; None means detected by its values.
-        label_column: column of the labels; None means detected by its values.
+        text_column: column of the texts (may be given several times: their texts are joined by line
+            breaks); by default it is detected by its values.
+        label_column: column of the labels (several times: columns of 0 and 1 that are a label
+            each); by default it is detected by its values.
+        encoding: encoding of the files, such as cp1252; None means detected.
     """
 
     dev: Annotated[str | None, Option("FILE", remote=True)] = None
@@ -90,8 +93,9 @@ class FileChoices:
     preset: Literal["fast", "balanced", "best"] | None = None
     pretrained: Annotated[str | None, Option("FOLDER")] = None
     run: Annotated[str | None, Option("FOLDER", remote=True)] = None
-    text_column: Annotated[str | None, Option("NAME")] = None
-    label_column: Annotated[str | None, Option("NAME")] = None
+    text_column: Annotated[Sequence[str], Option("NAME", repeated=True)] = ()
+    label_column: Annotated[Sequence[str], Option("NAME", repeated=True)] = ()
+    encoding: Annotated[str | None, Option("NAME")] = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -121,11 +121,17 @@ def completed_of(file: str, choices: FileChoices, changes: Iterable[str]) -> Com
     tree: dict[str, Any] = {"data": {key: path for key, path in splits.items() if path is not None}}
     if choices.run is not None:
         tree["run"] = choices.run
-    wanted = Wanted(choices.text_column, choices.label_column)
+    wanted = Wanted(_one_or_several(choices.text_column), _one_or_several(choices.label_column))
+    if choices.encoding is not None:
+        tree["data"]["reader_options"] = {"encoding": choices.encoding}
     choice = Choice(choices.preset, choices.pretrained, wanted)
     changes = list(changes)
     check_given(changed({}, changes), "--set")  # what is wrong in them is not the file's fault
     return complete(changed(tree, changes), choice)
+
+
+def _one_or_several(columns: Sequence[str]) -> str | Sequence[str] | None:
+    return columns[0] if len(columns) == 1 else list(columns) or None
 
 
 def write_config(path: Path, tree: Mapping[str, Any]) -> None:
@@ -206,12 +212,19 @@ def describe(contents: Contents) -> str:
     least = "" if contents.complete else "at least "
     each = f"{contents.labels_each:.1f} labels each" if contents.several_labels else "one each"
     parts = [f"format {contents.format}, {about}{contents.examples:,} examples"]
-    columns = {"text_field": "texts", "labels_field": "labels", "label_separator": "separator"}
+    columns = {
+        "encoding": "encoding",
+        "text_field": "texts",
+        "labels_field": "labels",
+        "label_separator": "separator",
+    }
     for key, what in columns.items():
         column = contents.options.get(key)
         if column is not None:
             if isinstance(column, str):
                 shown = repr(column)
+            elif key == "text_field":  # joined
+                shown = " + ".join(map(repr, column))
             else:  # columns that are a label each
                 shown = f"in {len(column):,} columns of 0 and 1, {column[0]!r} to {column[-1]!r}"
             parts.append(f"{what} {shown}")

@@ -14,7 +14,13 @@ from tfxc.core import registry
 from tfxc.core.errors import DataError, inside
 from tfxc.data.examples.chunk import Chunk
 from tfxc.data.examples.kinds import IMAGE, TEXT, kind_of_features
-from tfxc.data.reading.formats import OPTIONS, check_options, detect_format, open_reader
+from tfxc.data.reading.formats import (
+    OPTIONS,
+    check_options,
+    detect_format,
+    encoding_of,
+    open_reader,
+)
 from tfxc.data.reading.formats.base import NONE_GIVEN, Reader
 from tfxc.data.reading.parsing.column_guess import Wanted
 from tfxc.data.reading.source_files import is_builtin, staged
@@ -165,6 +171,10 @@ def options_of(
             fix="name the one to read: --set data.reader_options.split=NAME",
         )
     options = {} if split is None else {"split": split}
+    encoding = encoding_of(source, reader_class, given)
+    if encoding is not None:
+        options["encoding"] = encoding
+        given = {**given, "encoding": encoding}
     with inside(OPTIONS, given):
         return name, options | reader_class.options_of(source, wanted or Wanted(), split, given)
 
