@@ -26,7 +26,8 @@ def test_from_a_table_to_labels(folder, capsys):
     assert outcome.code == 0
     lines = outcome.out.splitlines()
     assert lines[0].startswith("mine.csv: format delimited, 94 examples, texts 'text'")
-    assert lines[1].startswith("preset fast: recipe xr_linear; 15 % of the examples")
+    assert lines[1] == "  texts: the longest has 33 characters (row 12)"
+    assert lines[2].startswith("preset fast: recipe xr_linear; 15 % of the examples")
     assert "config: runs/mine-fast.json" in lines
     assert any(line.startswith("trained in ") and "dev P@1 " in line for line in lines)
     following = [shlex.split(line)[1:] for line in lines[lines.index("next:") + 1 :]]

@@ -243,6 +243,11 @@ class Reader(Declared, abc.ABC):
         """
         return None
 
+    def column_names(self) -> Sequence[str]:
+        """Returns the names of the columns, as far as the first examples tell them."""
+        table = self.table()
+        return [] if table is None else table.columns
+
     @abc.abstractmethod
     def _read(self, size: int) -> Iterator[Chunk]:
         """Yields the chunks."""

@@ -1,5 +1,6 @@
 """CSV and TSV with a header line: a column of texts and a column of labels."""
 
+import codecs
 import collections
 import contextlib
 import csv
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tfxc.core.declared import Count
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
+from tfxc.core.storage.compression import compression_of
+from tfxc.core.storage.reading import read_errors
 from tfxc.data.reading.formats.base import (
     NONE_GIVEN,
     LabelSeparator,
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
 # what the file's ending says.
 _LINES = 2000
 _CHARACTERS = 4 << 20
+_LOOKED_AT = 1 << 20  # bytes by which the encoding is told
+_MARK = "\ufeff"
 _DELIMITERS = (",", ";", "\t", "|")
 # What Excel writes in front of the header, to know it itself.
 _SEPARATOR = re.compile(r'"?sep=."?')
@@ -182,6 +187,18 @@ class Delimited(TextReader):
     def table(self) -> Table:
         rows = (row for _, row in self._rows())
         return Table(list(self.columns) if self.columns else next(rows, []), rows)
+
+    def mark_of_copies(self) -> str:
+        """Returns what tables made of this one begin with, which are UTF-8: a byte order mark, or
+        nothing if this one is UTF-8 without. Excel, which writes others, needs it to read UTF-8.
+        """
+        with read_errors(self.path), open(self.path, "rb") as stream:
+            head = stream.read(_LOOKED_AT)
+        try:
+            text = codecs.getincrementaldecoder(UTF_8)().decode(head)
+        except UnicodeDecodeError:
+            return "" if compression_of(head) else _MARK
+        return _MARK if text.startswith(_MARK) else ""
 
     def _examples(self) -> Iterator[tuple[str, list[Any]] | tuple[str, list[Any], str]]:
         rows = self._rows()

@@ -34,6 +34,8 @@ from tfxc.data.reading.parsing.records import (
     value_at,
 )
 
+# Objects whose keys are told.
+_OBJECTS = 1000
 _CORRECT = "correct the line"
 _SPREAD = "write one object per line, or a list of objects, as pandas does with \
 to_json(orient='records'); a config is given with --config"
@@ -150,6 +152,10 @@ class JSONLines(TextReader):
         """Returns a column for each key, for which the file is read once."""
         keys = list(dict.fromkeys(key for _, example in self._objects() for key in example))
         return Table(keys, ([example.get(key) for key in keys] for _, example in self._objects()))
+
+    def column_names(self) -> list[str]:
+        objects = itertools.islice(self._objects(), _OBJECTS)
+        return list(dict.fromkeys(key for _, example in objects for key in example))
 
     def _objects(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields ``(place, object)``, blank lines left out."""

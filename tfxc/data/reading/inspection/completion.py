@@ -80,6 +80,7 @@ class Completed:
         dev = f"; {100 * share:g} % of the examples are held out as dev split" if share else ""
         return [
             f"{data['train']}: {describe(self.contents)}",
+            *(f"  {line}" for line in oddities(self.contents)),
             f"preset {self.preset}: {model}{epochs}{splits}{dev}",
         ]
 
@@ -229,8 +230,6 @@ def describe(contents: Contents) -> str:
                 shown = f"in {len(column):,} columns of 0 and 1, {column[0]!r} to {column[-1]!r}"
             parts.append(f"{what} {shown}")
     parts.append(f"{least}{contents.labels:,} labels, {each}")
-    if contents.unlabelled:
-        parts.append(f"{least}{contents.unlabelled:,} examples without labels")
     if contents.kind == "text":
         parts.append(f"texts of {contents.length} {contents.tokens} (median)")
     elif contents.image_shape is not None:
@@ -238,6 +237,34 @@ def describe(contents: Contents) -> str:
     else:
         parts.append(f"{contents.kind} features")
     return ", ".join(parts)
+
+
+def oddities(contents: Contents, everything: bool = False) -> list[str]:
+    """Returns what else a file holds, and what is odd in it, a line each.
+
+    Args:
+        contents: of the file.
+        everything: whether also to say what does not occur.
+
+    Example:
+        >>> oddities(Contents("delimited", {}, "text", 5, 2, 1.0, True, unused=["id"]))
+        ["columns not used: 'id'"]
+    """
+    lines = []
+    if contents.unused:
+        lines.append(f"columns not used: {', '.join(map(repr, contents.unused))}")
+    found = contents.findings
+    if found is None:
+        return lines
+    if contents.kind == "text":
+        language = f"probably {found.language}, " if found.language else ""
+        length, row = found.longest
+        lines.append(f"texts: {language}the longest has {length:,} characters (row {row:,})")
+    findings = found.findings(contents.skips_unlabelled)
+    lines += [str(finding) for finding in findings if finding.count or everything]
+    if not everything and any(finding.count and finding.to_settle for finding in findings):
+        lines.append("what to do about these: `tfxc check FILE`")
+    return lines
 
 
 def _describes_network(tree: Mapping[str, Any]) -> bool:
@@ -279,6 +306,8 @@ def _splits(data: Mapping[str, Any], contents: Contents, choice: Choice) -> dict
             split_options[split] = _options_of_split(split, data, contents, choice)
     if data.get("dev") is None and "dev" not in settings and "dev_share" not in data:
         settings["dev_share"] = DEV_SHARE
+    if contents.skips_unlabelled:
+        settings["skip_unlabelled"] = True
     split_options = {split: chosen for split, chosen in split_options.items() if chosen}
     if options:
         settings["reader_options"] = options
