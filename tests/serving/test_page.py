@@ -271,8 +271,8 @@ def test_a_table_comes_back_labelled(bot, deciding, tmp_path, capsys):
     content = 'text,n\nbutter,1\n"soup, tea",2\n'
     bot.evaluate("""
         window.blobs = [];
-        const make = URL.createObjectURL;
-        URL.createObjectURL = (blob) => { blobs.push(blob); return make(blob); };
+        const original = URL.createObjectURL;
+        URL.createObjectURL = (blob) => { blobs.push(blob); return original(blob); };
     """)
     drop(bot, "tickets.csv", content)
     bot.wait("!document.getElementById('ready').hidden")

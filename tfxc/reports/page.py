@@ -43,7 +43,7 @@ _ROWS_OF_PAGE = 25
 _EXAMPLES_OF_PAGE = 10
 _FEW_LABELS = 10
 # Of the columns of labels, those that a short table has.
-_FEW_COLUMNS = (0, 1, 2, 7)
+_FEW_COLUMNS = (0, 2, 7)
 _MOST_PAIRS = 100
 _MOST_SETTINGS = 20
 _MOST_CHARACTERS = 2000
