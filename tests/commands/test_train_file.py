@@ -1,6 +1,7 @@
 """Training on a file without a config, and the config that is written for it."""
 
 import json
+import re
 import shlex
 
 import pytest
@@ -27,9 +28,13 @@ def test_from_a_table_to_labels(folder, capsys):
     lines = outcome.out.splitlines()
     assert lines[0].startswith("mine.csv: format delimited, 94 examples, texts 'text'")
     assert lines[1] == "  texts: the longest has 33 characters (row 12)"
-    assert lines[2].startswith("preset fast: recipe xr_linear; 15 % of the examples")
+    assert lines[2].startswith("preset fast: recipe xr_linear; 5 times 20 % of the examples are")
+    assert lines[2].endswith("then the model is trained on all (6 trainings)")
     assert "config: runs/mine-fast.json" in lines
-    assert any(line.startswith("trained in ") and "dev P@1 " in line for line in lines)
+    (end,) = (line for line in lines if line.startswith("trained in "))
+    assert re.search(r"; dev P@1 [\d.]+ \([\d.]+ to [\d.]+\)  ", end)
+    assert end.endswith("each example by a model trained without it; the run is trained on all")
+    assert "note: 94 examples are few to measure on; see the interval of P@1" in lines
     following = [shlex.split(line)[1:] for line in lines[lines.index("next:") + 1 :]]
     assert ["predict", "runs/mine-fast", "FILE"] in following and len(following) == 4
     for command, *options in following:
@@ -37,10 +42,20 @@ def test_from_a_table_to_labels(folder, capsys):
 
     (folder / "new.csv").write_text("text\nred blue fox sea rose number 0\n")
     (answer,) = call(capsys, predict, "--run", "runs/mine-fast", "new.csv").out.splitlines()
-    assert json.loads(answer)["labels"][0] == "animal", "the file needs no column of labels"
+    assert json.loads(answer)["labels"][0] in ("animal", "plant", "water"), "without a label"
+    for split in ((), ("--split", "dev")):  # it was trained on these examples
+        found = call(capsys, evaluate, "--run", "runs/mine-fast", *split)
+        first, best, *_ = found.out.splitlines()
+        assert first.startswith("runs/mine-fast on dev: 94 examples that were held out, measured")
+        assert best.split(maxsplit=1)[1] in end
+        problem = call(capsys, evaluate, "--run", "runs/mine-fast", "--k", "1", *split).problem()
+        assert "the run was trained on all examples of its training file" in problem
+        assert "or measure runs/mine-fast/held-out-0, which was trained without" in problem
     found = call(capsys, evaluate, "--run", "runs/mine-fast", "--json")
+    assert json.loads(found.out)["examples"] == 94
+    found = call(capsys, evaluate, "--run", "runs/mine-fast/held-out-0", "--json")
     record = json.loads(found.out)
-    assert record["data"] == "dev" and record["examples"] == 14
+    assert record["data"] == "dev" and record["examples"] == 19
     assert record["metrics"]["P@1"] == pytest.approx(record["metrics"]["accuracy"])
     assert "@1" in found.err, "the table is still there to read"
 
@@ -108,7 +123,7 @@ def test_a_short_training_shows_its_course(folder, capsys):
     assert call(capsys, train, "mine.csv", *options, "--json").code == 0
     lines = map(json.loads, (folder / "runs/mine/metrics.jsonl").read_text().splitlines())
     steps = [line["step"] for line in lines if "loss" in line]
-    assert steps[0] == 1 and len(steps) >= 10 and steps[-1] == 20  # 80 examples, 16 per step
+    assert steps[0] == 1 and len(steps) >= 10 and steps[-1] == 24  # 94 examples, 16 per step
 
 
 def test_init(folder, capsys):

@@ -15,9 +15,12 @@ Face (hf:NAME). FILE and the run may also be addresses such as s3://bucket/my.cs
 tfxc detects columns, labels, splits and language. It writes the complete config next to the run
 folder, as runs/NAME.json, which you can change and pass with --config.
 
+A part of FILE is held out first (see --no-refit): a model trained without it chooses the number of
+epochs and is measured, in RUN/held-out. Then the run itself is trained on all of FILE.
+
 Run again, the same command resumes a stopped training run and does nothing after a finished one.
 With more epochs, a finished run continues from its end; with --from-step, a run continues from an
-earlier checkpoint.
+earlier checkpoint (after a refit, of the training on all).
 
 With --rehearse, a config is trained on a stand-in for its data, drawn with the sizes of the
 published set, into RUN-rehearsal. The summary says how many seconds and how much memory and disk
@@ -48,6 +51,10 @@ if TYPE_CHECKING:
     from tfxc.recipes.base import Recipe
     from tfxc.training.memory.estimate import Memory
     from tfxc.training.rehearsal.rehearsal import Rehearsal
+
+
+# Of so many, the interval of P@1 is up to 14 points wide.
+_FEW_DEV_EXAMPLES = 200
 
 
 def _gpu(text: str) -> int | None:
@@ -160,15 +167,26 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
     from tfxc.training.reporting import headline
 
     seconds = summary.get("seconds")
+    if seconds is not None:
+        seconds += summary.get("refit", {}).get("seconds", 0)
     dev = summary.get("dev")
     lines = ["trained" if seconds is None else f"trained in {duration(seconds)}"]
-    lines[0] += f"; dev {headline(dev)}" if dev else ""
+    if dev:
+        lines[0] += f"; dev {headline(dev, intervals=summary.get('dev_interval'))}"
+    if dev and config.refit is not None:
+        folds = config.refit.folds is not None
+        lines[0] += ", each example by a" if folds else ", of the"
+        lines[0] += f" model trained without {'it' if folds else 'these examples'}; "
+        lines[0] += "the run is trained on all"
+    if (count := summary.get("dev_examples")) is not None and count < _FEW_DEV_EXAMPLES:
+        lines.append(f"note: {count:,} examples are few to measure on; see the interval of P@1")
     if "rehearsal" in summary:
         from tfxc.training.rehearsal.rehearsal import summary_lines
 
         lines += summary_lines(summary["rehearsal"])
     lines += [*_dev_example_lines(config.run), f"run: {config.run}", "next:"]
-    splits = any((config.data.test, config.data.dev, config.data.dev_share))
+    data = config.data
+    splits = any((data.test, data.dev, data.dev_share, config.refit))
     run = shlex.quote(config.run)
     lines += [
         f"  tfxc evaluate {run}{'' if splits else ' --data FILE'}",
@@ -276,6 +294,8 @@ def _train(
         choose_gpu(options.gpu, options.gpu_usage)
     recipe = registry.create("recipe", config.recipe.section())
     # All that is refused, is refused before the data is prepared.
+    if rehearsal is not None and config.refit is not None:
+        raise ConfigError("a rehearsal trains once", where="refit", fix="add --set refit=null")
     _check_cluster(options.cluster, config, recipe)
     run = None if options.dry_run else _run_folder(config)
     of_children = ["--prepared", options.prepared]
@@ -308,6 +328,7 @@ def _train(
             from_step=options.from_step,
             drop_later=options.drop_later,
             command=tuple(of_children),
+            prepare=lambda data: prepared(data, options.prepared),
         )
         watch_parent()
         try:

@@ -89,8 +89,10 @@ class DataSettings(_Section):
         name: the set's name, used as a folder name.
         train, dev, test: paths (``~`` and ``${VAR}`` are expanded) or ``"builtin:<name>"``.
         dev_share: share of the training file that is held out as the dev split where no ``dev`` is
-            given, e.g. 0.15: the same share of each label, drawn with ``seed``. None holds out
-            nothing.
+            given, e.g. 0.15: random examples, drawn with ``seed``; those of the same text stay
+            together. None holds out nothing.
+        dev_part: which part of that share is held out, from 0: with a ``dev_share`` of 0.2, parts 0
+            to 4 are five folds.
         reader: the format's name; None recognises it by the file's name and first line.
         reader_options: keyword arguments of the reader.
         split_options: extra reader options of single splits, e.g.
@@ -136,6 +138,7 @@ class DataSettings(_Section):
     train: str
     dev: str | None = None
     dev_share: float | None = pydantic.Field(None, gt=0, lt=1)
+    dev_part: pydantic.NonNegativeInt = 0
     test: str | None = None
     reader: str | None = None
     reader_options: dict[str, Any] = {}
@@ -202,6 +205,13 @@ class DataSettings(_Section):
                 "dev and dev_share exclude each other",
                 where="data.dev_share",
                 fix="remove one of them",
+            )
+        parts = 1 if self.dev_share is None else round(1 / self.dev_share, 6)
+        if self.dev_part and self.dev_part + 1 > parts:
+            raise ConfigError(
+                f"there is no part {self.dev_part} of the share",
+                where="data.dev_part",
+                fix=f"choose one from 0 to {int(parts) - 1}",
             )
         return self
 
@@ -426,6 +436,32 @@ class EvaluationSettings(_Section):
         return found
 
 
+class RefitSettings(_Section):
+    """What is held out of the training file before the model is trained on all of it.
+
+    A model is trained without these examples and measured on them: it chooses the number of epochs
+    and teaches the probabilities of scores. Then the run itself is trained on all examples.
+
+    Attributes:
+        share: of the examples, drawn as by ``data.dev_share``.
+        folds: number of folds instead: as many models are trained, each without one of them, so
+            that each example is measured once. For few examples.
+    """
+
+    share: float | None = pydantic.Field(None, gt=0, lt=1)
+    folds: int | None = pydantic.Field(None, ge=2)
+
+    @pydantic.model_validator(mode="after")
+    def _share_or_folds(self):
+        if (self.share is None) == (self.folds is None):
+            raise ConfigError(
+                "share and folds are both set" if self.folds else "neither share nor folds is set",
+                where="refit",
+                fix="set one of them, e.g. refit.share=0.15",
+            )
+        return self
+
+
 class Config(_Section):
     """Everything a run needs. The keys of a method's section are arguments of its constructor.
 
@@ -441,6 +477,8 @@ class Config(_Section):
         techniques: training techniques, in order.
         recipe: the stages of training.
         training: the training loop.
+        refit: what is held out first, before the model is trained on all examples; None trains
+            once, on the training split.
         evaluation: what is measured.
     """
 
@@ -454,6 +492,7 @@ class Config(_Section):
     techniques: _List[Method] = []
     recipe: Method = Method(name="fit")
     training: TrainingSettings = TrainingSettings()
+    refit: RefitSettings | None = None
     evaluation: EvaluationSettings = EvaluationSettings()
 
     @pydantic.model_validator(mode="after")
@@ -465,6 +504,17 @@ class Config(_Section):
                 where="evaluation.exclude",
                 fix="name the file in data.label_texts, or 'names'; or remove it",
             )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _refit_holds_out_the_dev_split(self):
+        for key in ("dev", "dev_share") if self.refit is not None else ():
+            if getattr(self.data, key) is not None:
+                raise ConfigError(
+                    "refit holds the dev examples out of the training file itself",
+                    where=f"data.{key}",
+                    fix="remove it, or remove refit",
+                )
         return self
 
     @property

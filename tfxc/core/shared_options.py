@@ -74,12 +74,15 @@ class FileChoices:
     """Options of commands that make a config of a data file.
 
     Attributes:
-        dev: dev split; None means 15 % of FILE.
+        dev: dev split; None means a part of FILE, see --no-refit.
         test: test split.
         preset: fast: a linear ranker; balanced: a small network; best: whatever scores highest, see
             docs/choosing.md; None means best with --pretrained, fast for texts with several labels
             each or in characters, as in Chinese, else balanced.
-        pretrained: pretrained language model to fine-tune.
+        pretrained: pretrained language model to fine-tune: its folder, or its name on the Hugging
+            Face Hub.
+        no_refit: train on 85 % of FILE only, and keep the model that is measured on the rest. By
+            default that model chooses and is measured, and the run is trained once more, on all.
         run: run folder or its address; None means runs/NAME.
         text_column: column of the texts (may be given several times: their texts are joined by line
             breaks); by default it is detected by its values.
@@ -91,7 +94,8 @@ class FileChoices:
     dev: Annotated[str | None, Option("FILE", remote=True)] = None
     test: Annotated[str | None, Option("FILE", remote=True)] = None
     preset: Literal["fast", "balanced", "best"] | None = None
-    pretrained: Annotated[str | None, Option("FOLDER")] = None
+    pretrained: Annotated[str | None, Option("MODEL")] = None
+    no_refit: bool = False
     run: Annotated[str | None, Option("FOLDER", remote=True)] = None
     text_column: Annotated[Sequence[str], Option("NAME", repeated=True)] = ()
     label_column: Annotated[Sequence[str], Option("NAME", repeated=True)] = ()

@@ -67,7 +67,7 @@ class FittedLinear(FittedModel):
         self.model = LinearModel(self._folder, recipe.threads)
         if recipe.calibrate is not None and data.dev is not None:
             size = self.config.evaluation.batch_size
-            calibration, _ = learn_calibration(self.model, data.dev, size, recipe.calibrate)
+            calibration, _ = learn_calibration([(self.model, data.dev)], size, recipe.calibrate)
             calibration.save(self._folder / CALIBRATION)
             self.model = LinearModel(self._folder, recipe.threads)
         measured = Evaluation(self.model, self.config, data.labels, None, data.dev).of_dev()

@@ -1,5 +1,6 @@
 """Probabilities of a linear ranker's scores, learned from examples it was not trained on."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +18,7 @@ _MANY = 5_000  # scores from which on a curve of any form is learned
 
 
 def learn_calibration(
-    model: "RunModel",
-    examples: "Examples",
+    measured: "Iterable[tuple[RunModel, Examples]]",
     batch_size: int,
     method: str | None = None,
     excluded: "Excluded | None" = None,
@@ -26,8 +26,8 @@ def learn_calibration(
     """Learns how often labels of a score are true, from the ten best labels of each example.
 
     Args:
-        model: what is searched: a linear ranker, or an encoder in front of one.
-        examples: examples with labels that it was not trained on.
+        measured: what is searched, a linear ranker or an encoder in front of one, and examples
+            with labels that it was not trained on; several are learned from together.
         batch_size: examples of a search.
         method: of ``Calibration.fit``; None is isotonic from 5,000 scores on, else logistic.
         excluded: labels that do not count, see ``Searcher``.
@@ -38,11 +38,14 @@ def learn_calibration(
     Raises:
         DataError: there is no example, or all of the labels found are true, or none of them.
     """
-    k = min(_LABELS, model.num_labels)
-    parts = [
-        pairs_of(result.ids, result.scores, result.labels)
-        for result in Searcher(model, k, excluded=excluded).over(examples, batch_size)
-    ]
+    parts = []
+    for model, examples in measured:
+        k = min(_LABELS, model.num_labels)
+        searcher = Searcher(model, k, excluded=excluded)
+        parts += [
+            pairs_of(result.ids, result.scores, result.labels)
+            for result in searcher.over(examples, batch_size)
+        ]
     if not parts:
         raise DataError("there is no example to learn a calibration from", fix="check the file")
     scores, hits = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))

@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from tfxc.core.config import Config
 from tfxc.core.declared import Declared
 from tfxc.core.errors import CheckpointError, ConfigError, number_spans
+from tfxc.core.messages import OUTPUT
 from tfxc.data.store.manifest import Manifest
 from tfxc.runs import resuming
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.lock import locked
+from tfxc.runs.refit import HeldOutRun, epochs_of, facts_of, held_out_configs
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from tfxc.core.settings import DataSettings
     from tfxc.inference.protocol import RunModel
     from tfxc.runs.loaded import LoadedRun
     from tfxc.training.start.run_start import RunStart
@@ -39,6 +42,10 @@ class Context:
         from_step: the checkpoint to resume from, or None for the newest.
         drop_later: whether what came after it may be removed.
         command: command line options that child processes need, e.g. ``["--gpu", "0"]``.
+        prepare: function of ``DataSettings`` that returns prepared records, for the data without
+            what ``refit`` holds out; None prepares in the folder next to ``data_folder``.
+        held_out: the finished runs without what ``refit`` holds out, once the run itself is
+            trained.
     """
 
     config: Config
@@ -49,6 +56,8 @@ class Context:
     from_step: int | None = None
     drop_later: bool = False
     command: tuple[str, ...] = ()
+    prepare: "Callable[[DataSettings], Path] | None" = None
+    held_out: tuple[HeldOutRun, ...] = ()
 
     @functools.cached_property
     def folder(self) -> RunFolder:
@@ -77,6 +86,13 @@ class Context:
             "from_step": self.from_step,
             "drop_later": self.drop_later,
         }
+
+    @property
+    def refit_options(self) -> dict[str, Any]:
+        """What the runs without held-out examples have found: arguments of ``TrainingJob``."""
+        if not self.held_out:
+            return {}
+        return {"end": epochs_of(self.held_out), "facts": facts_of(self.held_out)}
 
     def start(self) -> None:
         """Writes config and assets of the run, by the chief, see ``tfxc.runs.resuming.start``."""
@@ -112,6 +128,8 @@ class Recipe(Declared):
         trust: whether modules that another run's config names are imported, see docs/trust.md.
         keeps_checkpoints: whether the checkpoints of a run, or of the runs inside it, hold all that
             was trained: more epochs continue from the last one, and each can be evaluated.
+        refits: whether the model can be trained on all examples after it was trained without a part
+            of them, see ``refit`` of a config.
         uses_cluster: whether a part of the training is shared out to the workers of a cluster, see
             ``tfxc.parallel``.
     """
@@ -119,6 +137,7 @@ class Recipe(Declared):
     trains_network = True
     keeps_head = True
     keeps_checkpoints = True
+    refits = False
     uses_cluster = False
     start: str | None = None
     start_part = "model"
@@ -145,6 +164,18 @@ class Recipe(Declared):
                     fix=f"remove {name!r}, or choose another recipe",
                 )
 
+        if config.refit is not None and not cls.refits:
+            raise ConfigError(
+                f"recipe {config.recipe.name!r} cannot be trained once more on all examples",
+                where="refit",
+                fix="remove it, and hold the dev split out with data.dev_share",
+            )
+        if config.refit is not None and config.training.strategy == "multi_worker":
+            raise ConfigError(
+                "strategy 'multi_worker' trains once",
+                where="refit",
+                fix="remove it, and hold the dev split out with data.dev_share",
+            )
         if config.evaluation.ranks and config.head is None:
             raise ConfigError(
                 "exact ranks need a head with a score for each label, and recipe "
@@ -223,9 +254,38 @@ class Recipe(Declared):
             if context.from_step is not None:
                 self.check_checkpoints(config.recipe.name, "--from-step")
                 context.folder.check_step(context.from_step, "--from-step")
-                return self.train(context)
-            finished = resuming.finished(context.folder, config, context.data_folder, context.fresh)
-            return finished or self.train(context)
+            elif finished := resuming.finished(
+                context.folder, config, context.data_folder, context.fresh
+            ):
+                return finished
+            if config.refit is not None:
+                context = self._without_held_out(context)
+            return self.train(context)
+
+    def _without_held_out(self, context: Context) -> Context:
+        """Trains the runs without what ``refit`` holds out; returns the context of that on all.
+
+        A step that is resumed from is one of the training on all: the others are finished.
+        """
+        if context.from_step is None:
+            context.start()  # what is to be removed is removed before the runs inside begin
+        held_out = []
+        for name, config in held_out_configs(context.config).items():
+            if context.prepare is None:
+                from tfxc.data.store.preparation import ensure_prepared
+
+                folder = ensure_prepared(config.data, context.data_folder.parent)
+            else:
+                folder = context.prepare(config.data)
+            inner = dataclasses.replace(
+                context, config=config, data_folder=folder, run=context.run / name, fresh=False
+            )
+            if context.from_step is None:
+                OUTPUT.info(f"{name}: trained without the examples that are held out")
+                self.run(inner)
+            held_out.append(HeldOutRun(inner.folder, folder))
+        OUTPUT.info("training on all examples")
+        return dataclasses.replace(context, fresh=False, held_out=tuple(held_out))
 
     def run_start(self, repetition: int | None = None) -> "RunStart | None":
         """Returns ``start`` as a ``RunStart``.
@@ -345,8 +405,7 @@ class StagedRecipe(Recipe):
             stages = self.stages(context)
             context.start()
             summary = stages()
-        context.folder.write_summary(summary)
-        return summary
+        return context.folder.write_summary(summary)
 
     def stages(self, context: Context) -> Callable[[], dict]:
         """Returns what trains: a function that skips the stages whose files are there.

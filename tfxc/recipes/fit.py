@@ -17,6 +17,8 @@ class Fit(Recipe):
         trust: whether modules that its config names are imported, see docs/trust.md.
     """
 
+    refits = True
+
     def __init__(
         self, *, start: str | None = None, start_part: StartPart = "model", trust: bool = False
     ) -> None:
@@ -26,5 +28,11 @@ class Fit(Recipe):
 
     def train(self, context: Context) -> dict[str, Any]:
         """Trains into the run folder itself."""
-        job = TrainingJob(context.config, context.data_folder, context.run, start=self.run_start())
+        job = TrainingJob(
+            context.config,
+            context.data_folder,
+            context.run,
+            start=self.run_start(),
+            **context.refit_options,
+        )
         return job.run(**context.start_options)

@@ -110,7 +110,17 @@ class ExamplesOptions(ReaderOptions):
 
     def _split_of(self, loaded: "LoadedRun") -> str:
         splits = loaded.manifest["splits"]
-        return self.split or next(s for s in ("test", "dev", "train") if s in splits)
+        split = self.split or next(s for s in ("test", "dev", "train") if s in splits)
+        held_out = loaded.folder.held_out_runs()
+        if held_out and (split == "dev" or (self.split is None and split == "train")):
+            raise ConfigError(
+                "the run was trained on all examples of its training file, also on those that "
+                "were held out before",
+                where="--split",
+                fix=f"name other examples with --data, or measure {held_out[0].path}, which was "
+                "trained without its dev split",
+            )
+        return split
 
     def _reader(self, loaded: "LoadedRun") -> "Reader":
         """Returns a new reader of ``data``."""

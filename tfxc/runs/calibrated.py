@@ -33,7 +33,7 @@ def calibrate_ranker(
         MachineError: the run folder cannot be written to.
     """
     method = loaded.config.recipe.section().get("calibrate")
-    calibration, line = learn_calibration(loaded.model, examples, batch_size, method, excluded)
+    calibration, line = learn_calibration([(loaded.model, examples)], batch_size, method, excluded)
     path = loaded.folder / CALIBRATION
     with locked(loaded.folder):
         calibration.save(path)

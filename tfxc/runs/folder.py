@@ -22,6 +22,7 @@ from tfxc.runs.checkpoint_files import CheckpointFiles
 from tfxc.runs.writer import (
     ARCHITECTURE,
     ENVIRONMENT,
+    HELD_OUT,
     PROGRESS,
     RUNS_INSIDE,
     SUMMARY,
@@ -195,7 +196,7 @@ class RunFolder(RunWriter):
         """Tells whether something would be lost with this run."""
         if any(next(self.path.glob(name), None) for name in PROGRESS):
             return True
-        return any(part.has_progress() for part in self.inner_runs())
+        return any(part.has_progress() for part in (*self.inner_runs(), *self.held_out_runs()))
 
     @property
     def has_runs_inside(self) -> bool:
@@ -206,6 +207,10 @@ class RunFolder(RunWriter):
         """Returns runs inside this one: its folds, levels or repetitions."""
         parts = (part for name in RUNS_INSIDE for part in self.path.glob(name) if part.is_dir())
         return [RunFolder(part) for part in parts]
+
+    def held_out_runs(self) -> "list[RunFolder]":
+        """Returns the runs inside this one that were trained without a part of its examples."""
+        return [RunFolder(path) for path in sorted(self.path.glob(f"{HELD_OUT}*")) if path.is_dir()]
 
     def config(self) -> Config:
         """Returns the run's ``Config``.

@@ -85,7 +85,7 @@ def start(run: RunFolder, config: Config, data_folder: str | Path, fresh: bool =
     if run.path.exists() and (replaced or run.changed_data(data_folder)):
         with locked(run):
             # A part of the run may be in training by another process.
-            for part in run.inner_runs():
+            for part in (*run.inner_runs(), *run.held_out_runs()):
                 process = holder(lock_of(part.path))
                 if process is not None:
                     raise busy(part, process)
@@ -154,7 +154,7 @@ def check_extendable(run: RunFolder) -> None:
         CheckpointError: it, or a run inside it, is finished and has no checkpoint.
     """
     parts = run.inner_runs()
-    for part in parts:
+    for part in (*parts, *run.held_out_runs()):
         check_extendable(part)
     if not parts and run.summary() and not run.has_checkpoint():
         raise CheckpointError(

@@ -25,6 +25,7 @@ from tfxc.data.store.manifest import (
     SplitInfo,
 )
 from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.metrics.interval import wilson_interval
 
 if TYPE_CHECKING:
     from tfxc.data.text.base import TextFeatures
@@ -52,6 +53,7 @@ PROGRESS = (
     "ranker/*",
 )
 RUNS_INSIDE = ("fold-*", "level-*", "repetition-*")  # runs of their own, and their logs
+HELD_OUT = "held-out"  # begins the names of runs that were trained before the refit
 TEACHER = "*teacher_logits*"  # is used again only if it is of the same teachers and data
 _BEGINNING = (
     CONFIG,
@@ -85,6 +87,7 @@ _OUTPUTS = (
     "examples.jsonl",
 )
 NAMES = (*(name.split("/")[0] for name in PROGRESS), *RUNS_INSIDE, TEACHER, *_BEGINNING, *_OUTPUTS)
+NAMES += (HELD_OUT, f"{HELD_OUT}-*")
 NAMES += (f".new-{WEIGHTS}",)
 
 
@@ -96,6 +99,8 @@ class Summary(pydantic.BaseModel):
 
     Attributes:
         dev, train, test: metrics by name.
+        dev_examples: number of dev examples.
+        dev_interval: 95 % interval of dev metrics by name.
         best, best_step, best_metric: dev value of the kept weights, its step and name.
     """
 
@@ -107,6 +112,8 @@ class Summary(pydantic.BaseModel):
     dev: dict[str, _Number] = {}
     train: dict[str, _Number] = {}
     test: dict[str, _Number] = {}
+    dev_examples: int | None = None
+    dev_interval: dict[str, tuple[float, float]] = {}
     best: _Number = None
     best_step: Annotated[int, pydantic.Field(ge=0)] = 0
     best_metric: str | None = None
@@ -215,14 +222,18 @@ class RunWriter:
                 finally:
                     scratch.unlink(missing_ok=True)
 
-    def write_summary(self, summary: Mapping[str, Any]) -> None:
+    def write_summary(self, summary: Mapping[str, Any]) -> dict[str, Any]:
         """Writes ``summary.json``; its presence says that training is finished.
 
         Before it, ``environment.json`` and checksums of what a finished run is read from are
         written.
+
+        Returns:
+            The summary; number of dev examples and interval of P@1 on them are added.
         """
+        summary = {**summary, **self._interval(summary)}
         if not self.chief:
-            return
+            return summary
         devices = []
         if "tensorflow" in sys.modules:  # what does without it uses no GPU
             import tensorflow as tf
@@ -241,6 +252,19 @@ class RunWriter:
         self.record(names, known)
         with atomic_file(self / SUMMARY) as stream:
             stream.write(text)
+        return summary
+
+    def _interval(self, summary: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the interval of P@1 on the dev split, where it was measured on one."""
+        share = (summary.get("dev") or {}).get("P@1")
+        path = self / "assets" / MANIFEST_FILE
+        if "dev_interval" in summary or share is None or not path.is_file():
+            return {}
+        split = Manifest.load(path.parent).splits.get("dev")
+        if split is None or not split.examples:
+            return {}
+        interval = wilson_interval(share, split.examples)
+        return {"dev_examples": split.examples, "dev_interval": {"P@1": interval}}
 
     def record_file(self, name: str) -> None:
         """Adds the checksum of a finished stage's file, from which a later start resumes."""

@@ -57,6 +57,7 @@ class TrainingJob:
         parent_run: folder of the run that this one belongs to, as a repetition or a fold; started
             as well, so that what reads it finds config and assets.
         start: what the model begins with, or None for random weights.
+        end, facts: see ``Trainer``.
 
     Attributes:
         title: of the progress line.
@@ -78,6 +79,8 @@ class TrainingJob:
         repetition: int | None = None,
         parent_run: Path | None = None,
         start: Start | None = None,
+        end: float | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         self.config = config
         self.data_folder = data_folder
@@ -85,6 +88,8 @@ class TrainingJob:
         self.parent = RunFolder(parent_run, self.folder.chief) if parent_run else None
         self.repetition = repetition
         self.start = start
+        self.end = end
+        self.facts = facts
         self.resumes = False
 
     def run(
@@ -213,6 +218,8 @@ class TrainingJob:
             extra_techniques=techniques,
             evaluation=self.evaluation(model, source, manifest),
             data_fingerprint=manifest.fingerprints or None,
+            end=self.end,
+            facts=self.facts,
         )
 
     def _start(self, model: XCModel) -> None:
@@ -260,14 +267,15 @@ class TrainingJob:
         """Returns what is measured during training, or None."""
         splits = self.splits(manifest)
         training = self.config.training
-        tests = self.config.evaluation.test_on_improvement
+        refit = self.config.refit is not None  # what is held out has chosen, before this training
+        tests = self.config.evaluation.test_on_improvement and not refit
         for where, is_set, needed in (
             ("training.early_stopping", training.early_stopping, ["dev"]),
             ("training.watch", training.watch, ["dev"]),
             ("evaluation.test_on_improvement", tests, ["dev", "test"]),
         ):
             missing = [split for split in needed if split not in splits]
-            if is_set and missing:
+            if is_set and missing and not refit:
                 raise ConfigError(
                     f"it needs a {missing[0]} split, which the data does not have",
                     where=where,

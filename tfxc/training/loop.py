@@ -59,6 +59,9 @@ class Trainer:
         evaluation: ``Evaluation``, or None.
         data_fingerprint: dict of name -> hash of the data. A checkpoint of other data is refused,
             and so are workers with different data; None for no such check.
+        end: epochs after which training ends, of those that schedule and techniques are made for;
+            None trains them all.
+        facts: what the summary says in addition.
 
     Raises:
         ConfigError: a technique's argument is wrong.
@@ -79,6 +82,8 @@ class Trainer:
         extra_techniques: "Sequence[Technique]" = (),
         evaluation: "Evaluation | None" = None,
         data_fingerprint: Mapping[str, str] | None = None,
+        end: float | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         check_examples(model.objective, source)
         self.model = model
@@ -89,6 +94,7 @@ class Trainer:
         self.evaluation = evaluation
         self.dev_answers: list[tuple[int, list[int]]] = []
         self.data_fingerprint = data_fingerprint
+        self.facts = facts or {}
         self.strategy = strategy or tf.distribute.get_strategy()
         self.techniques: list[Technique] = [
             *extra_techniques,
@@ -106,10 +112,16 @@ class Trainer:
                 settings.augmentation, config.seed, source.image_shape
             )
         self.steps_per_epoch = source.num_examples / settings.batch_size
-        self.total_steps = max(1, math.ceil(settings.epochs * self.steps_per_epoch))
-        schedule = get_schedule(settings.schedule.section(), self.total_steps, self.steps_per_epoch)
+        self.planned_steps = max(1, math.ceil(settings.epochs * self.steps_per_epoch))
+        self.total_steps = self.planned_steps
+        if end is not None:
+            steps = math.ceil(end * self.steps_per_epoch - 1e-6)  # but for rounding
+            self.total_steps = min(self.planned_steps, max(1, steps))
+        schedule = get_schedule(
+            settings.schedule.section(), self.planned_steps, self.steps_per_epoch
+        )
         for technique in self.techniques:
-            technique.on_train_begin(self.steps_per_epoch, self.total_steps)
+            technique.on_train_begin(self.steps_per_epoch, self.planned_steps)
         with self.strategy.scope():
             self.step_function = TrainStep(
                 model,
@@ -154,7 +166,7 @@ class Trainer:
         """
         return (
             f"extended from {epochs:g} to {self.settings.epochs:g} epochs: schedule "
-            f"{self.settings.schedule.name!r} is computed for {self.total_steps:,} steps"
+            f"{self.settings.schedule.name!r} is computed for {self.planned_steps:,} steps"
         )
 
     def fit(
@@ -518,7 +530,7 @@ class Trainer:
         tested = reporter.recorded(summary.get("best_step"), "test")
         if tested:
             summary["test"] = tested
-        self.run.write_summary(summary)
+        summary = self.run.write_summary({**summary, **self.facts})
         self._wait_for_chief()
         self.checkpoints.finish(step)
         remark = self.model.objective.final_message()

@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -198,20 +198,31 @@ class Reporter:
             self._trackers.finish(not failed)
 
 
-def headline(results: Mapping[str, float], watched: str | None = None) -> str:
+def headline(
+    results: Mapping[str, float],
+    watched: str | None = None,
+    intervals: Mapping[str, Sequence[float]] | None = None,
+) -> str:
     """Returns the most important results of a split as text.
 
     Args:
         results: ``{name: value}``.
         watched: name of one that is shown in any case.
+        intervals: ``{name: (low, high)}`` of some of them.
 
     Example:
         >>> headline({"P@1": 0.5, "R@1": 0.25, "full_loss": 1.0}, watched="R@1")
         'P@1 50.00  R@1 25.00  full_loss 1.0000'
+        >>> headline({"P@1": 0.5, "P@3": 0.3}, intervals={"P@1": (0.412, 0.588)})
+        'P@1 50.00 (41.2 to 58.8)  P@3 30.00'
     """
     shares = [name for name in results if not name.endswith("loss")]
     ranked = [name for name in shares if name.startswith(("P@", "nDCG@"))][:6] or shares[:3]
     ranked += [watched] if watched in shares and watched not in ranked else []
     shown = [f"{name} {100 * results[name]:.2f}" for name in ranked]
+    for place, name in enumerate(ranked):
+        if name in (intervals or {}):
+            low, high = intervals[name]
+            shown[place] += f" ({100 * low:.1f} to {100 * high:.1f})"
     shown += [f"{name} {value:.4f}" for name, value in results.items() if name.endswith("loss")]
     return "  ".join(shown)

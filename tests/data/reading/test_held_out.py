@@ -34,22 +34,42 @@ def number_of(text):
     return int(text.split("w")[1])
 
 
-def test_same_share_of_each_label():
-    random = np.random.default_rng(0)
-    labels = random.choice(5, 2000, p=[0.4, 0.3, 0.2, 0.07, 0.03])
-    chosen = held_out_examples([[label] for label in labels], 0.15, seed=3)
-    assert chosen.sum() == 300
-    counts, held = np.bincount(labels), np.bincount(labels, weights=chosen)
-    np.testing.assert_allclose(held, 0.15 * counts, atol=1.01)
-    assert (chosen != held_out_examples([[label] for label in labels], 0.15, seed=4)).any()
+@pytest.mark.parametrize("share", [0.15, 0.34, 0.9])
+def test_any_example_is_as_likely_held_out(share):
+    """As many are held out as were asked for, of a group of copies all or none."""
+    counts = np.zeros(40, int)
+    groups = np.arange(40)
+    groups[:3] = 0  # three copies
+    draws = 400
+    for seed in range(draws):
+        chosen = held_out_examples(groups, share, seed)
+        assert chosen[0] == chosen[1] == chosen[2]
+        assert abs(chosen.sum() - share * 40) <= 3
+        counts += chosen
+    deviation = np.sqrt(draws * share * (1 - share))
+    np.testing.assert_allclose(counts / draws, share, atol=4.5 * deviation / draws)
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_each_label_keeps_an_example_that_goes_by_it(share):
-    labels = [[0, 1], [1], [1], [0], [], [2], [1, 3], [1, 3]]
-    chosen = held_out_examples(labels, share, seed=0)
-    left = set(itertools.chain.from_iterable(itertools.compress(labels, ~chosen)))
-    assert {2, 3, 1} <= left
+def test_dev_is_like_a_random_part_whatever_the_labels():
+    """Frequent pairs of labels with rare ones are no less likely to be held out."""
+    chosen = held_out_examples(np.arange(5000), 0.2, seed=3)
+    assert chosen.sum() == 1000 and (chosen != held_out_examples(np.arange(5000), 0.2, 4)).any()
+    np.testing.assert_array_equal(chosen, held_out_examples(np.arange(5000), 0.2, seed=3))
+
+
+@pytest.mark.parametrize(("count", "parts"), [(10, 5), (103, 4), (7, 7)])
+def test_parts_are_folds(count, parts):
+    groups = np.arange(count) // 2
+    chosen = [held_out_examples(groups, 1 / parts, 1, part) for part in range(parts)]
+    np.testing.assert_array_equal(np.sum(chosen, axis=0), np.ones(count))
+
+
+def test_copies_of_a_text_stay_together(tmp_path):
+    lines = [{"text": f"text w{number % 20}", "labels": [f"l{number % 3}"]} for number in range(60)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    settings = settings_of(tmp_path, dev_share=0.25)
+    train, dev = (texts_of(open_split(settings, split)) for split in ("train", "dev"))
+    assert len(train) == 45 and len(dev) == 15 and not {*train} & {*dev}
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 100])
@@ -119,7 +139,7 @@ def test_prepared_data(tmp_path):
     }
     assert manifest.num_features == 46, "each text has a word of its own, next to a common one"
     (batch,) = ShardSource(tmp_path / "out", "dev").sequential(100)
-    assert np.bincount(batch["labels"].ravel()).tolist() == [5, 5, 5]
+    assert len(batch["labels"]) == 15
     assert Manifest.load(tmp_path / "out").sources["dev"].path == settings.train
 
 
@@ -129,12 +149,16 @@ def test_bad_settings(tmp_path):
         settings_of(tmp_path, dev="dev.jsonl", dev_share=0.1)
     with pytest.raises(ValueError, match="less than 1"):
         settings_of(tmp_path, dev_share=1.0)
-    with pytest.raises(DataError, match=r"2 examples are too few to hold out 0.3"):
-        open_split(settings_of(tmp_path, dev_share=0.3), "train")
+    with pytest.raises(ValueError, match="there is no part 5 of the share"):
+        settings_of(tmp_path, dev_share=0.2, dev_part=5)
+    settings_of(tmp_path, dev_share=0.2, dev_part=4)
+    with pytest.raises(DataError, match=r"2 examples are too few to hold out 0.2"):
+        open_split(settings_of(tmp_path, dev_share=0.2), "train")
 
 
 def test_prepared_folders_without_keep_their_name(tmp_path):
     settings = settings_of(tmp_path)
     assert "dev_share" in settings.model_dump()
     shares = {fingerprint(settings_of(tmp_path, dev_share=x)) for x in (None, 0.1, 0.2)}
-    assert len(shares) == 3
+    shares.add(fingerprint(settings_of(tmp_path, dev_share=0.2, dev_part=1)))
+    assert len(shares) == 4

@@ -2,6 +2,7 @@
 
 import array
 import dataclasses
+import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from pathlib import Path
@@ -13,7 +14,7 @@ import scipy.sparse
 from tfxc.core.errors import DataError
 from tfxc.data.examples.chunk import Chunk
 from tfxc.data.examples.lists import LabelLists
-from tfxc.data.examples.order import permutation, rarest_labels
+from tfxc.data.examples.order import permutation
 from tfxc.data.reading.formats import named_by_split, open_reader
 from tfxc.data.reading.source_files import local_copy, source_path
 
@@ -80,20 +81,21 @@ def _reader_of(settings: "DataSettings", name: str) -> Any:
 
 
 def held_out_rows(settings: "DataSettings") -> np.ndarray:
-    """Reads the labels of the training file, and returns which examples make the dev split.
+    """Reads the training file, and returns which examples make the dev split.
 
     Args:
         settings: ``DataSettings`` with ``dev_share``.
 
     Returns:
-        bool (examples,), see ``held_out_examples``.
+        bool (examples,), see ``held_out_examples``; examples of the same text are one group.
 
     Raises:
         DataError: as ``open_split``.
     """
     assert settings.dev_share is not None
-    label_lists = itertools.chain.from_iterable(_reader_of(settings, "train").label_lists())
-    chosen = held_out_examples(label_lists, settings.dev_share, settings.seed)
+    reader = _reader_of(settings, "train")
+    groups = _text_numbers(reader)
+    chosen = held_out_examples(groups, settings.dev_share, settings.seed, settings.dev_part)
     if not 0 < np.count_nonzero(chosen) < len(chosen):
         raise DataError(
             f"{len(chosen):,} examples are too few to hold out {settings.dev_share:g} of them",
@@ -103,45 +105,54 @@ def held_out_rows(settings: "DataSettings") -> np.ndarray:
     return chosen
 
 
-def held_out_examples(label_lists: Iterable[Sequence[Any]], share: float, seed: int) -> np.ndarray:
-    """Returns which examples make the dev split: of each label the same share, as far as possible.
+def _text_numbers(reader: "Reader") -> np.ndarray:
+    """Returns int64 (examples,): equal for equal texts; examples without a text all differ."""
+    if not any(chunk.texts for chunk in itertools.islice(reader.chunks(), 1)):
+        return np.arange(sum(len(labels) for labels in reader.label_lists()))
+    # A number of 8 bytes stands for a text: two texts in a billion may share one, and a side.
+    numbers = array.array("q")
+    for chunk in reader.chunks():
+        for text in chunk.texts or ():
+            digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+            numbers.append(int.from_bytes(digest, "little", signed=True))
+    return np.frombuffer(numbers, np.int64)
 
-    Examples with several labels are assigned by the rarest of them. The first example of each label
-    by that rule stays in the training split, so that no label is left without one.
+
+def held_out_examples(groups: np.ndarray, share: float, seed: int, part: int = 0) -> np.ndarray:
+    """Returns which examples make the dev split: a share of them, drawn at random.
+
+    The examples are put in a random order, in which those of a group follow each other, and the
+    order is cut into parts of the share. A group goes as a whole to the part it begins in.
 
     Args:
-        label_lists: iterable of lists of labels, one list per example.
+        groups: int64 (examples,), equal for examples that stay on one side.
         share: of the examples, between 0 and 1.
         seed: of the draw.
+        part: which of the parts, from 0; each example is in one of them.
 
     Returns:
         bool (examples,), True in the dev split.
 
     Example:
-        >>> lists = [["a"]] * 10 + [["b"]] * 10 + [["c"]]
-        >>> chosen = held_out_examples(lists, 0.2, seed=0)
-        >>> chosen[:10].sum(), chosen[10:20].sum(), chosen[20]
-        (np.int64(2), np.int64(2), np.False_)
+        >>> groups = np.array([7, 7, 1, 2, 3, 4, 5, 6, 8, 9])
+        >>> chosen = held_out_examples(groups, 0.2, seed=0)
+        >>> chosen[0] == chosen[1]
+        np.True_
+        >>> sum(held_out_examples(groups, 0.2, 0, part).sum() for part in range(5))
+        np.int64(10)
     """
-    # A list of labels takes 8 bytes here, and 4 for each label.
-    ids: dict[Any, int] = {}
-    bounds = array.array("q", [0])
-    flat = array.array("i")
-    for labels in label_lists:
-        flat.extend([ids.setdefault(label, len(ids)) for label in labels])
-        bounds.append(len(flat))
-    rarest = rarest_labels(np.frombuffer(bounds, np.int64), np.frombuffer(flat, np.int32))
-    shuffled = permutation(len(rarest), seed, _STREAM)
-    dealt = shuffled[np.argsort(rarest[shuffled], kind="stable")]
-    groups = rarest[dealt]
-    follows = np.concatenate([[False], groups[1:] == groups[:-1]]) if len(dealt) else groups == 0
-    eligible = dealt[follows]
-    count = min(round(share * len(rarest)), len(eligible))
-    chosen = np.zeros(len(rarest), bool)
-    if count:
-        # At equal distances, so that the labels, which are contiguous, share evenly.
-        chosen[eligible[((np.arange(count) + 0.5) * len(eligible) / count).astype(np.int64)]] = True
-    return chosen
+    count = len(groups)
+    place = np.empty(count, np.int64)
+    place[permutation(count, seed, _STREAM)] = np.arange(count)
+    # A group has the place of its first example, so that its size does not change its chance.
+    _, firsts, group = np.unique(groups, return_index=True, return_inverse=True)
+    places = place[firsts]
+    sizes = np.bincount(group, minlength=len(firsts))
+    order = np.argsort(places)
+    begins = np.empty(len(firsts), np.int64)
+    begins[order] = np.cumsum(sizes[order]) - sizes[order]
+    low, high = (round(share * count * end) for end in (part, part + 1))
+    return ((begins >= low) & (begins < high))[group]
 
 
 def held_out_labels(labels: Iterable[Any], share: float, seed: int) -> set[Any]:

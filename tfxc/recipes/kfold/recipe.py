@@ -142,8 +142,7 @@ class KFold(RecipeOfRuns):
             "dev_deviation": {name: float(np.std(v, ddof=1)) for name, v in values.items()},
             "folds": summaries,
         }
-        context.folder.write_summary(summary)
-        return summary
+        return context.folder.write_summary(summary)
 
     def _train_fold(self, context: Context, number: int, **options: Any) -> dict[str, Any]:
         """Trains a fold unless it is finished; ``options`` are arguments of ``TrainingJob.run``."""

@@ -93,11 +93,11 @@ class ExampleMatrices:
             ConfigError: a file has another shape, or its rows or columns mean nothing here.
             DataError: a file is missing or damaged.
         """
-        if self._files and config.data.dev_share is not None:
+        if self._files and not (config.data.dev_share is None and config.refit is None):
             raise ConfigError(
                 f"recipe.ranker.{next(iter(self._files))} has a row for each training example, so "
                 "the dev split cannot be a part of the training file",
-                where="data.dev_share",
+                where="data.dev_share" if config.refit is None else "refit",
                 fix="write the dev examples into a file of their own",
             )
         if "negative_clusters_file" in self._files and (tree.file is None or len(sizes) < 2):

@@ -50,6 +50,7 @@ class XRLinear(StagedRecipe):
 
     trains_network = False
     uses_cluster = True
+    refits = True
     saved = "finished blocks are"
 
     def __init__(
@@ -153,7 +154,7 @@ class XRLinear(StagedRecipe):
         from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings
         from tfxc.recipes.xr_linear.stages import check_data
 
-        check_data(config, manifest, self.calibrate)
+        check_data(config, manifest, None if config.refit else self.calibrate)
         tree = TreeSettings(self.tree, config.seed)
         tree.check_texts(config.data)
         sizes = tree.sizes(manifest.num_labels, manifest.num_features)

@@ -1,7 +1,7 @@
 """Pieces of training a linear ranker: matrices, calibration, measuring, reports."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,7 @@ def check_data(config: "Config", manifest: "Manifest", calibrate: str | None) ->
         )
     if calibrate is not None:
         need_split(manifest, "dev", "recipe.calibrate")
-    if config.evaluation.test_on_improvement:
+    if config.evaluation.test_on_improvement and config.refit is None:
         for split in ("dev", "test"):
             need_split(manifest, split, "evaluation.test_on_improvement")
 
@@ -262,26 +262,25 @@ def report_lines(
 
 
 def calibrate(
-    model: "RunModel",
+    models: "Iterable[tuple[RunModel, str | Path]]",
     method: str | None,
     config: "Config",
-    data_folder: str | Path,
     run: "RunFolder",
 ) -> None:
     """Learns probabilities of a model's scores on the dev split and writes them into the run.
 
     Args:
-        model: what is searched: ``LinearModel``, or an encoder in front of one.
+        models: what is searched, ``LinearModel`` or an encoder in front of one, and the prepared
+            records whose dev split it was not trained on; several for the folds of a ``refit``.
         method: of ``Calibration.fit``; None does nothing.
         config: ``Config``.
-        data_folder: prepared records.
         run: ``RunFolder``.
     """
     if method is None:
         return
-    source = open_source(data_folder, "dev", _READ_BYTES)
+    examples = ((model, open_source(folder, "dev", _READ_BYTES)) for model, folder in models)
     size = config.evaluation.batch_size
-    calibration, line = learn_calibration(model, source, size, method)
+    calibration, line = learn_calibration(examples, size, method)
     calibration.save(run / CALIBRATION)
     log(run, line)
 

@@ -19,6 +19,7 @@ from tfxc.recipes.xr_linear import stages
 from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices, negatives_of
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.settings import TreeSettings
+from tfxc.runs.refit import facts_of
 
 if TYPE_CHECKING:
     from tfxc.ranker.settings import RankerSettings
@@ -65,7 +66,13 @@ def train(
     for line in stages.report_lines(reports, seconds):
         stages.log(run, line)
     model = LinearModel(run.path, threads)
-    stages.calibrate(model, calibrate, config, data_folder, run)
+    if context.held_out:  # this model was trained on all examples
+        without = [(LinearModel(run.path, threads), folder) for run, folder in context.held_out]
+        stages.calibrate(without, calibrate, config, run)
+        facts = facts_of(context.held_out)
+        stages.write_metrics(run, seconds, {"dev": facts["dev"]})
+        return {"layers": reports, **seconds, **facts}
+    stages.calibrate([(model, data_folder)], calibrate, config, run)
     results = stages.measure(model, config, data_folder, context.manifest, run)
     stages.write_metrics(run, seconds, results)
     for line in stages.headline(results):

@@ -466,7 +466,7 @@ class _Stages:
             model = EncoderRanker(encoder, linear, length)
         del terms
         gc.collect()
-        calibrate(model, self.recipe.calibrate, self.config, self.data_folder, run)
+        calibrate([(model, self.data_folder)], self.recipe.calibrate, self.config, run)
         return {**self._summary(summaries, self._measured(model, source)), "layers": layers}
 
     def _levels(

@@ -20,6 +20,12 @@ from tfxc.data.reading.parsing.column_guess import Wanted
 from tfxc.data.reading.source_files import is_builtin, staged
 
 DEV_SHARE = 0.15
+# Of fewer examples, every one is measured, in folds where a training takes seconds: 15 % of them
+# would say little.
+_FEW_EXAMPLES = 2000
+_FOLDS = 5
+# Recipes that can be trained once more on all examples.
+_REFITTED_RECIPES = ("fit", "xr_linear")
 _NETWORK = ("encoder", "head", "objective")
 # Recipes other than these need no network, or make it from another run.
 _NETWORK_RECIPES = ("fit", "kfold", "repetitions")
@@ -37,11 +43,13 @@ class Choice:
             usual one for such data.
         pretrained: folder of a pretrained language model.
         wanted: columns that the user names.
+        refit: whether the model is trained once more, with what was held out as dev split.
     """
 
     preset: str | None = None
     pretrained: str | None = None
     wanted: Wanted = dataclasses.field(default_factory=Wanted)
+    refit: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +86,14 @@ class Completed:
         splits = f"; splits {', '.join(names)}" if names else ""
         share = data.get("dev_share")
         dev = f"; {100 * share:g} % of the examples are held out as dev split" if share else ""
+        if refit := self.tree.get("refit"):
+            count = refit.get("folds", 1)
+            share = refit.get("share", 1 / count)
+            times = "" if count == 1 else f"{count} times "
+            dev = (
+                f"; {times}{100 * share:g} % of the examples are held out to measure, then the "
+                f"model is trained on all ({count + 1} trainings)"
+            )
         return [
             f"{data['train']}: {describe(self.contents)}",
             *(f"  {line}" for line in oddities(self.contents)),
@@ -125,7 +141,7 @@ def completed_of(file: str, choices: FileChoices, changes: Iterable[str]) -> Com
     wanted = Wanted(_one_or_several(choices.text_column), _one_or_several(choices.label_column))
     if choices.encoding is not None:
         tree["data"]["reader_options"] = {"encoding": choices.encoding}
-    choice = Choice(choices.preset, choices.pretrained, wanted)
+    choice = Choice(choices.preset, choices.pretrained, wanted, not choices.no_refit)
     changes = list(changes)
     check_given(changed({}, changes), "--set")  # what is wrong in them is not the file's fault
     return complete(changed(tree, changes), choice)
@@ -185,9 +201,19 @@ def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
         "data": {"name": name, "train": data["train"], **_splits(data, contents, choice)},
     }
     defaults = merge(defaults, _fitting_model(tree, contents, preset, choice.pretrained))
-    if not any(data.get(key, defaults["data"].get(key)) for key in ("dev", "dev_share")):
+    if tree.get("refit"):
+        defaults["data"].pop("dev_share", None)
+    elif not any(data.get(key, defaults["data"].get(key)) for key in ("dev", "dev_share")):
         defaults.get("recipe", {}).pop("calibrate", None)  # learned on the dev split
-    return Completed(merge(defaults, tree), contents, preset)
+    completed = merge(defaults, tree)
+    recipe = named("recipe", completed.get("recipe", "fit"))["name"]
+    share = completed["data"].get("dev_share")
+    if choice.refit and share and "refit" not in tree and recipe in _REFITTED_RECIPES:
+        few = contents.examples < _FEW_EXAMPLES and recipe == "xr_linear"
+        folds = few and "dev_share" not in data
+        del completed["data"]["dev_share"]
+        completed["refit"] = {"folds": _FOLDS} if folds else {"share": share}
+    return Completed(completed, contents, preset)
 
 
 def name_of(path: str) -> str:
