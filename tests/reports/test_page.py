@@ -256,15 +256,76 @@ def test_the_table_of_labels_in_a_browser(tmp_path):
     with contextlib.closing(Browser()) as browser:
         browser.size(360, 640)
         browser.open(f"file://{tmp_path / FILE}")
-        assert len(browser.evaluate(shown.format(0))) == 100  # more on demand
+        assert len(browser.evaluate(shown.format(0))) == 25
         assert browser.evaluate("document.documentElement.scrollWidth") <= 360
         browser.evaluate("document.querySelectorAll('#labels th button')[2].click()")
         counts = [int(text) for text in browser.evaluate(shown.format(2))]
-        assert counts == sorted(counts, reverse=True) and counts[0] > counts[-1]
+        assert counts == sorted(counts, reverse=True) and len(counts) == 25
+        browser.evaluate(
+            "document.querySelector('.wide:has(#labels) + .pages button + button').click()"
+        )
+        following = [int(text) for text in browser.evaluate(shown.format(2))]
+        assert following == sorted(following, reverse=True) and counts[-1] >= following[0]
+        place = "document.querySelector('.wide:has(#labels) + .pages span').textContent"
+        assert browser.evaluate(place).startswith("26 to 50 of ")
         browser.evaluate("document.getElementById('search').focus()")
         browser.type("狐狸 17")
         found = browser.evaluate(shown.format(0))
         assert 2 < len(found) <= 11 and all(name.startswith("狐狸 17") for name in found)
+        pages = "document.querySelector('.wide:has(#labels) + .pages').offsetHeight"
+        assert browser.evaluate(pages) == 0, "all are on one page"
         count = browser.evaluate("document.getElementById('count').textContent")
         assert count.startswith(f"{len(found)} of ")
         assert browser.problems == [] and set(browser.hosts) <= {""}
+
+
+def test_the_best_and_the_worst_labels(tmp_path):
+    names = [f"label {number}" for number in range(200)]
+    write_page(tmp_path, measured(tmp_path, names, rows=900)[0])
+    page = Page((tmp_path / FILE).read_text("utf-8"))
+    columns = json.loads(page.texts["script"][0])
+    rows = list(zip(*columns, strict=True))
+    assert page.texts["h3"] == ["Lowest F1", "Highest F1", "All labels"]
+    cells = page.texts["td"]
+    best = sorted(rows, key=lambda row: (-row[-1], -row[2], row[0]))[:10]
+    for few in (rows[:10], best):
+        shown = [text for row in few
+                 for text in (row[0], f"{row[2]:,}", f"{row[-1]:.4f}")]  # fmt: skip
+        places = [n for n, text in enumerate(cells) if text == shown[0]]
+        assert any(cells[place : place + len(shown)] == shown for place in places)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_many_labels_are_a_page_that_can_be_read(tmp_path, width):
+    """Of 605 labels, and of the wrong examples, a page at a time is shown."""
+    names = [f"label {number}" for number in range(605)]
+    write_page(tmp_path, measured(tmp_path, names, rows=1500)[0])
+    shown = "[...document.querySelectorAll('{}')].filter(e => !e.hidden).length"
+    with contextlib.closing(Browser()) as browser:
+        browser.size(width, 900)
+        browser.open(f"file://{tmp_path / FILE}")
+        assert browser.evaluate("document.documentElement.scrollHeight") < 8000
+        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+        assert browser.evaluate(shown.format("article")) == 10
+        button = "document.querySelector('[data-page]:has(article) + .pages button + button')"
+        first = "[...document.querySelectorAll('article')].findIndex(e => !e.hidden)"
+        browser.evaluate(f"{button}.click()")
+        assert browser.evaluate(first) == 10 and browser.evaluate(shown.format("article")) == 10
+        for _ in range(30):
+            browser.evaluate(f"{button}.click()")
+        last = browser.evaluate("document.querySelectorAll('article').length")
+        assert browser.evaluate(first) == last - 10 and browser.evaluate(f"{button}.disabled")
+        assert browser.problems == []
+
+
+def test_without_a_script_everything_in_the_document_is_shown(tmp_path):
+    names = [f"label {number}" for number in range(300)]
+    write_page(tmp_path, measured(tmp_path, names, rows=900)[0])
+    with contextlib.closing(Browser()) as browser:
+        browser.size(1280, 900)
+        browser.call("Emulation.setScriptExecutionDisabled", value=True)
+        browser.open(f"file://{tmp_path / FILE}")
+        count = "[...document.querySelectorAll('{}')].filter(e => e.offsetHeight).length"
+        assert browser.evaluate(count.format("#labels tbody tr")) == 25
+        assert browser.evaluate(count.format("article")) == 200
+        assert browser.evaluate(count.format(".pages, #controls")) == 0

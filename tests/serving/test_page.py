@@ -2,14 +2,17 @@
 
 import base64
 import contextlib
+import json
 
 import numpy as np
 import pytest
 
+from tests.commands.calls import call
 from tests.label_text_runs import train, write_data
 from tests.serving.browser import Browser
 from tests.serving.runs import running, text_run
 from tests.small_runs import make_run
+from tfxc.commands import predict
 from tfxc.data.examples.chunk import Chunk
 from tfxc.inference.predictors import RunPredictor
 from tfxc.runs.loaded import load_run
@@ -173,6 +176,143 @@ def test_an_image_is_dropped(page, runs):
     found = RunPredictor(load_run(runs / "image"), 5, None)(Chunk([[]], images=pixels[None]))
     assert page.evaluate(NAMES.format(1)) == found.labels[0]
     assert page.problems == []
+
+
+@pytest.fixture(scope="module")
+def deciding(browser, tmp_path_factory):
+    """A server of one run that decides on each label, keeps examples, and takes feedback."""
+    folder = tmp_path_factory.mktemp("deciding")
+    yes_no = {"objective": {"name": "sigmoid"}}
+    text_run(folder / "<i>bot</i>", names=["<b>bold</b>", "soup", "a;b"], **yes_no)
+    examples = [("the <b>butter</b>", ["soup"], "soup"), ("a street " * 30, ["soup"], "a;b")]
+    lines = [dict(zip(("text", "labels", "predicted"), e, strict=True)) for e in examples]
+    (folder / "<i>bot</i>" / "examples.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    run = f"<i>bot={folder / '<i>bot</i>'}"
+    options = ("--feedback", folder / "feedback.jsonl", "--max-file-bytes", 2000)
+    with running(run, *options) as found:
+        found.folder = folder
+        yield found
+
+
+@pytest.fixture
+def bot(browser, deciding):
+    browser.size(900, 900)
+    browser.colours("light")
+    browser.problems.clear()
+    browser.open("http://{}:{}/".format(*deciding.address))
+    browser.wait("document.querySelectorAll('#samples button').length === 2")
+    return browser
+
+
+def test_the_name_of_the_run_and_its_examples(bot):
+    assert bot.evaluate("document.querySelector('h1').textContent") == "<i>bot"
+    assert bot.evaluate("document.title") == "<i>bot · tfxc"
+    assert bot.evaluate("document.querySelector('nav').textContent").startswith("API")
+    assert bot.evaluate("document.getElementById('first').parentElement.hidden")
+    bot.press("Tab")
+    assert bot.evaluate("document.activeElement.textContent") == "the <b>butter</b>"
+    bot.press("Enter", 13)
+    bot.press(" ", 32)
+    bot.wait("document.querySelectorAll('.run').length === 1")
+    assert bot.evaluate("document.getElementById('text').value") == "the <b>butter</b>"
+    assert bot.problems == []
+
+
+def test_none_of_them(bot, deciding):
+    """Scores of the run are replaced: those of random weights are near the threshold."""
+    bot.type("butter")
+    bot.wait("document.querySelectorAll('.run').length === 1")
+    show = "models['<i>bot'].threshold = {}; at('answers').replaceChildren(card({{model: '<i>bot', "
+    show += "version: 1, probabilities: true, predictions: [[{{label: 'soup', score: 0.4}}, "
+    show += "{{label: 'tea', score: 0.2}}]]}}, new Set()))"
+    none = "document.querySelector('.none')?.textContent"
+    below = "document.querySelectorAll('.below').length"
+    assert bot.evaluate("models['<i>bot'].threshold") == 0.5
+    bot.evaluate(show.format(0.5))
+    assert bot.evaluate(none) == "None of them: no label reaches 50 %."
+    assert bot.evaluate(below) == 2
+    bot.evaluate(show.format(0.3))
+    assert bot.evaluate(none) is None and bot.evaluate(below) == 1
+    bot.evaluate(show.format("null"))
+    assert bot.evaluate(none) is None and bot.evaluate(below) == 0
+
+
+def test_feedback_is_saved(bot, deciding):
+    assert bot.evaluate("document.getElementById('judging').hidden")
+    bot.type("butter and tea")
+    bot.wait("!document.getElementById('judging').hidden")
+    chosen = bot.evaluate("judged.labels")
+    bot.evaluate("document.getElementById('right').click()")
+    saved = "document.getElementById('saved').textContent"
+    bot.wait(f"{saved} !== ''")
+    told = [chosen]
+    for typed, labels in (("new; soup;soup", ["new", "soup"]), ("a;b", ["a;b"])):
+        bot.evaluate(f"document.getElementById('meant').value = '{typed}'")
+        bot.evaluate("document.getElementById('save').click()")
+        bot.wait(f"{saved} === 'Saved: {'; '.join(labels)}.'")
+        told.append(labels)
+    lines = (deciding.folder / "feedback.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"text": "butter and tea", "labels": labels} for labels in told
+    ]
+    assert bot.problems == []
+
+
+def drop(page, name, content):
+    page.evaluate(f"""
+        const data = new DataTransfer();
+        data.items.add(new File([{json.dumps(content)}], {json.dumps(name)}));
+        document.getElementById("table").dispatchEvent(
+            new DragEvent("drop", {{dataTransfer: data, cancelable: true}}));
+    """)
+
+
+def test_a_table_comes_back_labelled(bot, deciding, tmp_path, capsys):
+    content = 'text,n\nbutter,1\n"soup, tea",2\n'
+    bot.evaluate("""
+        window.blobs = [];
+        const original = URL.createObjectURL;
+        URL.createObjectURL = (blob) => { blobs.push(blob); return original(blob); };
+    """)
+    drop(bot, "tickets.csv", content)
+    bot.wait("!document.getElementById('ready').hidden")
+    assert bot.evaluate("document.getElementById('download').download") == "tickets-labelled.csv"
+    found = bot.evaluate("blobs[0].text()")
+    (tmp_path / "tickets.csv").write_text(content)
+    run = deciding.folder / "<i>bot</i>"
+    output = tmp_path / "out.csv"
+    call(capsys, predict, run, tmp_path / "tickets.csv", "--output", output)
+    assert found == output.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("large.csv", "text\n" + "a" * 3000, "and this server labels at most"),
+        ("a.exe", "text\na\n", "is no file that can be labelled here"),
+    ],
+)
+def test_a_file_that_is_refused(bot, name, content, words):
+    drop(bot, name, content)
+    bot.wait("document.getElementById('filed').className === 'wrong'")
+    assert words in bot.evaluate("document.getElementById('filed').textContent")
+    assert bot.evaluate("document.getElementById('ready').hidden")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_files_and_feedback_fit_on_a_phone(bot, scheme):
+    bot.size(320, 600)
+    bot.colours(scheme)
+    bot.evaluate("document.querySelectorAll('#samples button')[1].click()")
+    bot.wait("!document.getElementById('judging').hidden")
+    drop(bot, "x" * 90 + ".csv", "text\na\n")
+    bot.wait("!document.getElementById('ready').hidden")
+    assert bot.evaluate("document.documentElement.scrollWidth") <= 320
+    for selector in ("#samples button", "#right", "#filed", "#download", "#saved"):
+        assert contrast(bot, selector) >= 4.5, selector
+    unnamed = bot.evaluate("""[...document.querySelectorAll("input, select, textarea")]
+        .filter((e) => !e.labels.length).map((e) => e.id)""")
+    assert unnamed == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -218,8 +218,12 @@ def _predictor(options: Options, typed: bool) -> "Predictor":
 
         return SavedModelPredictor(options.model, options.k)
     from tfxc.decision.decision import Decision
-    from tfxc.inference.decision import decision_of
-    from tfxc.inference.predictors import DecidingPredictor, EnsemblePredictor, RunPredictor
+    from tfxc.inference.predictors import (
+        DecidingPredictor,
+        EnsemblePredictor,
+        RunPredictor,
+        deciding_predictor,
+    )
     from tfxc.runs.loaded import load_run
 
     search = dataclasses.replace(options.search, streamed=options.file != "-")
@@ -231,11 +235,10 @@ def _predictor(options: Options, typed: bool) -> "Predictor":
         if options.k is None and options.min_score is not None:
             return DecidingPredictor(loaded, Decision(options.min_score, likely))
         if options.k is None and not typed:
-            threshold = loaded.config.evaluation.threshold
-            decision = decision_of(loaded.model, loaded.single_label, threshold)
-            if not decision.best_alone and wanted in (None, decision.probabilities):
-                print(f"{decision}; --k K lists the best K", file=sys.stderr)
-                return DecidingPredictor(loaded, decision)
+            deciding = deciding_predictor(loaded, wanted)
+            if deciding is not None:
+                print(f"{deciding.decision}; --k K lists the best K", file=sys.stderr)
+                return deciding
         return RunPredictor(loaded, options.k, likely)
     # Of a file, each run is loaded to check it, and again when its turn comes.
     plain = dataclasses.replace(search, beam=None, post_processor=None)

@@ -47,6 +47,9 @@ class Options(TrustOption):
         label_texts: let runs with head label_text also find the labels of this file, JSON lines
             {"label": ..., "text": ...}; anybody who reaches the server may add labels to it, on the
             page or by POST /labels; None means no labels are added.
+        feedback: append what users of the page, or POST /feedback, say a text's labels should have
+            been to this file, JSON lines {"text": ..., "labels": [...]}, which tfxc train reads;
+            anybody who reaches the server may add lines; None means nothing is taken.
         poll: look for newer versions every so many seconds; 0 means only on SIGHUP.
         processes: number of processes that answer, each of which loads the runs; the weights of
             linear rankers are in memory once.
@@ -63,6 +66,7 @@ class Options(TrustOption):
     k: Count | None = None
     scores: bool = False
     label_texts: Annotated[str | None, Option("FILE")] = None
+    feedback: Annotated[str | None, Option("FILE")] = None
     poll: Annotated[NotNegative, Option("SECONDS")] = 0.0
     processes: Count = 1
     drain: Annotated[NotNegative, Option("SECONDS")] = 1.0
@@ -88,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return serve_in_processes(argv or sys.argv[1:], options.processes, listener)
     from tfxc.serving.application import Application
     from tfxc.serving.connections import checked_connections
+    from tfxc.serving.feedback import Feedback
     from tfxc.serving.hosts import Hosts
     from tfxc.serving.metrics import Metrics
     from tfxc.serving.new_labels import NewLabels
@@ -119,6 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         catalog = Catalog(paths, limits, opening, metrics.searched)
         for name, slot in catalog.slots.items():
             print(f"{name}: version {slot.current.number}, {slot.current.version.folder}")
+        feedback = Feedback(options.feedback) if options.feedback else None
         timing = Timing(options.drain, options.poll)
-        serve(Application(catalog, metrics, hosts), listener, timing, handles)
+        serve(Application(catalog, metrics, hosts, feedback), listener, timing, handles)
     return 0

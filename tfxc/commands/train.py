@@ -30,15 +30,16 @@ that took. With --dry-run as well, no file is needed and none is written.
 import contextlib
 import dataclasses
 import shlex
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tfxc.core.bounds import KINDS, Count, Natural, Option, Positive, ShareAboveZero
 from tfxc.core.command_options import given, parse, value_of
 from tfxc.core.errors import ConfigError, option_of
-from tfxc.core.escaping import json_text
+from tfxc.core.escaping import clipped, json_text, one_line
 from tfxc.core.progress import duration
 from tfxc.core.shared_options import FileChoices, OptionalConfigOptions
 from tfxc.core.storage.mirror import mirrored
@@ -183,7 +184,7 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
         from tfxc.training.rehearsal.rehearsal import summary_lines
 
         lines += summary_lines(summary["rehearsal"])
-    lines += [f"run: {config.run}", "next:"]
+    lines += [*_dev_example_lines(config.run), f"run: {config.run}", "next:"]
     data = config.data
     splits = any((data.test, data.dev, data.dev_share, config.refit))
     run = shlex.quote(config.run)
@@ -194,6 +195,21 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
         f"  tfxc export {run}",
     ]
     return "\n".join(lines)
+
+
+def _dev_example_lines(run: str) -> Iterator[str]:
+    """Yields some texts of the dev split, and what the run predicts of them."""
+    from tfxc.runs.dev_examples import read_dev_examples
+
+    width = shutil.get_terminal_size().columns
+    for place, example in enumerate(read_dev_examples(run)):
+        if not place:
+            yield "of the dev split:"
+        label = example.predicted
+        if not example.right:
+            label += f", not {'; '.join(example.labels)}"
+        shown = one_line(f"{label} <- {' '.join(example.text.split())}")
+        yield clipped(f"  {'right' if example.right else 'wrong'}  {shown}", width)
 
 
 def _config(options: Options) -> "tuple[Config, Completed | None]":

@@ -6,12 +6,15 @@ with ``=`` is a formula. There is one function for each place where text is show
 what programs read: JSON stays exact.
 """
 
+import bisect
 import contextlib
 import html
+import itertools
 import json
 import math
 import re
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 
@@ -35,6 +38,23 @@ def one_line(text: object) -> str:
         red\\x1b[31m\\nowl
     """
     return _CONTROLS.sub(_escape, str(text))
+
+
+def clipped(line: str, width: int) -> str:
+    """Returns a line that takes at most ``width`` columns of a terminal, "…" where it was cut.
+
+    Example:
+        >>> clipped("a long line", 6), clipped("狐狸狐狸", 6)
+        ('a lon…', '狐狸…')
+    """
+    widths = [
+        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
+        for c in line
+    ]
+    if sum(widths) <= width:
+        return line
+    ends = list(itertools.accumulate(widths))
+    return line[: bisect.bisect_right(ends, width - 1)] + "…"
 
 
 def several_lines(text: object) -> str:

@@ -413,6 +413,8 @@ class EvaluationSettings(_Section):
             ``"train"``, those that the training split gives the same text; ``"self"``, the label
             whose text is the example's own, which both need ``data.label_texts``; or a path with
             ``{split}`` in it, of a file of lines with an example's number, from 0, and a label.
+        examples: texts of the dev split that the run keeps in ``examples.jsonl``, with what it
+            predicts of them; 0 keeps none.
     """
 
     k: _List[Positive] = [1, 3, 5]
@@ -424,6 +426,7 @@ class EvaluationSettings(_Section):
     test_on_improvement: bool = False
     ranks: bool = False
     exclude: _List[str] = []
+    examples: pydantic.NonNegativeInt = 3
 
     @pydantic.field_validator("exclude")
     @classmethod

@@ -8,6 +8,7 @@ import numpy as np
 
 from tfxc.core.declared import check_k
 from tfxc.core.errors import ConfigError
+from tfxc.inference.decision import decision_of
 from tfxc.inference.searcher import Searcher
 
 if TYPE_CHECKING:
@@ -111,18 +112,38 @@ class DecidingPredictor(RunPredictor):
         loaded_run: a ``tfxc.runs.loaded.LoadedRun``.
         decision: ``Decision`` that is not of the best label alone.
 
+    Attributes:
+        decision: the same.
+
     Raises:
         ConfigError: there are no probabilities, and the decision is by them.
     """
 
     def __init__(self, loaded_run: Any, decision: "Decision") -> None:
         super().__init__(loaded_run, 1, decision.probabilities)
-        self._decision = decision
+        self.decision = decision
         self.k = len(self.names)
 
     def _labels_of(self, batch: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """As of ``RunPredictor``, with as many columns as the longest list needs."""
-        return reaching(self._decision, lambda k: self._searcher(k)(batch), self.k)
+        return reaching(self.decision, lambda k: self._searcher(k)(batch), self.k)
+
+
+def deciding_predictor(
+    loaded_run: Any, probabilities: bool | None = None
+) -> DecidingPredictor | None:
+    """Returns what lists the labels that a run decides for; None where that is the best one alone.
+
+    Args:
+        loaded_run: a ``tfxc.runs.loaded.LoadedRun``.
+        probabilities: whether these are wanted, or scores; None for either. A decision by the other
+            ones is none.
+    """
+    threshold = loaded_run.config.evaluation.threshold
+    decision = decision_of(loaded_run.model, loaded_run.single_label, threshold)
+    if decision.best_alone or probabilities not in (None, decision.probabilities):
+        return None
+    return DecidingPredictor(loaded_run, decision)
 
 
 class EnsemblePredictor:

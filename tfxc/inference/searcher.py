@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -10,9 +10,6 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.progress import Progress
 from tfxc.inference.protocol import RunModel
 from tfxc.metrics.base import hits
-
-if TYPE_CHECKING:
-    from tfxc.metrics.suite import MetricSuite
 
 
 class Examples(Protocol):
@@ -249,16 +246,3 @@ class Agreement:
             return line
         ms, usual_ms = 1000 * self._seconds / self._timed
         return f"{line}; {ms:.3f} ms per example, with the encoder, instead of {usual_ms:.3f}"
-
-
-def evaluate_source(
-    searcher: Searcher,
-    source: Examples,
-    metrics: "MetricSuite",
-    batch_size: int,
-    title: str | None = None,
-) -> dict[str, float]:
-    """Updates ``metrics`` with every example of ``source`` and returns their results."""
-    for result in searcher.over(source, batch_size, title):
-        metrics.update(*result)
-    return metrics.result()

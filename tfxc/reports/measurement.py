@@ -135,8 +135,8 @@ class ExamplesOptions(ReaderOptions):
             split: the name that ``examples`` returned.
             wanted: numbers of examples, from 0.
         """
+        from tfxc.data.reading.example_texts import texts_of
         from tfxc.data.reading.held_out import open_split
-        from tfxc.reports.texts import texts_of
 
         if loaded.text_features is None or (split == "train" and not self.data):
             return {}  # the training split is shuffled

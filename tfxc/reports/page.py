@@ -39,7 +39,11 @@ if TYPE_CHECKING:
 
 FILE = "report.html"
 _MOST_LABELS = 50_000
-_ROWS_WITHOUT_SCRIPT = 50
+_ROWS_OF_PAGE = 25
+_EXAMPLES_OF_PAGE = 10
+_FEW_LABELS = 10
+# Of the columns of labels, those that a short table has.
+_FEW_COLUMNS = (0, 2, 7)
 _MOST_PAIRS = 100
 _MOST_SETTINGS = 20
 _MOST_CHARACTERS = 2000
@@ -239,10 +243,15 @@ def _labels(measured: Measured) -> dict[str, Any]:
         rows = sorted(rows, key=lambda row: -row[2])[:_MOST_LABELS]
         rows.sort(key=lambda row: row[-1])
     rows = [(one_line(row[0]), *row[1:-3], *(round(v, 4) for v in row[-3:])) for row in rows]
+    few = min(_FEW_LABELS, len(rows) // 2)
+    best = sorted(rows, key=lambda row: (-row[-1], -row[2], row[0]))[:few]
     return {
+        "few_label_columns": [LABEL_COLUMNS[place] for place in _FEW_COLUMNS],
+        "worst_labels": [[row[place] for place in _FEW_COLUMNS] for row in rows[:few]],
+        "best_labels": [[row[place] for place in _FEW_COLUMNS] for row in best],
         "label_columns": LABEL_COLUMNS,
         "label_data": [list(column) for column in zip(*rows, strict=True)],
-        "label_rows": rows[:_ROWS_WITHOUT_SCRIPT],
+        "label_rows": rows[:_ROWS_OF_PAGE],
         "num_labels": num_labels,
         "labels_shown": len(rows),
     }
@@ -265,6 +274,8 @@ def _mistakes(measured: Measured) -> dict[str, Any]:
         for row, ids, scores, true in most_confident(per_label)[:MOST_WRONG]
     ]
     return {
+        "rows_of_page": _ROWS_OF_PAGE,
+        "examples_of_page": _EXAMPLES_OF_PAGE,
         "confusion_columns": CONFUSION_COLUMNS,
         "pairs_of_labels": confusion_rows(per_label, names, _MOST_PAIRS),
         "num_pairs": len(per_label.confusions()),

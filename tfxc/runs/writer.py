@@ -85,6 +85,7 @@ _OUTPUTS = (
     "concat",
     "*embeddings.npy*",
     "matched.npz",  # of a level of an XR-Transformer
+    "examples.jsonl",
 )
 NAMES = (*(name.split("/")[0] for name in PROGRESS), *RUNS_INSIDE, TEACHER, *_BEGINNING, *_OUTPUTS)
 NAMES += (HELD_OUT, f"{HELD_OUT}-*")

@@ -5,23 +5,29 @@ import concurrent.futures
 import contextlib
 import gc
 import os
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from importlib import resources
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import IO, Any, TypeVar
 
 from pydantic_core import from_json
 
 from tfxc.core.errors import DataError, UserError, missing_package
 from tfxc.core.escaping import json_text
+from tfxc.core.storage.locks import scratch_folder
 from tfxc.serving import tensorflow_serving
 from tfxc.serving.examples import as_shown
+from tfxc.serving.feedback import Feedback
 from tfxc.serving.hosts import Hosts
+from tfxc.serving.labelled_files import Stopped, ending_of_name, label_file
 from tfxc.serving.limits import Limits, RequestError, bad_request
 from tfxc.serving.metrics import CONTENT_TYPE, Metrics
 from tfxc.serving.new_labels import checked_label
 from tfxc.serving.openapi import openapi_document
 from tfxc.serving.requests import (
+    FeedbackRequest,
     LabelRequest,
     NeighboursRequest,
     PredictRequest,
@@ -34,7 +40,7 @@ with missing_package("serve"):
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect, Request
-    from starlette.responses import FileResponse, Response
+    from starlette.responses import FileResponse, Response, StreamingResponse
     from starlette.routing import Route
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -51,6 +57,8 @@ _POLICY = (
 _PARSED_AT_ONCE = 32 << 10
 # Of a body, which then takes up to 25 times its size when it is parsed.
 _MOST_LISTS = 1 << 20
+_PART_BYTES = 1 << 16
+_SECONDS_BETWEEN_LOOKS = 0.5  # at whether a client still waits for its file
 # Whoever made a run has written the script of its report, which sorts tables. It gets an origin of
 # its own, to which the server does not answer, and no connection.
 _REPORT_POLICY = (
@@ -67,6 +75,7 @@ class Application:
         catalog: ``Catalog``.
         metrics: ``Metrics``.
         hosts: ``Hosts`` that requests may name; None for those of 127.0.0.1.
+        feedback: ``Feedback`` that requests may add to; None refuses them.
 
     Attributes:
         asgi: the ASGI application, for any server of such.
@@ -78,8 +87,16 @@ class Application:
         >>> Application(Catalog({"run": "runs/quickstart"}), Metrics())  # doctest: +SKIP
     """
 
-    def __init__(self, catalog: Catalog, metrics: Metrics, hosts: Hosts | None = None) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        metrics: Metrics,
+        hosts: Hosts | None = None,
+        feedback: Feedback | None = None,
+    ) -> None:
         self.catalog = catalog
+        self._feedback = feedback
+        self._labelling = False  # a file
         self.metrics = metrics
         self.draining = False
         self.hosts = hosts or Hosts()
@@ -89,12 +106,14 @@ class Application:
         version = "/versions/{version}"
         routes = [
             Route("/", self._page("page.html")),
-            Route("/docs", self._page("interface.html")),
+            Route("/docs", self._page("api.html")),
             Route("/openapi.json", self._openapi),
             Route("/health", self._health),
             Route("/metrics", self._metrics),
             Route("/models", self._models),
             Route("/predict", self._predict, methods=["POST"]),
+            Route("/predict-file", self._predict_file, methods=["POST"]),
+            Route("/feedback", self._add_feedback, methods=["POST"]),
             Route("/neighbours", self._neighbours, methods=["POST"]),
             Route("/labels", self._add_label, methods=["POST"]),
             Route(f"{model}{version}:predict", self._served_predict, methods=["POST"]),
@@ -144,7 +163,7 @@ class Application:
         return page
 
     async def _openapi(self, _: Request) -> Response:
-        return _json(openapi_document(self.catalog))
+        return _json(openapi_document(self.catalog, self._feedback is not None))
 
     async def _health(self, _: Request) -> Response:
         if self.draining:
@@ -168,6 +187,8 @@ class Application:
                         "max_k": slot.current.max_k,
                         "neighbours": slot.current.neighbours,
                         "takes_labels": slot.current.takes_labels,
+                        "threshold": slot.current.threshold,
+                        "texts": [example.text for example in slot.current.dev_examples],
                         "report": next(
                             (
                                 f"/reports/{slot.current.name}/{file}"
@@ -178,7 +199,9 @@ class Application:
                         ),
                     }
                     for name, slot in self.catalog.slots.items()
-                ]
+                ],
+                "feedback": self._feedback is not None,
+                "max_file_bytes": self._limits.file_bytes,
             }
         )
 
@@ -216,16 +239,87 @@ class Application:
             }
         )
 
-    async def _add_label(self, request: Request) -> Response:
-        # A page of another host may have sent a form; browsers ask before they send JSON.
-        kind = request.headers.get("content-type", "").partition(";")[0].strip()
-        if kind != "application/json":
+    async def _predict_file(self, request: Request) -> Response:
+        """Answers with the file of the request, as ``tfxc predict --output`` writes it."""
+        served = self.catalog.find(request.query_params.get("model"))
+        ending = ending_of_name(request.query_params.get("name", ""))
+        if self._labelling:
             raise RequestError(
-                415,
-                f"the Content-Type is {kind[:60] or 'missing'}",
-                where="header",
-                fix="send application/json with this header",
+                503,
+                "another file is being labelled",
+                where="file",
+                fix="send this one again later",
             )
+        self._labelling = True
+        try:
+            with scratch_folder("labelled") as folder:
+                source = folder / f"file{ending}"
+                target = folder / "labelled.csv"
+                await self._save(request, source)
+                await self._until_gone(request, label_file, served, source, target)
+                content = target.open("rb")  # which is there without its folder
+        finally:
+            self._labelling = False
+        size = os.fstat(content.fileno()).st_size
+        headers = {
+            "Content-Length": str(size),
+            "Content-Disposition": 'attachment; filename="labelled.csv"',
+        }
+        return StreamingResponse(_parts(content), headers=headers, media_type="text/csv")
+
+    async def _save(self, request: Request, path: Path) -> None:
+        """Writes the body of a request to a file."""
+        most = self._limits.file_bytes
+        length = request.headers.get("content-length", "")
+        size = int(length) if length.isdecimal() and len(length) < 20 else 0
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                with path.open("wb") as stream:
+                    if size <= most:
+                        size = 0
+                        async for part in request.stream():
+                            size += len(part)
+                            if size > most:
+                                break
+                            stream.write(part)
+        except TimeoutError:
+            raise _too_late("the file was not complete", self._limits.seconds, 408) from None
+        if size > most:
+            raise RequestError(
+                413,
+                f"it has more than {most:,} bytes, the most that this server labels",
+                where="file",
+                fix="label it with tfxc predict RUN FILE --output labelled.csv",
+            )
+
+    async def _until_gone(
+        self, request: Request, work: Callable[..., None], *arguments: object
+    ) -> None:
+        """Calls ``work(*arguments, stop)`` in a thread, and stops it when nobody waits for it."""
+        stop = threading.Event()
+        working = asyncio.get_running_loop().run_in_executor(None, work, *arguments, stop)
+        while not (await asyncio.wait([working], timeout=_SECONDS_BETWEEN_LOOKS))[0]:
+            if self.draining or await request.is_disconnected():
+                stop.set()
+        try:
+            await working
+        except Stopped:
+            raise RequestError(503, "the server is ending", where="file") from None
+
+    async def _add_feedback(self, request: Request) -> Response:
+        _check_json(request)
+        if self._feedback is None:
+            problem = "this server takes no feedback"
+            raise RequestError(404, problem, where="feedback", fix="start it with --feedback FILE")
+        async with self._in_time(request) as body:
+            asked = await self._apart(body, _parsed, body, FeedbackRequest)
+            loop = asyncio.get_running_loop()
+            adding = loop.run_in_executor(None, self._feedback.add, asked.text, asked.labels)
+            await asyncio.shield(adding)
+        return _json({"labels": asked.labels})
+
+    async def _add_label(self, request: Request) -> Response:
+        _check_json(request)
         async with self._in_time(request) as body:
             asked = await self._apart(body, _parsed, body, LabelRequest)
             name, text = checked_label(asked.label, asked.text)
@@ -308,12 +402,7 @@ class Application:
                 problem = "there was no answer"
                 yield body
         except TimeoutError:
-            raise RequestError(
-                status,
-                f"{problem} within {self._limits.seconds:g} seconds",
-                where="time",
-                fix="send fewer examples, or send them again later",
-            ) from None
+            raise _too_late(problem, self._limits.seconds, status) from None
         finally:
             self._held -= len(body)
 
@@ -377,6 +466,32 @@ class _Observed:
             self._metrics.in_flight -= 1
             route = self._patterns.get(scope.get("endpoint"), "other")
             self._metrics.answered(route, status, time.perf_counter() - begun)
+
+
+def _check_json(request: Request) -> None:
+    """Refuses what a form could have sent, perhaps on a page of another host.
+
+    Browsers ask before they send JSON there.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    if kind != "application/json":
+        raise RequestError(
+            415,
+            f"the Content-Type is {kind[:60] or 'missing'}",
+            where="header",
+            fix="send application/json with this header",
+        )
+
+
+def _parts(stream: IO[bytes]) -> Iterator[bytes]:
+    with stream:
+        while part := stream.read(_PART_BYTES):
+            yield part
+
+
+def _too_late(problem: str, seconds: float, status: int) -> RequestError:
+    fix = "send fewer examples, or send them again later"
+    return RequestError(status, f"{problem} within {seconds:g} seconds", where="time", fix=fix)
 
 
 def _too_large(size: str, most: int) -> RequestError:

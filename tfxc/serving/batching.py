@@ -105,6 +105,17 @@ class Batcher:
             loop.call_later(self._limits.wait, self._start_planned)
         return job.answer
 
+    def call(self, call: Callable[..., Any], *arguments: object) -> Any:
+        """Returns ``call(*arguments)``, as ``between``, from another thread than the event loop.
+
+        A batcher that is closed has no thread any more: then nothing is searched either.
+        """
+        try:
+            future = self._thread.submit(call, *arguments)
+        except RuntimeError:
+            return call(*arguments)
+        return future.result()
+
     def between(self, call: Callable[..., Any], *arguments: object) -> "asyncio.Future[Any]":
         """Calls ``call(*arguments)`` in the thread of the searches: none runs meanwhile."""
         return asyncio.wrap_future(self._thread.submit(call, *arguments))

@@ -17,6 +17,8 @@ class Limits:
         body_bytes: allow at most N bytes in the body of a request; more are refused with 413.
         total_bytes: allow at most N bytes in all bodies that wait for an answer; more are refused
             with 503.
+        file_bytes: allow at most N bytes in a file that is labelled; larger ones are refused with
+            413.
         k: allow at most N labels per example; more are refused with 400.
         queue: let at most N examples wait for a run; more are refused with 429.
         seconds: longest time from a request to its answer, and for a client to send or read; after
@@ -30,6 +32,7 @@ class Limits:
     examples: Annotated[Count, Option(name="--max-examples")] = 1024
     body_bytes: Annotated[Count, Option(name="--max-bytes")] = 8 << 20
     total_bytes: Annotated[Count, Option(name="--max-total-bytes")] = 64 << 20
+    file_bytes: Annotated[Count, Option(name="--max-file-bytes")] = 32 << 20
     k: Annotated[Count, Option(name="--max-k")] = 100
     queue: Annotated[Count, Option(name="--max-queue")] = 8192
     seconds: Annotated[Positive, Option("SECONDS", name="--timeout")] = 10.0

@@ -1,21 +1,21 @@
 """Labels that a server's runs find in addition, by their texts, in a file that requests add to."""
 
-import contextlib
-import json
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.escaping import json_text, one_line
-from tfxc.core.messages import NOTES
-from tfxc.core.settings import MAX_LINE_BYTES
+from tfxc.core.escaping import json_text
 from tfxc.core.storage.compression import COMPRESSED
-from tfxc.core.storage.files import write_errors
-from tfxc.core.storage.locks import locked
 from tfxc.data.label_texts.file import read_label_texts, text_of_name
 from tfxc.data.reading.parsing.label_checks import check_label_name
+from tfxc.serving.appended_lines import (
+    append_line,
+    drop_cut_line,
+    is_cut,
+    lock_of,
+    unended_line,
+)
 from tfxc.serving.examples import unfit
 from tfxc.serving.limits import RequestError, bad_request
 
@@ -64,9 +64,9 @@ class NewLabels:
 
         A last line that a killed server has not written to its end is dropped.
         """
-        if _is_cut(_unended(self.path)):
-            with self._locked():
-                self._drop_cut_line()
+        if is_cut(unended_line(self.path)):
+            with lock_of(self.path):
+                drop_cut_line(self.path)
         self._load()
 
     def missing_in(self, loaded: "LoadedRun") -> dict[str, str]:
@@ -81,8 +81,8 @@ class NewLabels:
                 read with it; 500, it cannot be read as it is.
         """
         line = (json_text({"label": name, "text": text}) + "\n").encode()
-        with self._locked():
-            self._drop_cut_line()
+        with lock_of(self.path):
+            drop_cut_line(self.path)
             try:
                 self._load()
             except DataError as error:
@@ -92,25 +92,12 @@ class NewLabels:
                 raise RequestError(409, problem, where="label", fix="choose another name")
             if name not in self.texts:
                 self._check_readable(line)
-                _append(self.path, line)
+                append_line(self.path, line)
         self.texts[name] = text
 
     def _load(self) -> None:
         if self.path.exists():
             self.texts = {**self.texts, **read_label_texts(self.path)}
-
-    def _locked(self) -> contextlib.AbstractContextManager[None]:
-        """Holds off other servers, which need the file for milliseconds."""
-        return locked(self.path.with_name(f".{self.path.name}.lock"), busy=lambda _: None)
-
-    def _drop_cut_line(self) -> None:
-        rest = _unended(self.path)
-        if _is_cut(rest):
-            NOTES.warning(
-                f"{self.path}: the last line ends in the middle and is dropped: "
-                f"{one_line(rest[:60].decode(errors='replace'))}"
-            )
-            os.truncate(self.path, self.path.stat().st_size - len(rest))
 
     def _check_readable(self, line: bytes) -> None:
         """Refuses what the file's own reader would refuse behind the lines that are there."""
@@ -127,40 +114,6 @@ class NewLabels:
                 raise bad_request(
                     f"{self.path.name} could not be read with it ({error.problem})", "label"
                 ) from None
-
-
-def _unended(path: Path) -> bytes:
-    """Returns what stands behind the last line break: a line that was cut off, or never ended."""
-    if not path.exists():
-        return b""
-    with path.open("rb") as stream:
-        stream.seek(max(0, stream.seek(0, os.SEEK_END) - MAX_LINE_BYTES))
-        return stream.read().rpartition(b"\n")[2]
-
-
-def _is_cut(line: bytes) -> bool:
-    """Tells whether a line that never ended was cut off: it is not JSON, unlike one by hand."""
-    if not line.strip():
-        return False
-    try:
-        json.loads(line)
-    except (ValueError, RecursionError):
-        return True
-    return False
-
-
-def _append(path: Path, line: bytes) -> None:
-    """Appends a line as a whole, or nothing of it."""
-    separator = b"\n" if _unended(path) else b""
-    with write_errors(path), path.open("ab") as stream:
-        size = stream.tell()
-        try:
-            stream.write(separator + line)
-            stream.flush()
-            os.fsync(stream.fileno())
-        except OSError:
-            os.truncate(path, size)
-            raise
 
 
 def checked_label(name: object, text: object) -> tuple[str, str]:

@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from tfxc.serving.labelled_files import ENDINGS
 from tfxc.serving.requests import (
+    FeedbackRequest,
     LabelRequest,
     NeighboursRequest,
     PredictRequest,
@@ -28,15 +30,16 @@ _ERRORS = {
 }
 
 
-_REQUESTS = (PredictRequest, NeighboursRequest, LabelRequest, ServedRequest)
-_PLAIN = ("Label", "Models", "Health", "Status", "Metadata")
+_REQUESTS = (PredictRequest, NeighboursRequest, LabelRequest, FeedbackRequest, ServedRequest)
+_PLAIN = ("Label", "Feedback", "Models", "Health", "Status", "Metadata")
 
 
-def openapi_document(catalog: "Catalog") -> dict[str, Any]:
+def openapi_document(catalog: "Catalog", feedback: bool = False) -> dict[str, Any]:
     """Returns the OpenAPI document of a server.
 
     Args:
         catalog: its runs, from which examples are made.
+        feedback: whether it takes feedback.
     """
     model = "/v1/models/{name}"
     version = "/versions/{version}"
@@ -49,14 +52,18 @@ def openapi_document(catalog: "Catalog") -> dict[str, Any]:
     }
     paths: dict[str, Any] = {
         "/predict": {"post": _predict(catalog)},
+        "/predict-file": {"post": _predict_file(catalog)},
         "/neighbours": {"post": _neighbours(catalog)},
         "/labels": {"post": _labels()},
+        "/feedback": {"post": _feedback()},
         "/models": {"get": _operation("the models of this server", "Models")},
         "/health": {"get": _operation("200 while requests are welcome, else 503", "Health")},
         "/metrics": {"get": _operation("counters in Prometheus' text format")},
     }
     if not any(slot.current.takes_labels for slot in catalog.slots.values()):
         del paths["/labels"]
+    if not feedback:
+        del paths["/feedback"]
     for suffix, operations in served.items():
         paths[f"{model}{suffix}"] = {"parameters": [name], **operations}
         paths[f"{model}{version}{suffix}"] = {"parameters": [name, number], **operations}
@@ -117,6 +124,39 @@ def _predict(catalog: "Catalog") -> dict[str, Any]:
         **_operation("the best labels of examples", "Predictions", errors=True),
         "requestBody": {"required": True, "content": body},
     }
+
+
+def _predict_file(catalog: "Catalog") -> dict[str, Any]:
+    error = _content({"$ref": "#/components/schemas/Error"})
+    operation = _operation("a file of texts with labels, as tfxc predict writes it", errors=True)
+    table = {"text/csv": {"schema": {"type": "string"}}}
+    operation["responses"]["200"]["content"] = table
+    operation["responses"]["415"] = {"description": "not such a file", "content": error}
+    models = {"type": "string", "enum": list(catalog.slots)}
+    return {
+        **operation,
+        "parameters": [
+            {
+                "name": "name",
+                "in": "query",
+                "required": True,
+                "description": f"name of the file, which ends in {', '.join(ENDINGS)}",
+                "schema": {"type": "string"},
+            },
+            {"name": "model", "in": "query", "schema": models},
+        ],
+        "requestBody": {"required": True, "content": table},
+    }
+
+
+def _feedback() -> dict[str, Any]:
+    example = {"text": "where is my parcel", "labels": ["delivery"]}
+    operation = _operation("keeps a text with its true labels", "Feedback", errors=True)
+    error = _content({"$ref": "#/components/schemas/Error"})
+    wrong_type = {"description": "Content-Type is not application/json", "content": error}
+    operation["responses"]["415"] = wrong_type
+    content = _content(_schema(FeedbackRequest), example)
+    return {**operation, "requestBody": {"required": True, "content": content}}
 
 
 def _neighbours(catalog: "Catalog") -> dict[str, Any]:

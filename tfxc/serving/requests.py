@@ -65,6 +65,19 @@ class LabelRequest:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class FeedbackRequest:
+    """A text with the labels that it should get.
+
+    Attributes:
+        text: the text.
+        labels: names of its true labels, which the run need not know.
+    """
+
+    text: str
+    labels: list[str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ServedRequest:
     """Examples as TensorFlow Serving takes them; one of instances and inputs.
 
@@ -107,7 +120,8 @@ Use label, text.
         )
     for name, argument in arguments.items():
         of_example = argument.annotation is Any or "list[" in str(argument.annotation)
-        if not of_example and (name in fields or argument.default is not None):
+        is_missing = name not in fields and argument.default is not None
+        if is_missing or (name in fields and not of_example):
             checked_field(argument.annotation, fields.get(name), name)
     return declaration(**fields)
 

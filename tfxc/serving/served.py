@@ -13,8 +13,10 @@ from annotated_types import Ge, Le
 from tfxc.core.errors import ConfigError, UserError
 from tfxc.core.messages import NOTES, OUTPUT
 from tfxc.core.storage import checksums
-from tfxc.inference.predictors import RunPredictor
+from tfxc.inference.decision import decision_of
+from tfxc.inference.predictors import RunPredictor, deciding_predictor
 from tfxc.inference.search_options import SearchOptions
+from tfxc.runs.dev_examples import read_dev_examples
 from tfxc.runs.loaded import LoadedRun, load_run
 from tfxc.runs.writer import SUMMARY
 from tfxc.serving.batching import Batcher, Found
@@ -103,6 +105,10 @@ class ServedRun:
         neighbours: whether labels have neighbours.
         takes_labels: whether labels can be added by their texts.
         forms: ``ExampleForms``.
+        config: of the run.
+        threshold: smallest score of a label that the run decides for, in the unit of its answers;
+            None where it decides for the best label, or in another unit.
+        dev_examples: see ``tfxc.runs.dev_examples``.
 
     Raises:
         UserError: as ``load_run`` and ``RunPredictor``.
@@ -145,6 +151,12 @@ class ServedRun:
             k: RunPredictor(loaded, k, self.probabilities) for k in _steps(self.k, self.max_k)
         }
         self.names = loaded.vocabulary.names
+        self.config = loaded.config
+        self.dev_examples = read_dev_examples(version.folder)
+        settings = loaded.config.evaluation
+        decision = decision_of(loaded.model, loaded.single_label, settings.threshold)
+        same_unit = decision.probabilities == self.probabilities
+        self.threshold = decision.threshold if same_unit else None
         self._model = loaded.model
         self.neighbours = self._model.similar_labels(0, 1) is not None
         self.search(self.forms.example(), self.k)
@@ -193,6 +205,13 @@ class ServedRun:
             raise RequestError(404, problem, where="label", fix="send one that it has")
         ids, scores = await self.batcher.between(self._model.similar_labels, number, k)
         return ids[None], scores[None]
+
+    @functools.cached_property
+    def predictor_of_files(self) -> RunPredictor:
+        """What ``tfxc predict`` labels the examples of a file by."""
+        wanted = False if self._options.scores else None
+        deciding = deciding_predictor(self._loaded, wanted)
+        return deciding or RunPredictor(self._loaded, self._options.k, self.probabilities)
 
     @functools.cached_property
     def _numbers(self) -> dict[str, int]:

@@ -11,9 +11,10 @@ from tfxc.data.label_texts import has_label_texts
 from tfxc.data.store.manifest import LABEL_COUNTS_FILE, LABELS_FILE, Manifest
 from tfxc.inference.decision import classification_of, decision_of, measures_full_loss
 from tfxc.inference.protocol import RunModel
-from tfxc.inference.searcher import Searcher, evaluate_source
+from tfxc.inference.searcher import Searcher
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.metrics.suite import build_metrics, metrics_of_pairs
+from tfxc.runs.dev_examples import MOST_ANSWERS
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -40,6 +41,8 @@ class Evaluation:
     Attributes:
         metrics: ``MetricSuite`` of the dev and the test split.
         full_loss: whether the loss over all labels is one of them.
+        dev_answers: best label and true labels of each of the first examples of the dev split, as
+            it was measured last; see ``tfxc.runs.dev_examples``.
 
     Example:
         >>> labels = labels_of(folder, model.num_labels)                   # doctest: +SKIP
@@ -59,6 +62,7 @@ class Evaluation:
     ) -> None:
         settings = config.evaluation
         num_labels = model.num_labels
+        self.dev_answers: list[tuple[int, list[int]]] = []
         self._dev = dev
         self._test = test
         self._batch_size = settings.batch_size
@@ -117,8 +121,15 @@ class Evaluation:
         if source is None:
             return {}
         self.metrics.reset()
-        searcher = self._searchers[split]
-        return evaluate_source(searcher, source, self.metrics, self._batch_size)
+        answers: list[tuple[int, list[int]]] = []
+        for batch in self._searchers[split].over(source, self._batch_size):
+            self.metrics.update(*batch)
+            if len(answers) < MOST_ANSWERS:
+                best = batch.ids[:MOST_ANSWERS, 0].tolist()
+                answers += zip(best, batch.labels[:MOST_ANSWERS].tolist(), strict=True)
+        if split == "dev":
+            self.dev_answers = answers[:MOST_ANSWERS]
+        return self.metrics.result()
 
 
 class EvaluationOfTexts(NamedTuple):

@@ -16,6 +16,7 @@ from tfxc.data.store.manifest import Manifest
 from tfxc.data.text.registry import load_text_features
 from tfxc.model import XCModel, build_model
 from tfxc.runs import resuming
+from tfxc.runs.dev_examples import write_dev_examples
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.lock import locked
 from tfxc.training.data_dependent import data_dependent_arguments
@@ -157,7 +158,10 @@ class TrainingJob:
 
             by_chief(strategy, begin)
             self.on_begin()
-            return trainer.fit(self.title, remarks)
+            summary = trainer.fit(self.title, remarks)
+            if self.parent is None:
+                write_dev_examples(self.folder, config, trainer.dev_answers)
+            return summary
 
     def trainer(self, strategy: "tf.distribute.Strategy") -> Trainer:
         """Returns data, model, techniques and evaluation, put together.

@@ -92,6 +92,7 @@ class Trainer:
         self.run = run
         self.settings = settings = config.training
         self.evaluation = evaluation
+        self.dev_answers: list[tuple[int, list[int]]] = []
         self.data_fingerprint = data_fingerprint
         self.facts = facts or {}
         self.strategy = strategy or tf.distribute.get_strategy()
@@ -473,6 +474,8 @@ class Trainer:
                 self.watch.variable.assign(best)
             if self.settings.keep == "best" and improved:
                 self.run.save_weights(self.model)
+            if self.settings.keep == "last" or improved:
+                self.dev_answers = self.evaluation.dev_answers
             if self.config.evaluation.test_on_improvement and improved:
                 results["test"] = self.evaluation.of_test()
         epoch = step / self.steps_per_epoch

@@ -20,6 +20,7 @@ from tfxc.data.store.manifest import Manifest
 from tfxc.ops.linear.solver import block_memory
 from tfxc.parallel import workers
 from tfxc.ranker.problem import BudgetError
+from tfxc.runs.dev_examples import write_dev_examples
 from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 
 if TYPE_CHECKING:
@@ -256,9 +257,16 @@ def report_lines(
 
 
 def measure(
-    model: "LinearModel", config: "Config", data_folder: str | Path, manifest: "Manifest"
+    model: "LinearModel",
+    config: "Config",
+    data_folder: str | Path,
+    manifest: "Manifest",
+    run: "RunFolder",
 ) -> dict[str, dict[str, float]]:
-    """Measures dev, and test where it is requested; ``{"dev": {name: value}}``."""
+    """Measures dev, and test where it is requested; ``{"dev": {name: value}}``.
+
+    The run keeps some examples of dev, see ``tfxc.runs.dev_examples``.
+    """
     splits = ("dev", "test") if config.evaluation.test_on_improvement else ("dev",)
     sources: dict[str, Any] = {
         split: open_source(data_folder, split, _READ_BYTES)
@@ -271,6 +279,7 @@ def measure(
     texts = evaluation_of_texts(data_folder, kinds, train, **sources)
     evaluation = Evaluation(model, config, labels, None, **sources, label_texts=texts)
     results = {"dev": evaluation.of_dev(), "test": evaluation.of_test()}
+    write_dev_examples(run, config, evaluation.dev_answers)
     return {split: metrics for split, metrics in results.items() if metrics}
 
 

@@ -69,7 +69,7 @@ def train(
         facts = facts_of(context.held_out)
         stages.write_metrics(run, seconds, {"dev": facts["dev"]})
         return {"layers": reports, **seconds, **facts}
-    results = stages.measure(model, config, data_folder, context.manifest)
+    results = stages.measure(model, config, data_folder, context.manifest, run)
     stages.write_metrics(run, seconds, results)
     for line in stages.headline(results):
         stages.log(run, line)

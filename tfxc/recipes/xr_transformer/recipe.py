@@ -46,6 +46,7 @@ from tfxc.recipes.xr_transformer.plan import (
     fine_tuned_levels,
     per_level,
 )
+from tfxc.runs.dev_examples import write_dev_examples
 from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 from tfxc.training.strategies import by_chief
 
@@ -529,6 +530,7 @@ class _Stages:
         texts = evaluation_of_texts(self.data_folder, kinds, source, dev=dev)
         evaluation = Evaluation(model, self.config, labels, source, dev, label_texts=texts)
         results = evaluation.of_dev()
+        write_dev_examples(self.folder, self.config, evaluation.dev_answers)
         scores = [f"{key} {100 * value:.2f}" for key, value in results.items() if key[:2] == "P@"]
         OUTPUT.info(f"dev {'  '.join(scores)}")
         return results

@@ -1,40 +1,87 @@
 "use strict";
-// The table of labels: any number of rows, of which a page at a time is in the document.
 (() => {
-  const PAGE = 100;
+  function make(tag, text = "") {
+    const element = document.createElement(tag);
+    element.textContent = text;
+    return element;
+  }
+
+  // Buttons behind ``list`` that show a page of it at a time: ``show(first, last)`` does.
+  function paged(list, size, show) {
+    const pages = make("div"), back = make("button", "Previous"), on = make("button", "Next"), place = make("span");
+    let count = 0, first = 0;
+    pages.className = "pages";
+    pages.setAttribute("role", "group");
+    pages.setAttribute("aria-label", "Pages");
+    place.setAttribute("aria-live", "polite");
+    pages.append(back, on, place);
+    list.after(pages);
+
+    function go(to) {
+      const last = Math.min(count, to + size);
+      first = to;
+      show(first, last);
+      place.textContent = `${(first + 1).toLocaleString("en")} to ${last.toLocaleString("en")} of ${count.toLocaleString("en")}`;
+      back.disabled = first === 0;
+      on.disabled = last === count;
+      pages.hidden = count <= size;
+    }
+
+    for (const [button, step] of [[back, -size], [on, size]]) {
+      button.type = "button";
+      button.addEventListener("click", () => {
+        go(first + step);
+        if (list.getBoundingClientRect().top < 0) list.scrollIntoView();
+      });
+    }
+    return (number) => { count = number; go(0); };
+  }
+
+  // What is in the document as a whole, and readable without this script.
+  for (const list of document.querySelectorAll("[data-page]")) {
+    const items = [...list.children];
+    const show = (first, last) => items.forEach((item, place) => { item.hidden = place < first || place >= last; });
+    paged(list.closest(".wide") || list, Number(list.dataset.page), show)(items.length);
+  }
+
+  // On paper nothing can be unfolded.
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    closed = [...document.querySelectorAll("details:not([open])")];
+    for (const part of closed) part.open = true;
+  });
+  addEventListener("afterprint", () => { for (const part of closed) part.open = false; });
+
+  // The table of labels: any number of rows, of which a page is in the document.
   const columns = JSON.parse(document.getElementById("label-data").textContent);
   if (!columns.length) return;
   const table = document.getElementById("labels");
   const body = table.tBodies[0];
   const search = document.getElementById("search");
   const count = document.getElementById("count");
-  const more = document.getElementById("more");
   const names = columns[0].map((name) => name.toLowerCase());
   const collator = new Intl.Collator(undefined, { numeric: true });
   const all = names.map((_, row) => row);
-  let order = all, sorted = -1, ascending = true, shown = 0;
+  let order = all, sorted = -1, ascending = true;
 
   function text(value) {
     if (typeof value === "string") return value;
     return Number.isInteger(value) ? value.toLocaleString("en") : value.toFixed(4);
   }
 
-  function append() {
-    const rows = document.createDocumentFragment();
-    for (const row of order.slice(shown, shown + PAGE)) {
-      const line = rows.appendChild(document.createElement("tr"));
+  const begin = paged(table.parentElement, body.rows.length, (first, last) => {
+    body.replaceChildren(...order.slice(first, last).map((row) => {
+      const line = make("tr");
       columns.forEach((column, place) => {
-        const cell = line.appendChild(document.createElement("td"));
         // A share of exactly 0 or 1 is no count.
-        cell.textContent = place > 4 ? column[row].toFixed(4) : text(column[row]);
+        const cell = make("td", place > 4 ? column[row].toFixed(4) : text(column[row]));
         cell.className = place ? "number" : "";
         cell.dir = "auto";
+        line.append(cell);
       });
-    }
-    body.append(rows);
-    shown = Math.min(order.length, shown + PAGE);
-    more.hidden = shown === order.length;
-  }
+      return line;
+    }));
+  });
 
   function show() {
     const wanted = search.value.trim().toLowerCase();
@@ -46,15 +93,12 @@
       order.sort((a, b) => sign * compare(a, b) || a - b);
     }
     count.textContent = `${order.length.toLocaleString("en")} of ${all.length.toLocaleString("en")}`;
-    body.replaceChildren();
-    shown = 0;
-    append();
+    begin(order.length);
   }
 
   [...table.tHead.rows[0].cells].forEach((head, place) => {
-    const button = document.createElement("button");
+    const button = make("button", head.textContent);
     button.type = "button";
-    button.textContent = head.textContent;
     head.replaceChildren(button);
     button.addEventListener("click", () => {
       ascending = sorted === place ? !ascending : place === 0 || place > 4;
@@ -65,15 +109,6 @@
     });
   });
   search.addEventListener("input", show);
-  more.addEventListener("click", append);
   document.getElementById("controls").hidden = false;
   show();
-
-  // On paper nothing can be unfolded.
-  let closed = [];
-  addEventListener("beforeprint", () => {
-    closed = [...document.querySelectorAll("details:not([open])")];
-    for (const part of closed) part.open = true;
-  });
-  addEventListener("afterprint", () => { for (const part of closed) part.open = false; });
 })();

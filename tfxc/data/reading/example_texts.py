@@ -22,6 +22,8 @@ def texts_of(open_reader: "Callable[[], Reader]", wanted: set[int]) -> dict[int,
         for chunk in open_reader().chunks() if wanted else ():
             if chunk.texts is None:
                 return {}
+            if first > max(wanted):
+                break
             texts |= {first + n: t for n, t in enumerate(chunk.texts) if first + n in wanted}
             first += len(chunk)
     except UserError:
