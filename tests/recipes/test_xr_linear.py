@@ -18,10 +18,11 @@ from tests.linear_runs import (
     texts_of,
     write_config,
 )
-from tfxc.commands import evaluate, info, predict, train
+from tfxc.commands import evaluate, export, info, predict, train
 from tfxc.core.config import load_tree, parse_config
 from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.estimator.classifier import XCClassifier
+from tfxc.exports.standalone.predict import Predictor
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.store import LayerWriter
 from tfxc.runs.loaded import load_run
@@ -243,6 +244,18 @@ def test_what_one_way_out_returns_all_do(run, tmp_path, capsys):
     assert json.loads(outcome.out)["metrics"]["micro-F1"] == pytest.approx(micro)
     model = XCClassifier.load(folder / "run")
     assert [set(row) for row in model.predict(texts_of(folder / "run"))] == predicted
+    assert len({len(row) for row in predicted}) > 1
+    for form in ("runtime", "savedmodel"):
+        exporting = (folder / "run", "--format", form, "--probabilities")
+        assert call(capsys, export, *exporting).code == 0
+    alone = Predictor(folder / "run" / "runtime")
+    assert [set(answer.labels) for answer in alone(texts_of(folder / "run"))] == predicted
+    assert {len(answer.labels) for answer in alone(texts_of(folder / "run"), 3)} == {3}
+    serving = ("--model", folder / "run" / "savedmodel", folder / "dev.jsonl", "--output", output)
+    for more, is_same in (((), True), (("--k", 3), False)):
+        assert call(capsys, predict, *serving, *more).code == 0
+        lines = output.read_text().splitlines()
+        assert ([set(json.loads(line)["labels"]) for line in lines] == predicted) == is_same
 
 
 def test_a_decision_needs_a_dev_split(run, capsys):

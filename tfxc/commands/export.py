@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = Path(
         options.output or loaded.folder.place(default_name(options.format, options.quantize))
     )
-    k = default_k(loaded) if options.k is None else options.k
+    k = default_k(loaded, options.probabilities) if options.k is None else options.k
     if options.serving:
         from tfxc.exports.serving_folder import export_for_serving
 

@@ -1,6 +1,9 @@
 """The rule by which labels of a ranked list are returned."""
 
+import base64
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -81,6 +84,33 @@ class Decision:
             return np.zeros(len(ids), bool)
         least = self.threshold if self.of_labels is None else self.of_labels.min()
         return (scores[:, -1] >= least) & (ids[:, -1] >= 0)
+
+    def content(self) -> dict[str, Any]:
+        """Returns what a JSON file holds of it.
+
+        Thresholds are in base 64: of millions of labels, numbers would take minutes.
+        """
+        content = dataclasses.asdict(self)
+        if self.of_labels is not None:
+            array = self.of_labels.astype("<f4")
+            content["of_labels"] = base64.b64encode(array.tobytes()).decode("ascii")
+        return content
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any], num_labels: int) -> "Decision":
+        """Makes a decision of its ``content``.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is none, or not of so many labels.
+        """
+        of_labels = content["of_labels"]
+        if of_labels is not None:
+            of_labels = np.frombuffer(base64.b64decode(of_labels, validate=True), "<f4")
+            if len(of_labels) != num_labels:
+                raise ValueError(
+                    f"it has thresholds of {len(of_labels):,} labels, not {num_labels:,}"
+                )
+        return cls(**{**content, "of_labels": of_labels})
 
     def depth(self, least: int, num_labels: int, searched: int = SEARCHED) -> int:
         """Returns labels to search for each example.

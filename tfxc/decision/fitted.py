@@ -1,9 +1,7 @@
 """What a run has learned of its decision, and its file."""
 
-import base64
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -44,13 +42,11 @@ class FittedDecision:
         """Writes ``DECISION`` into a run folder; without any decision, nothing."""
         if self.calibration is None and self.rule is None:
             return
-        rule: dict[str, Any] | None = None
-        if self.rule is not None:
-            rule = dataclasses.asdict(self.rule)
-            if self.rule.of_labels is not None:
-                rule["of_labels"] = _text_of(self.rule.of_labels)
-        calibration = None if self.calibration is None else self.calibration.content()
-        content = {"format": _FORMAT, "calibration": calibration, "rule": rule}
+        content = {
+            "format": _FORMAT,
+            "calibration": None if self.calibration is None else self.calibration.content(),
+            "rule": None if self.rule is None else self.rule.content(),
+        }
         write_json(folder / DECISION, content, indent=None)
 
     @classmethod
@@ -69,22 +65,9 @@ class FittedDecision:
                 raise ValueError(f"its format is not {_FORMAT}")
             calibration = content["calibration"]
             rule = content["rule"]
-            if rule is not None:
-                if rule["of_labels"] is not None:
-                    rule["of_labels"] = _array_of(rule["of_labels"], num_labels)
-                rule = Decision(**rule)
-            return cls(None if calibration is None else Calibration.of(calibration), rule)
+            return cls(
+                None if calibration is None else Calibration.of(calibration),
+                None if rule is None else Decision.of(rule, num_labels),
+            )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"this is not a decision ({error})", where=path, fix=_AGAIN) from error
-
-
-def _text_of(of_labels: np.ndarray) -> str:
-    """Returns an array in base 64: of millions of labels, numbers in JSON would take minutes."""
-    return base64.b64encode(of_labels.astype("<f4").tobytes()).decode("ascii")
-
-
-def _array_of(text: str, num_labels: int) -> np.ndarray:
-    array = np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float32)
-    if len(array) != num_labels:
-        raise ValueError(f"it has thresholds of {len(array):,} labels, not {num_labels:,}")
-    return array

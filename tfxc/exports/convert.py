@@ -15,6 +15,7 @@ from tfxc.core.storage.ownership import atomic_folder
 from tfxc.exports import MIN_AGREEMENT
 from tfxc.exports.bundle import NAMES, write_bundle
 from tfxc.exports.parity import Agreement, Expected, agreement_of, outputs_of_function
+from tfxc.exports.rule import exported_rule
 from tfxc.exports.target import check_target, folder_size
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ def export_model(
     check_target(loaded_run, folder, k, kind)
     if probabilities:
         loaded_run.model.check_probabilities()
+    rule = exported_rule(loaded_run, probabilities)
     source = form.source(loaded_run, k, probabilities)
     if form.most_bytes is not None and source.weight_bytes > form.most_bytes:
         raise ConfigError(
@@ -137,6 +139,7 @@ def export_model(
             "batch": batch,
             "k": k,
             "probabilities": probabilities,
+            "decision": None if rule is None else rule.content(),
         }
         missing = write_bundle(loaded_run, scratch, source.input_kind, about)
         checksums.record(scratch)

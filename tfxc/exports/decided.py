@@ -10,6 +10,7 @@ from tfxc.decision.calibration import LEAST, TIES
 
 if TYPE_CHECKING:
     from tfxc.decision.calibration import Calibration, Curve
+    from tfxc.decision.decision import Decision
     from tfxc.inference.protocol import RunModel
 
 
@@ -60,6 +61,18 @@ def calibrated(scores: tf.Tensor, calibration: "Calibration") -> tf.Tensor:
         if calibration.last is not None:
             answer = (1 - TIES) * _along(calibration.last, odds)[0] + TIES * answer
     return tf.where(none, -np.inf, answer)
+
+
+def predicted(rule: "Decision", ids: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
+    """Does as ``Decision.predicted``, in the graph: bool (batch, k), the labels that are returned."""
+    places = tf.range(tf.shape(ids)[1])
+    least = rule.threshold
+    if rule.of_labels is not None:
+        least = tf.gather(tf.constant(rule.of_labels), tf.maximum(ids, 0))
+    reached = scores >= least
+    if rule.at_most is not None:
+        reached &= places < rule.at_most
+    return (reached | (places < rule.at_least)) & (ids >= 0)
 
 
 def _along(curve: "Curve", inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

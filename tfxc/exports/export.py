@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tfxc.core.declared import check_choice
 from tfxc.core.errors import ConfigError
 from tfxc.exports import FORMATS, MIN_AGREEMENT
+from tfxc.exports.rule import exported_rule
 
 if TYPE_CHECKING:
     from tfxc.exports.savedmodel import Exported
@@ -22,9 +23,11 @@ DEFAULT_K = 5
 QUANTIZED = ("int8",)
 
 
-def default_k(loaded: "LoadedRun") -> int:
-    """Returns labels per example, where nothing is said about it."""
-    return min(DEFAULT_K, loaded.manifest["num_labels"])
+def default_k(loaded: "LoadedRun", probabilities: bool) -> int:
+    """Returns labels per example, where nothing is said about it: as many as the run may return."""
+    rule = exported_rule(loaded, probabilities)
+    most = DEFAULT_K if rule is None or rule.at_most is None else rule.at_most
+    return min(most, loaded.manifest["num_labels"])
 
 
 def default_name(format: str, quantize: str | None) -> str:

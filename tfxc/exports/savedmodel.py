@@ -19,8 +19,9 @@ from tfxc.core.storage import checksums
 from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.examples.kinds import ENCODED, IMAGE, INPUTS, TOKENS
 from tfxc.data.images.decoding import decode_batch
-from tfxc.exports.decided import top_k
+from tfxc.exports.decided import predicted, top_k
 from tfxc.exports.parity import Expected, outputs_of_savedmodel
+from tfxc.exports.rule import exported_rule
 from tfxc.exports.target import check_target, folder_size
 from tfxc.ops.file_errors import os_errors
 from tfxc.ops.gradients import without_gradients
@@ -159,11 +160,15 @@ class ServedModel(tf.Module):
         self.input_kind = loaded_run.input_kind
         kind = loaded_run.kind
         model = loaded_run.model
+        rule = exported_rule(loaded_run, probabilities)
 
         def answer(features: Mapping[str, Any] | tf.Tensor) -> dict[str, tf.Tensor]:
             ids, scores = top_k(model, features, k, probabilities)
             labels = names.lookup(tf.cast(ids, tf.int64))
-            return {"labels": labels, "ids": ids, "scores": tf.cast(scores, tf.float32)}
+            outputs = {"labels": labels, "ids": ids, "scores": tf.cast(scores, tf.float32)}
+            return (
+                outputs if rule is None else {**outputs, "returned": predicted(rule, ids, scores)}
+            )
 
         features = from_features(answer, kind, loaded_run.manifest).get_concrete_function()
         self.functions = {"serving_default": features}

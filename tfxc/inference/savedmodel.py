@@ -28,7 +28,8 @@ class SavedModelPredictor:
 
     Args:
         folder: the SavedModel.
-        k: labels per example, at most as many as it was exported with; None means all of these.
+        k: labels per example, at most as many as it was exported with; None means those that the
+            run returns, if it has learned that, else all.
 
     Attributes:
         input_kind: a name in ``tfxc.data.examples.kinds.INPUTS``.
@@ -58,7 +59,9 @@ class SavedModelPredictor:
         self._images = None
         if self._input is IMAGE:
             self._images = ImageConverter.of_shape(inputs["images"].shape[1:].as_list())
-        available = self._signature.structured_outputs["labels"].shape[1]
+        outputs = self._signature.structured_outputs
+        self._decides = k is None and "returned" in outputs
+        available = outputs["labels"].shape[1]
         self.k = checked_k(available if k is None else k, available)
 
     @functools.cached_property
@@ -76,7 +79,10 @@ class SavedModelPredictor:
                 where=where,
                 fix="give features of the space the model was trained on",
             ) from error
-        return outputs["ids"].numpy()[:, : self.k], outputs["scores"].numpy()[:, : self.k]
+        ids = outputs["ids"].numpy()
+        if self._decides:
+            ids = np.where(outputs["returned"].numpy(), ids, -1)
+        return ids[:, : self.k], outputs["scores"].numpy()[:, : self.k]
 
     def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
         """Returns ``Predictions`` of a chunk; see ``RunPredictor``."""

@@ -11,6 +11,7 @@ other than plain PNG files also need Pillow.
 """
 
 import argparse
+import base64
 import contextlib
 import hashlib
 import importlib
@@ -107,6 +108,8 @@ class Predictor:
         _check_files(folder)
         self.about = json.loads((folder / "export.json").read_text(encoding="utf-8"))
         self._names = (folder / "labels.txt").read_bytes().decode("utf-8").split("\n")
+        decision = self.about.get("decision")
+        self._decision = None if decision is None else _opened_decision(decision)
         self._run = _OPEN[self.about["format"]](folder / self.about["file"])
         self._inputs = self._converter(folder)
 
@@ -116,7 +119,8 @@ class Predictor:
         Args:
             examples: list of texts; uint8 images (n, height, width, channels); float32 vectors
                 (n, size); or sparse rows as a dict of ``ids``, ``weights`` and ``row_splits``.
-            k: labels of each, at most as many as were exported; None means all of these.
+            k: labels of each, at most as many as were exported; None means those that the run
+                returns, if it has learned that, else all.
         """
         inputs = self._inputs(examples)
         if self.about["batch"] == 1:
@@ -125,6 +129,8 @@ class Predictor:
             ids, scores = (np.concatenate(part) for part in zip(empty, *parts, strict=True))
         else:
             ids, scores = self._run(inputs)
+        if self._decision is not None and k is None:
+            ids = np.where(self._decision(ids, scores), ids, -1)
         answers = []
         for row, values in zip(ids[:, :k].tolist(), scores[:, :k].tolist(), strict=True):
             pairs = [(i, score) for i, score in zip(row, values, strict=True) if i >= 0]
@@ -148,6 +154,23 @@ class Predictor:
         if kind == "sparse":
             return dict
         return lambda examples: {"images" if kind == "image" else "features": examples}
+
+
+def _opened_decision(about: dict[str, Any]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Returns a function of ids and scores, best first -> bool, which labels are returned."""
+    of_labels = about["of_labels"]
+    if of_labels is not None:
+        of_labels = np.frombuffer(base64.b64decode(of_labels), "<f4")
+
+    def chosen(ids: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        places = np.arange(ids.shape[1])
+        least = about["threshold"] if of_labels is None else of_labels[np.maximum(ids, 0)]
+        reached = scores >= least
+        if about["at_most"] is not None:
+            reached &= places < about["at_most"]
+        return (reached | (places < about["at_least"])) & (ids >= 0)
+
+    return chosen
 
 
 def _check_files(folder: Path) -> None:
@@ -183,7 +206,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="- reads standard input")
-    parser.add_argument("--k", type=int, help="labels per example (default: all exported)")
+    parser.add_argument(
+        "--k",
+        type=int,
+        help="list the best K labels (default: those that the run returns, else all exported)",
+    )
     parser.add_argument(
         "--batch-size", type=int, default=64, help="examples at a time (default: %(default)s)"
     )
