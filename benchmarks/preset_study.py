@@ -42,11 +42,11 @@ GRID = (
 )
 # View, labels under a leaf, cost, threshold.
 TREES = (
-    ("words", 100, 1.0, 0.1),
     ("words", 100, 1.0, 0.03),
-    ("words+characters", 100, 1.0, 0.1),
-    ("words+characters", 100, 1.0, 0.03),
-    ("words+characters", 400, 1.0, 0.03),
+    ("words", 100, 2.0, 0.03),
+    ("words", 400, 1.0, 0.03),
+    ("words+characters", 100, 2.0, 0.03),
+    ("words+characters", 100, 2.0, 0.1),
 )
 THRESHOLDS = (0.0, 0.01, 0.03, 0.1)
 

@@ -77,8 +77,8 @@ class FileChoices:
         dev: dev split; None means a part of FILE, see --no-refit.
         test: test split.
         preset: fast: a linear ranker; balanced: a small network; best: whatever scores highest, see
-            docs/choosing.md; None means best with --pretrained, fast for texts with several labels
-            each or in characters, as in Chinese, else balanced.
+            docs/choosing.md; None means best with --pretrained, fast for other texts, else
+            balanced.
         pretrained: pretrained language model to fine-tune: its folder, or its name on the Hugging
             Face Hub.
         no_refit: train on 85 % of FILE only, and keep the model that is measured on the rest. By

@@ -37,8 +37,7 @@ def usual_preset(contents: Contents) -> str:
         >>> usual_preset(Contents("delimited", {}, "text", 5000, 159, 2.4, True))
         'fast'
     """
-    linear = contents.several_labels or contents.tokens == "characters"
-    return "fast" if contents.kind == TEXT.name and linear else "balanced"
+    return "fast" if contents.kind == TEXT.name else "balanced"
 
 
 def model_of(
@@ -108,13 +107,21 @@ def model_of(
 
 def _linear(contents: Contents) -> dict[str, Any]:
     """Returns the recipe; with several labels, probabilities say which of them are predicted."""
-    one_level = contents.labels <= _ONE_LEVEL
     recipe = {
         "name": "xr_linear",
-        "tree": {"max_leaf_size": _ONE_LEVEL if one_level else 100},
-        "ranker": {"threshold": 0.01 if one_level else 0.1},
+        "tree": {"max_leaf_size": _ONE_LEVEL if contents.labels <= _ONE_LEVEL else 100},
+        "ranker": {"threshold": 0.03 if _has_characters(contents) else 0.1},
     }
     return recipe | ({"calibrate": "logistic"} if contents.several_labels else {})
+
+
+def _has_characters(contents: Contents) -> bool:
+    """Tells whether n-grams of characters are features next to those of words.
+
+    Each weighs less than a word, so that smaller weights count.
+    """
+    of_words = contents.kind == TEXT.name and contents.tokens == "words"
+    return of_words and contents.length <= _SHORT_TEXT
 
 
 def _pretrained(contents: Contents, folder: str) -> dict[str, Any]:
@@ -234,7 +241,7 @@ def _features(contents: Contents, bag: bool) -> dict[str, Any]:
     else:
         long = contents.length > _LONG_TEXT
         terms = {"ngram_range": [1, 1 if long else 2], "token_pattern": r"(?u)\b\w+\b"}
-        if contents.length <= _SHORT_TEXT:
+        if _has_characters(contents):
             terms["characters"] = list(_CHARACTERS)
         if contents.examples > 20_000:
             terms["min_df"] = 3 if long else 2
