@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 COMMANDS = {
+    "check": "look for duplicates, contradictions and gaps in a data file",
     "init": "write a config for a data file",
     "fetch": "download a public data set that configs use",
     "prepare": "turn raw files into sharded records",

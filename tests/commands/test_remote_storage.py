@@ -59,7 +59,7 @@ def test_a_file_a_run_and_answers_on_a_storage(storage, capsys, tmp_path, monkey
     (tmp_path / "true.csv").write_text("text,label\nred blue fox sea rose number 0,animal\n")
     table = "memory://bucket/answers.csv"
     assert call(capsys, predict, "--run", RUN, "true.csv", "--output", table).code == 0
-    assert storage.cat("/bucket/answers.csv").startswith(b"text,label,predicted_labels,")
+    assert storage.cat("/bucket/answers.csv").startswith(b"text,label,label_1,score_1,")
     compared = ("--predictions", table, "--truth", "true.csv", "--k", "1", "--json")
     assert json.loads(call(capsys, evaluate, *compared).out)["metrics"]["P@1"] == 1
     measured = call(capsys, evaluate, "--run", RUN, "--json")

@@ -27,8 +27,9 @@ def test_from_a_table_to_labels(folder, capsys):
     assert outcome.code == 0
     lines = outcome.out.splitlines()
     assert lines[0].startswith("mine.csv: format delimited, 94 examples, texts 'text'")
-    assert lines[1].startswith("preset fast: recipe xr_linear; 5 times 20 % of the examples are")
-    assert lines[1].endswith("then the model is trained on all (6 trainings)")
+    assert lines[1] == "  texts: the longest has 33 characters (row 12)"
+    assert lines[2].startswith("preset fast: recipe xr_linear; 5 times 20 % of the examples are")
+    assert lines[2].endswith("then the model is trained on all (6 trainings)")
     assert "config: runs/mine-fast.json" in lines
     (end,) = (line for line in lines if line.startswith("trained in "))
     assert re.search(r"; dev P@1 [\d.]+ \([\d.]+ to [\d.]+\)  ", end)

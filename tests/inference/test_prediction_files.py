@@ -1,6 +1,7 @@
 """What predict writes into files, and that evaluate measures it as the run itself."""
 
 import csv
+import itertools
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from tests.commands.calls import call
 from tests.small_runs import NAMES, TEXTS, make_run
 from tfxc.commands import evaluate, predict
 from tfxc.data.examples.chunk import Chunk
-from tfxc.data.reading.formats.base import Table
+from tfxc.data.reading.formats.delimited import Delimited
 from tfxc.inference.prediction_files import ListedLabels, read_predictions, write_predictions
 from tfxc.inference.predictors import RunPredictor
 from tfxc.runs.loaded import load_run
@@ -107,10 +108,13 @@ def test_tables_repeat_the_columns(run, best, examples, tmp_path, capsys, source
 
     with open(predicted(run, path, tmp_path / "P.csv", capsys), newline="") as stream:
         header, *rows = csv.reader(stream)
-    assert header == found.column_names
+    of_labels = [f"label_{place}" for place in (1, 2, 3)]
+    of_scores = [f"score_{place}" for place in (1, 2, 3)]
+    pairs = zip(of_labels, of_scores, strict=True)
+    assert header == [*columns, *itertools.chain(*pairs)]
     cells = [dict(zip(header, row, strict=True)) for row in rows]
-    assert [row["predicted_labels"].split(";") for row in cells] == labels
-    scores = [list(map(float, row["predicted_scores"].split(";"))) for row in cells]
+    assert [[row[name] for name in of_labels] for row in cells] == labels
+    scores = [[float(row[name]) for name in of_scores] for row in cells]
     np.testing.assert_allclose(scores, best[1], atol=1e-6)
     as_text = {"tags": '["a", "b"]', "late": ""}
     for name, values in columns.items():
@@ -136,9 +140,9 @@ def test_evaluate_reads_all_that_predict_writes(run, examples, tmp_path, capsys,
     assert {name: found[name] for name in common} == {name: expected[name] for name in common}
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_any_name_of_a_label_is_read_as_it_was(tmp_path, suffix):
-    names = ["a;b", '["x"]', "c,d", " e ", 'f "g"', "ü"]
+@pytest.mark.parametrize(("suffix", "k"), [(".csv", None), (".csv", 3), (".parquet", 3)])
+def test_any_name_of_a_label_is_read_as_it_was(tmp_path, suffix, k):
+    names = ["a;b", '["x"]', "c,d", "e e", 'f "g"', "ü"]
     ids = np.array([[0, 1, 2], [3, 4, 5], [5, -1, -1], [-1, -1, -1]])
     scores = np.float32([[0.5, 0.25, 0.125]] * 4)
     expected = [[names[i] for i in row if i >= 0] for row in ids]
@@ -148,7 +152,7 @@ def test_any_name_of_a_label_is_read_as_it_was(tmp_path, suffix):
         kept = np.where(ids >= shift, ids - shift, -1)
         answers = [(Chunk([[]] * 2, texts=["p", "q"]), (kept[at], scores[at]))
                    for at in (slice(2), slice(2, 4))]  # fmt: skip
-        write_predictions(path, known, None, answers)
+        write_predictions(path, known, None, answers, k)
         found = read_predictions(path)
         assert isinstance(found, ListedLabels)
         assert found.labels == [[n for n in row if n in known] for row in expected]
@@ -158,7 +162,8 @@ def test_any_name_of_a_label_is_read_as_it_was(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
 def test_no_examples(tmp_path, suffix):
     path = tmp_path / f"P{suffix}"
-    write_predictions(path, ["a"], Table(["text"], []), [])
+    (tmp_path / "in.csv").write_text("text\n")
+    write_predictions(path, ["a"], Delimited(tmp_path / "in.csv"), [], 1)
     found = read_predictions(path)
     assert found.shape == (0, 1) if suffix == ".npz" else found == ListedLabels([], [])
 
@@ -171,7 +176,7 @@ def test_lines_of_a_pipe(run, tmp_path, monkeypatch):
     with open(tmp_path / "P.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["text"] for row in rows] == ["soup", "", "tea, tea"]
-    assert all(row["predicted_labels"] in NAMES for row in rows)
+    assert all(row["label_1"] in NAMES for row in rows)
 
 
 def test_a_pipe_gets_lines(run, tmp_path, capsys):
@@ -211,9 +216,34 @@ def test_a_file_without_place_for_what_is_asked(options, problem, capsys):
 
 def test_a_column_is_not_written_twice(run, examples, tmp_path, capsys):
     again = predicted(run, examples, tmp_path / "P.csv", capsys).rename(tmp_path / "again.csv")
-    outcome = call(capsys, predict, "--run", run, again, "--output", tmp_path / "P.csv")
-    assert "the examples already have a column predicted_labels" in outcome.problem()
+    outcome = call(capsys, predict, "--run", run, again, "--k", 1, "--output", tmp_path / "P.csv")
+    assert "the examples already have a column label_1" in outcome.problem()
     assert not (tmp_path / "P.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "delimiter"), [("utf-8", ";"), ("utf-8-sig", ","), ("utf-8-sig", ";")]
+)
+def test_a_table_as_excel_writes_it_stays_one(run, tmp_path, capsys, encoding, delimiter):
+    """It has the delimiter and byte order mark of the input, and is measured all the same."""
+    path = tmp_path / "in.csv"
+    lines = [["text", "label"], ["käse", "soup"], ["tea", "tea"]]
+    path.write_text("".join(f"{delimiter.join(line)}\n" for line in lines), encoding)
+    option = ("--reader-option", f"delimiter={delimiter}")
+    output = predicted(run, path, tmp_path / "P.csv", capsys, *option)
+    assert output.read_bytes().startswith(b"\xef\xbb\xbf") == (encoding == "utf-8-sig")
+    header = output.read_text("utf-8-sig").splitlines()[0].split(delimiter)
+    assert header[:4] == ["text", "label", "label_1", "score_1"]
+    found = read_predictions(output)
+    assert list(map(len, found.labels)) == [3, 3]
+
+
+def test_the_number_of_labels_depends_on_the_example(run, examples, tmp_path, capsys):
+    output = tmp_path / "P.csv"
+    command = ("--run", run, examples, "--min-score", 0.05, "--output", output)
+    assert call(capsys, predict, *command).code == 0
+    header = output.read_text().splitlines()[0]
+    assert header.endswith("more,predicted_labels,predicted_scores")
 
 
 def test_a_minus_is_standard_output(run, examples, capsys):

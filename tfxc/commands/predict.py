@@ -28,8 +28,14 @@ The ending of --output says what is written:
   .npz             the matrix of scores that PECOS writes
                    (scipy.sparse; a row per example,
                    a column per label)
-  .csv, .parquet   the columns of FILE, then
+  .csv             the columns of FILE, then label_1,
+                   score_1, label_2, score_2, ...
+  .parquet         the columns of FILE, then
                    predicted_labels, predicted_scores
+
+A .csv file has predicted_labels and predicted_scores, too, where the number of labels depends on
+the example; --k K makes K columns of them. It has the delimiter ";" and a byte order mark if FILE
+has, so that Excel opens both alike.
 
 evaluate --predictions measures all of them but .txt.
 """
@@ -176,7 +182,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check_input(predictor.input_kind, options)
     if typed:
         return _interactive(predictor, options.min_score)
+    from tfxc.inference.predictors import DecidingPredictor
+
     names = predictor.names
+    k = None if isinstance(predictor, DecidingPredictor) else predictor.k
     source: Reader | None = None
     answers: Generator[Answer, None, None]
     if options.file == "-":
@@ -198,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         gc.collect()  # networks refer to themselves
         answers = _answers_of_workers(source, options)
     with contextlib.closing(answers):
-        _write(options, names, source, answers)
+        _write(options, names, source, answers, k)
     return 0
 
 
@@ -565,6 +574,7 @@ def _write(
     names: Sequence[str],
     source: "Reader | None",
     answers: "Iterable[Answer]",
+    k: int | None,
 ) -> None:
     """Writes or prints answers as the options say.
 
@@ -573,6 +583,7 @@ def _write(
         names: of the labels, by id.
         source: the ``Reader`` of the examples; None of standard input.
         answers: see ``_answers_of_file``.
+        k: number of labels of every example; None where it depends on the example.
     """
     from tfxc.inference.predictors import named
 
@@ -582,8 +593,7 @@ def _write(
 
         if options.min_score is not None:
             answers = ((chunk, at_least(*labels, options.min_score)) for chunk, labels in answers)
-        table = None if source is None else source.table()
-        write_predictions(options.output, names, table, answers)
+        write_predictions(options.output, names, source, answers, k)
         return
     opened: contextlib.AbstractContextManager[Any]
     if options.output:

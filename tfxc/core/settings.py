@@ -117,6 +117,8 @@ class DataSettings(_Section):
             it is far larger than the number of labels that occur in the training split.
         max_line_bytes: longest line (or row of a matrix) of a text format, decompressed; a longer
             one is refused before it is read to its end.
+        skip_unlabelled: leave out the examples without labels of all splits, as cells that nobody
+            filled in; else they are examples to which no label applies.
         min_label_count: labels with fewer training examples are dropped.
         normalise: ``"l2"`` scales every row of given features to length 1.
         layout: layout of the records, see ``tfxc.data.reading.parsing.tfrecord``.
@@ -150,6 +152,7 @@ class DataSettings(_Section):
     held_out_labels: float | None = pydantic.Field(None, gt=0, lt=1)
     num_labels: Positive | None = None
     max_line_bytes: Positive = MAX_LINE_BYTES
+    skip_unlabelled: bool = False
     min_label_count: Positive = 1
     normalise: Literal["l2"] | None = None
     layout: Literal["blocks", "examples"] = "blocks"

@@ -70,7 +70,24 @@ class ConfigOptions(OptionalConfigOptions):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FileChoices:
+class ColumnChoices:
+    """Options of commands that look at a data file.
+
+    Attributes:
+        text_column: column of the texts (may be given several times: their texts are joined by line
+            breaks); by default it is detected by its values.
+        label_column: column of the labels (several times: columns of 0 and 1 that are a label
+            each); by default it is detected by its values.
+        encoding: encoding of the files, such as cp1252; None means detected.
+    """
+
+    text_column: Annotated[Sequence[str], Option("NAME", repeated=True)] = ()
+    label_column: Annotated[Sequence[str], Option("NAME", repeated=True)] = ()
+    encoding: Annotated[str | None, Option("NAME")] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileChoices(ColumnChoices):
     """Options of commands that make a config of a data file.
 
     Attributes:
@@ -84,8 +101,6 @@ class FileChoices:
         no_refit: train on 85 % of FILE only, and keep the model that is measured on the rest. By
             default that model chooses and is measured, and the run is trained once more, on all.
         run: run folder or its address; None means runs/NAME.
-        text_column: column of the texts; None means detected by its values.
-        label_column: column of the labels; None means detected by its values.
     """
 
     dev: Annotated[str | None, Option("FILE", remote=True)] = None
@@ -94,8 +109,6 @@ class FileChoices:
     pretrained: Annotated[str | None, Option("MODEL")] = None
     no_refit: bool = False
     run: Annotated[str | None, Option("FOLDER", remote=True)] = None
-    text_column: Annotated[str | None, Option("NAME")] = None
-    label_column: Annotated[str | None, Option("NAME")] = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

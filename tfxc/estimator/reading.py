@@ -20,7 +20,7 @@ def read(
     path: str | os.PathLike[str],
     reader: str | None = None,
     *,
-    text_column: str | None = None,
+    text_column: str | Sequence[str] | None = None,
     label_column: str | Sequence[str] | None = None,
     limit: int | None = None,
     **options: object,
@@ -32,8 +32,8 @@ def read(
     Args:
         path: a file or folder, an address of a remote one, or ``"builtin:NAME"``.
         reader: the format's name; None recognises it.
-        text_column, label_column: names of the columns; None finds them. A list of columns of 0 and
-            1 makes each of them a label.
+        text_column, label_column: names of the columns; None finds them. Of a list the texts are
+            joined by line breaks, and columns of 0 and 1 are a label each.
         limit: at most so many examples, the first; None reads all.
         **options: of the reader, e.g. ``split="test"``.
 

@@ -1,8 +1,10 @@
 """Predictions in files: the matrix that PECOS writes, and tables with the columns of the input.
 
-A table has the columns of the examples, then ``predicted_labels`` and ``predicted_scores``, best
-first. In a CSV file a cell holds the labels with ``;`` between them, or, where a label's name could
-be mistaken for several, as a list in JSON.
+A table has the columns of the examples, then those of the predictions, best first. In a CSV file
+these are ``label_1``, ``score_1``, ``label_2``, ... where every example has equally many; where it
+depends on the example, and in Parquet, they are ``predicted_labels`` and ``predicted_scores``. A
+cell of a CSV file then holds the labels with ``;`` between them, or, where a label's name could be
+mistaken for several, as a list in JSON.
 """
 
 import contextlib
@@ -19,13 +21,15 @@ import scipy.sparse
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.escaping import json_text
 from tfxc.core.storage.files import atomic_file
-from tfxc.data.reading.formats.base import Table
+from tfxc.data.reading.formats.base import Reader, Table
 from tfxc.data.reading.formats.delimited import Delimited
 from tfxc.data.reading.formats.jsonl import JSONLines
 from tfxc.data.reading.parsing.arrow_tables import TableFile, arrow
 from tfxc.ops.csr import bounds_of, load_sparse, summed_entries
 
 if TYPE_CHECKING:
+    import _csv
+
     from tfxc.data.examples.chunk import Chunk
 
 #: Columns of a table that hold what was predicted.
@@ -41,15 +45,21 @@ _Block = tuple[Iterable[Sequence[Any]], np.ndarray, np.ndarray]
 
 
 def write_predictions(
-    path: str | Path, names: Sequence[str], table: Table | None, answers: Iterable[Answer]
+    path: str | Path,
+    names: Sequence[str],
+    source: Reader | None,
+    answers: Iterable[Answer],
+    k: int | None = None,
 ) -> None:
     """Writes a file of predictions, which is there once all of them are found.
 
     Args:
         path: ``.npz``, ``.csv`` or ``.parquet``.
         names: of the labels, by id.
-        table: of the examples; None repeats what chunks have: names and texts.
+        source: of the examples, whose columns are repeated, in a CSV file with the same delimiter
+            and byte order mark; where there are none, what chunks have: names and texts.
         answers: what was found for each chunk of the examples, in their order.
+        k: number of labels of every example; None = it depends on the example.
 
     Raises:
         ConfigError: a column of the examples is called as one that is written.
@@ -60,20 +70,35 @@ def write_predictions(
         >>> answer = Chunk([[]]), (np.array([[1, 0]]), np.float32([[0.5, 0.25]]))
         >>> write_predictions("P.npz", ["cat", "dog"], None, [answer])    # doctest: +SKIP
     """
-    for name in (LABELS, SCORES):
+    suffix = Path(path).suffix
+    table = None if source is None or suffix == ".npz" else source.table()
+    written = [LABELS, SCORES]
+    if suffix == ".csv" and k is not None:
+        written = [name for place in range(1, k + 1) for name in _names(place)]
+    for name in written:
         if table is not None and name in table.columns:
             raise ConfigError(
                 f"the examples already have a column {name}",
                 where="--output",
                 fix="rename that column, or write another format, e.g. --output labels.jsonl",
             )
-    suffix = Path(path).suffix
     with atomic_file(path, "w" if suffix == ".csv" else "wb") as stream:
         if suffix == ".npz":
             scipy.sparse.save_npz(stream, _matrix(len(names), answers))
+        elif suffix == ".parquet":
+            _write_parquet(stream, names, *_rows(table, answers))
         else:
-            write = _write_csv if suffix == ".csv" else _write_parquet
-            write(stream, names, *_rows(table, answers))
+            delimiter = ","
+            if isinstance(source, Delimited):
+                stream.write(source.mark_of_copies())
+                delimiter = ";" if source.delimiter == ";" else ","
+            writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+            table, blocks = _rows(table, answers)
+            writer.writerow([*table.columns, *written])
+            if k is None:
+                _write_cells(writer, names, blocks)
+            else:
+                _write_columns(writer, names, blocks, k)
 
 
 def _matrix(num_labels: int, answers: Iterable[Answer]) -> scipy.sparse.csr_matrix:
@@ -103,12 +128,26 @@ def _rows(table: Table | None, answers: Iterable[Answer]) -> tuple[Table, Iterat
     )
 
 
-def _write_csv(
-    stream: IO[str], names: Sequence[str], table: Table, blocks: Iterable[_Block]
+def _names(place: int) -> tuple[str, str]:
+    """Returns the columns of the label and the score at a place, from 1."""
+    return f"label_{place}", f"score_{place}"
+
+
+def _write_columns(
+    writer: "_csv.Writer", names: Sequence[str], blocks: Iterable[_Block], k: int
 ) -> None:
+    """Writes each label and each score into a cell of its own."""
+    for block in blocks:
+        for row, labels, scores in _listed(*block, names):
+            numbers = [round(score, _DIGITS) for score in scores]
+            pairs = itertools.chain(*zip(labels, numbers, strict=True))
+            missing = [""] * (2 * (k - len(labels)))
+            writer.writerow([*map(_cell, row), *pairs, *missing])
+
+
+def _write_cells(writer: "_csv.Writer", names: Sequence[str], blocks: Iterable[_Block]) -> None:
+    """Writes all labels into one cell, and all scores."""
     as_list = any(_SEPARATOR in name or name.startswith("[") for name in names)
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*table.columns, LABELS, SCORES])
     for block in blocks:
         for row, labels, scores in _listed(*block, names):
             cell = json_text(labels) if as_list else _SEPARATOR.join(labels)
@@ -174,7 +213,7 @@ def read_predictions(path: str | Path) -> scipy.sparse.csr_matrix | ListedLabels
     Args:
         path: ``.npz`` of a sparse matrix (n, num_labels) of scores; JSON lines with ``labels`` and
             ``scores``; or ``.csv`` or ``.parquet`` with ``predicted_labels`` and
-            ``predicted_scores``.
+            ``predicted_scores``, ``.csv`` also with ``label_1``, ``score_1``, ....
 
     Returns:
         The matrix, with one entry for each place, or ``ListedLabels``.
@@ -194,7 +233,7 @@ def read_predictions(path: str | Path) -> scipy.sparse.csr_matrix | ListedLabels
         table = JSONLines(path).table()
         wanted = ("labels", "scores")
     elif path.suffix == ".csv":
-        table = Delimited(path).table()
+        table = _table_of(path)
         wanted = (LABELS, SCORES)
     elif path.suffix == ".parquet":
         file = TableFile(path)
@@ -220,6 +259,22 @@ def read_predictions(path: str | Path) -> scipy.sparse.csr_matrix | ListedLabels
         predictions.labels.append(labels)
         predictions.scores.append(scores)
     return predictions
+
+
+def _table_of(path: Path) -> Table:
+    """Returns a table whose predictions stand in the columns ``LABELS`` and ``SCORES``."""
+    table = Delimited(path).table()
+    if len(table.columns) == 1:
+        table = Delimited(path, delimiter=";").table()
+    at = {name: place for place, name in enumerate(table.columns)}
+    pairs: list[tuple[int, int]] = []
+    while (names := _names(len(pairs) + 1))[1] in at and names[0] in at:
+        pairs.append((at[names[0]], at[names[1]]))
+    if LABELS in at or not pairs:
+        return table
+    listed = ([(row[label], row[score]) for label, score in pairs] for row in table.rows)
+    rows = ([list(column) for column in zip(*filter(any, row), strict=True)] for row in listed)
+    return Table((LABELS, SCORES), (row or [[], []] for row in rows))
 
 
 def _values(

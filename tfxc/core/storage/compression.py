@@ -3,17 +3,18 @@
 import bz2
 import contextlib
 import gzip
+import io
 import lzma
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from tfxc.core.errors import DataError
+from tfxc.core.errors import DataError, missing_package
 from tfxc.core.storage.reading import damaged_archive, read_errors
 
 #: Endings of compressed files that are read, which stand behind the ending of their format.
-COMPRESSED = (".gz", ".xz", ".bz2")
+COMPRESSED = (".gz", ".xz", ".bz2", ".zst")
 _HEAD_BYTES = 16
 
 
@@ -22,13 +23,24 @@ class Compression(NamedTuple):
 
     Attributes:
         name: what a file is, as the end of a sentence.
-        opener: function of a stream that returns its content; None where Python has none.
+        opener: function of a stream that returns its content; None where there is none.
         fix: how to unpack it.
     """
 
     name: str
     opener: Any
     fix: str
+
+
+def _open_zstandard(raw: BinaryIO) -> Any:
+    """Opens a stream by what there is: Python 3.14, or pyarrow."""
+    try:
+        from compression import zstd  # type: ignore[import-not-found]
+    except ImportError:
+        with missing_package("parquet", otherwise="decompress the file with unzstd"):
+            import pyarrow
+        return io.BufferedReader(pyarrow.CompressedInputStream(raw, "zstd"))
+    return zstd.open(raw)
 
 
 _KINDS = {
@@ -38,16 +50,16 @@ _KINDS = {
         "compressed by bzip2", bz2.open, "decompress it with bunzip2"
     ),
     rb"\x28\xb5\x2f\xfd": Compression(
-        "compressed by Zstandard, which this Python cannot read",
-        None,
-        "decompress it with unzstd",
+        "compressed by Zstandard", _open_zstandard, "decompress it with unzstd"
     ),
     rb"PK\x03\x04": Compression(
         "a ZIP archive, as workbooks of Excel are",
         None,
-        "unpack it with unzip, or save the workbook as CSV UTF-8",
+        "unpack it with unzip; give a workbook the ending .xlsx",
     ),
-    rb"\xd0\xcf\x11\xe0": Compression("a workbook of Excel", None, "save it as CSV UTF-8"),
+    rb"\xd0\xcf\x11\xe0": Compression(
+        "an old workbook of Excel", None, "save it as .xlsx or as CSV UTF-8"
+    ),
     rb"7z\xbc\xaf\x27\x1c": Compression("a 7-Zip archive", None, "unpack it with 7z x"),
 }
 
@@ -64,7 +76,7 @@ def compression_of(head: bytes) -> Compression | None:
 
 @contextlib.contextmanager
 def decompressed(raw: BinaryIO, path: str | Path) -> Iterator[Any]:
-    """The content of an open file, decompressed if it is compressed by gzip, xz or bzip2.
+    """The content of an open file, decompressed if it is compressed by gzip, xz, bzip2 or Zstandard.
 
     Args:
         raw: the file, at its beginning.
@@ -74,6 +86,7 @@ def decompressed(raw: BinaryIO, path: str | Path) -> Iterator[Any]:
         a binary stream with ``readline`` and ``peek``.
 
     Raises:
+        ConfigError: the package for Zstandard is not installed.
         DataError: the file is compressed in another way, or is empty and its name ends as that of
             a compressed one.
     """

@@ -71,12 +71,13 @@ def _reader_of(settings: "DataSettings", name: str) -> Any:
     split_options: dict[Any, dict[str, Any]] = {**settings.split_options}
     options = split_options.get(name, {})
     with named_by_split(name, options):
-        return open_reader(
+        reader = open_reader(
             local_copy(settings.sources()[name]),
             settings.reader,
             settings.max_line_bytes,
             **{**settings.reader_options, **options},
         )
+    return Subset(reader) if settings.skip_unlabelled else reader
 
 
 def held_out_rows(settings: "DataSettings") -> np.ndarray:
@@ -189,17 +190,20 @@ class Subset:
 
     Args:
         reader: the ``Reader``.
-        chosen: bool, which of its examples belong to the part.
+        chosen: bool, which of its examples belong to the part; None = those that have labels.
         held_out: labels that the part's examples do not have any more.
     """
 
     def __init__(
-        self, reader: "Reader", chosen: np.ndarray, held_out: Set[Any] = frozenset()
+        self,
+        reader: "Reader | Subset",
+        chosen: np.ndarray | None = None,
+        held_out: Set[Any] = frozenset(),
     ) -> None:
         self._reader = reader
         self._chosen = chosen
         self.held_out = held_out
-        self.num_examples = int(np.count_nonzero(chosen))
+        self.num_examples = None if chosen is None else int(np.count_nonzero(chosen))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reader, name)
@@ -216,7 +220,7 @@ class Subset:
         count = 0
         first = 0
         for chunk in self._reader.chunks(size):
-            places = np.flatnonzero(self._chosen[first : first + len(chunk)])
+            places = np.flatnonzero(self._belong(chunk.labels, first))
             first += len(chunk)
             part = selected(chunk, places)
             if self.held_out:
@@ -236,9 +240,15 @@ class Subset:
         """Yields the labels of the part's examples, lists as in ``Chunk.labels``."""
         first = 0
         for labels in self._reader.label_lists(size):
-            rows = itertools.compress(labels, self._chosen[first : first + len(labels)])
+            rows = itertools.compress(labels, self._belong(labels, first))
             yield [self._without(row) for row in rows]
             first += len(labels)
+
+    def _belong(self, labels: Sequence[list[Any]], first: int) -> np.ndarray:
+        """Returns which of the examples with these labels belong to the part."""
+        if self._chosen is None:
+            return np.array([len(row) > 0 for row in labels], bool)
+        return self._chosen[first : first + len(labels)]
 
     def _without(self, labels: Iterable[Any]) -> list[Any]:
         return [label for label in labels if label not in self.held_out]

@@ -9,7 +9,7 @@ from tests import tiny
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.reading.formats import open_reader
 from tfxc.data.reading.inspection import contents
-from tfxc.data.reading.inspection.completion import describe
+from tfxc.data.reading.inspection.completion import describe, oddities
 from tfxc.data.reading.inspection.contents import inspect
 from tfxc.data.reading.parsing.column_guess import Wanted
 
@@ -219,7 +219,7 @@ def test_lists_in_a_cell(tmp_path):
     path.write_text("\n".join(["text;tags", *lines]))
     found = inspect(str(path))
     assert found.options["label_separator"] == "[]" and found.labels == 3
-    assert found.unlabelled == 5 and "5 examples without labels" in describe(found)
+    assert found.unlabelled == 5 and oddities(found)[1].startswith("rows without a label: 5 (e.g.")
     assert texts_and_labels(path, found)[1] == ["animal", "red"]
 
 
@@ -374,16 +374,23 @@ def test_a_folder_of_images_per_split(tmp_path, capsys):
         open_reader(tmp_path / "set")
 
 
-def test_a_large_file_is_read_in_part(tmp_path, monkeypatch):
+def test_a_large_file_of_features_is_read_in_part(tmp_path, monkeypatch):
     """Its number of examples is an estimate, and what only its end may show is not refused."""
     monkeypatch.setattr(contents, "MOST_EXAMPLES", 5000)
-    lines = pairs(20_000, labels=("only",))
-    path = write(tmp_path / "a.csv", "text,label", [*lines, "the last one,other"])
+    lines = [f"1 {n % 90 + 1}:0.5 {n % 7 + 100}:1" for n in range(20_000)]
+    (tmp_path / "a.svm").write_text("\n".join([*lines, "2 1:1"]))
     read = []
     count = contents._Sample._add
     monkeypatch.setattr(
         contents._Sample, "_add", lambda self, chunk: (read.append(len(chunk)), count(self, chunk))
     )
-    found = inspect(path)
+    found = inspect(str(tmp_path / "a.svm"))
     assert not found.complete and sum(read) < 10_000
     assert found.examples == pytest.approx(20_001, rel=0.1)
+
+
+def test_a_large_file_of_texts_is_read_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(contents, "MOST_EXAMPLES", 5000)
+    lines = [*pairs(20_000, labels=("only",)), "the last one,other"]
+    found = inspect(write(tmp_path / "a.csv", "text,label", lines))
+    assert found.complete and found.examples == 20_001 and found.labels == 2

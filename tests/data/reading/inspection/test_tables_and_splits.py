@@ -133,7 +133,7 @@ def test_splits_of_one_folder(tmp_path, prefix):
     config = parse_config(found.tree)
     assert config.data.sources() == {"train": path, "dev": path, "test": path}
     assert config.data.name == "set" and config.data.dev_share is None
-    assert "splits train 'train', dev 'validation', test 'test'" in found.lines()[1]
+    assert "splits train 'train', dev 'validation', test 'test'" in found.lines()[-1]
     folder = ensure_prepared(config.data, tmp_path / "prepared")
     sizes = {split: info.examples for split, info in Manifest.load(folder).splits.items()}
     assert sizes == {"train": 40, "dev": 8, "test": 9}

@@ -6,6 +6,7 @@ tfxc is named ``"module:Class"``.
 """
 
 import contextlib
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,9 @@ from tfxc.core.settings import MAX_LINE_BYTES, DataSettings
 from tfxc.core.storage.compression import decompressed, ending_of
 from tfxc.core.storage.reading import existing_file
 from tfxc.core.storage.remote import is_remote, stage
-from tfxc.data.reading.formats.base import Reader
+from tfxc.data.reading.formats.base import Reader, warn_once
+from tfxc.data.reading.parsing.encodings import detected_encoding
+from tfxc.data.reading.parsing.lines import UTF_8
 from tfxc.data.reading.parsing.path_probe import PathProbe
 from tfxc.data.reading.source_files import BUILTIN, is_builtin, options_of_file
 
@@ -25,6 +28,7 @@ __all__ = [
     "OPTIONS",
     "check_options",
     "detect_format",
+    "encoding_of",
     "named_by_split",
     "open_like",
     "open_reader",
@@ -41,7 +45,8 @@ FORMATS_OF_ENDINGS = {
     ".jsonl": ("jsonl",),
     ".ndjson": ("jsonl",),
     ".json": ("jsonl",),
-    ".txt": ("fasttext_lines", "libmultilabel", "lines", "svmlight", "xc_repository"),
+    ".xlsx": ("workbook",),
+    ".txt": ("delimited", "fasttext_lines", "libmultilabel", "lines", "svmlight", "xc_repository"),
 }
 #: The package of the data sets that come with tfxc.
 BUILTIN_PACKAGE = "tfxc.data.reading.builtin"
@@ -150,7 +155,10 @@ def open_unlabelled(
     excluded = reader_class.label_options if "labelled" in known else ()
     check_options(reader_class, options, name, excluded)
     usable = known - {"path", *excluded}
-    options = {key: value for key, value in (defaults or {}).items() if key in usable} | options
+    usual = {key: value for key, value in (defaults or {}).items() if key in usable}
+    if "encoding" in usable and "encoding" not in options and os.path.isfile(path):
+        usual["encoding"] = encoding_of(path, reader_class, {}, usual.get("encoding")) or UTF_8
+    options = usual | options
     if "labelled" in known:
         options.setdefault("labelled", False)
     with inside(OPTIONS, options):
@@ -206,6 +214,42 @@ def detect_format(path: str | Path, input_kind: str | None = None) -> str:
     raise _unknown(probe, readers)
 
 
+def encoding_of(
+    path: str | Path,
+    reader_class: type[Reader],
+    given: Mapping[str, Any],
+    usual: str | None = None,
+) -> str | None:
+    """Returns the encoding of a file that is in another than UTF-8, and says so in a line.
+
+    Args:
+        path: the file; of anything else there is none.
+        reader_class: the class of the reader.
+        given: options that the user has chosen; with ``encoding`` among them nothing is looked at.
+        usual: encoding that counts where it can read the text, without a word.
+
+    Returns:
+        Its name; None where there is nothing to say to the reader.
+
+    Example:
+        >>> encoding_of("windows.csv", registry.get("reader", "delimited"), {})    # doctest: +SKIP
+        'cp1252'
+    """
+    has_option = "encoding" in declared.arguments_of(reader_class)
+    if not has_option or "encoding" in given or not os.path.isfile(path):
+        return None
+    found = detected_encoding(path, usual)
+    if found is None:
+        return None
+    name, shown = found
+    if name != usual:
+        warn_once(
+            f"{path}: the text is read as {name}, e.g. {shown!r}. If that is not right, name its "
+            "encoding with --encoding (predict and others: --reader-option encoding=NAME)."
+        )
+    return name
+
+
 def _unknown(probe: PathProbe, readers: Mapping[str, type[Reader]]) -> DataError:
     """Returns the error of what no reader recognises."""
     formats = ", ".join(readers)
@@ -232,7 +276,7 @@ def _unknown(probe: PathProbe, readers: Mapping[str, type[Reader]]) -> DataError
         problem = "the name has no ending that shows the format"
     summaries = "; ".join(reader.summary_of_files() for reader in readers.values())
     return DataError(
-        f"{problem}; supported are {summaries}; text files may be compressed (.gz, .xz, .bz2)",
+        f"{problem}; supported are {summaries}; text files may be compressed (.gz, .xz, .bz2, .zst)",
         where=probe.path,
         fix=fix,
     )

@@ -26,7 +26,8 @@ T = TypeVar("T")
 # The signs that cp1252 has and Latin-1 has not, read as Latin-1; characters shown around one.
 _CONTROLS = re.compile("[\x80-\x9f]")
 _SHOWN = 12
-#: Options ``labels_field`` and ``label_separator`` of a format with columns.
+#: Options ``text_field``, ``labels_field`` and ``label_separator`` of a format with columns.
+TextField = str | Annotated[Sequence[str], MinLen(1)]
 LabelsField = str | Annotated[Sequence[str], MinLen(1)]
 LabelSeparator = Annotated[str, MinLen(1)]
 #: Option ``split`` of the data sets that come with tfxc.
@@ -59,7 +60,7 @@ class Reader(Declared, abc.ABC):
 
     Attributes:
         suffixes: endings of the names of its files.
-        compressed: whether its files may be compressed by gzip, xz or bzip2.
+        compressed: whether its files may be compressed by gzip, xz, bzip2 or Zstandard.
         summary: one phrase on its files, for a message; empty = their endings.
         specificity: of readers that recognise the same thing, the one with the highest gets it.
         has_labels: whether its files have labels; others are only read to find their labels.
@@ -79,11 +80,13 @@ class Reader(Declared, abc.ABC):
         max_line_bytes: longest line of a text format; longer ones are refused.
         encoding: of its text, a name that Python knows, such as cp1252; a byte order mark at its
             beginning comes first. None = UTF-8, and messages do not name this option.
-        text_field: column of the texts; None = ``text`` or ``sentence``.
+        text_field: column of the texts; None = ``text`` or ``sentence``. A list names several,
+            whose texts are joined by line breaks, empty ones left out.
         labels_field: column of the labels; None = ``labels`` or ``label``. A list names columns of
             0 and 1, or of truth values, that are a label each.
         label_separator: what separates the labels within their cell, e.g. ``";"``; ``"[]"`` = the
-            cell is a list such as ``['law', 'health']``; None = it is one label.
+            cell is a list such as ``['law', 'health']``; ``"{}"`` = it is one label or, as Label
+            Studio writes several, ``{"choices": ["law", "health"]}``; None = it is one label.
         id_field: column of the examples' names, which answers can repeat; None = none.
 
     Raises:
@@ -239,6 +242,11 @@ class Reader(Declared, abc.ABC):
         columns.
         """
         return None
+
+    def column_names(self) -> Sequence[str]:
+        """Returns the names of the columns, as far as the first examples tell them."""
+        table = self.table()
+        return [] if table is None else table.columns
 
     @abc.abstractmethod
     def _read(self, size: int) -> Iterator[Chunk]:

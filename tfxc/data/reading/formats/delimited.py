@@ -1,5 +1,6 @@
 """CSV and TSV with a header line: a column of texts and a column of labels."""
 
+import codecs
 import collections
 import contextlib
 import csv
@@ -12,27 +13,32 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tfxc.core.declared import Count
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
+from tfxc.core.storage.compression import compression_of
+from tfxc.core.storage.reading import read_errors
 from tfxc.data.reading.formats.base import (
     NONE_GIVEN,
     LabelSeparator,
     LabelsField,
     Table,
+    TextField,
     TextReader,
     column_options,
 )
 from tfxc.data.reading.parsing.column_guess import (
-    TEXT_FIELDS,
     Columns,
     Wanted,
     find_column,
     find_label_columns,
+    find_text_columns,
     first_values,
     guess_columns,
+    has_usual_names,
     names_are_values,
 )
 from tfxc.data.reading.parsing.label_cells import RowLabels, columns_of
 from tfxc.data.reading.parsing.label_checks import check_label_name
 from tfxc.data.reading.parsing.lines import UTF_8
+from tfxc.data.reading.parsing.path_probe import PathProbe
 
 if TYPE_CHECKING:
     import _csv
@@ -41,6 +47,8 @@ if TYPE_CHECKING:
 # what the file's ending says.
 _LINES = 2000
 _CHARACTERS = 4 << 20
+_LOOKED_AT = 1 << 20  # bytes by which the encoding is told
+_MARK = "\ufeff"
 _DELIMITERS = (",", ";", "\t", "|")
 # What Excel writes in front of the header, to know it itself.
 _SEPARATOR = re.compile(r'"?sep=."?')
@@ -55,7 +63,7 @@ class Delimited(TextReader):
     skipped. Reading sets Python's process-wide limit on the length of a cell.
 
     Args:
-        path: ``.csv`` or ``.tsv`` file, perhaps compressed.
+        path: ``.csv`` or ``.tsv`` file, perhaps compressed; or a ``.txt`` file with a header.
         delimiter: what separates the cells; None = a tab in ``.tsv`` files, else a comma.
         quotes: whether ``"`` quotes; False takes it as an ordinary character.
         escape: character behind which a quote, a delimiter, a line break and itself are ordinary
@@ -79,13 +87,15 @@ class Delimited(TextReader):
     """
 
     suffixes = (".csv", ".tsv")
+    summary = ".csv, .tsv, or .txt whose first line names columns of texts and labels"
+    specificity = 30
     label_options = ("labels_field", "label_separator")
 
     def __init__(
         self,
         path: str | Path,
         *,
-        text_field: str | None = None,
+        text_field: TextField | None = None,
         labels_field: LabelsField | None = None,
         id_field: str | None = None,
         label_separator: LabelSeparator | None = None,
@@ -127,6 +137,15 @@ class Delimited(TextReader):
         self._labelled = labelled
 
     @classmethod
+    def recognises(cls, probe: PathProbe) -> bool:
+        if super().recognises(probe):
+            return True
+        # As Excel saves "Unicode text".
+        return probe.suffix(cls.compressed) == ".txt" and has_usual_names(
+            (probe.first_line or b"").decode(UTF_8, "replace"), _DELIMITERS
+        )
+
+    @classmethod
     def options_of(
         cls,
         path: Path,
@@ -147,6 +166,7 @@ class Delimited(TextReader):
         if header and wanted == Wanted() and names_are_values(header, values):
             names = [f"column {number}" for number in range(1, len(header) + 1)]
             columns = guess_columns(_table(names, values), wanted, where)
+            assert isinstance(columns.text, str), "none is named"
             names[names.index(columns.text)] = "text"
             labels = columns.labels
             if isinstance(labels, str):
@@ -155,7 +175,7 @@ class Delimited(TextReader):
             options["columns"] = names
         else:
             columns = guess_columns(_table(header, values), wanted, where)
-            for name in (columns.text, *columns_of(columns.labels)):
+            for name in (*columns_of(columns.text), *columns_of(columns.labels)):
                 if header.count(name) > 1:
                     raise DataError(
                         f"{header.count(name)} columns have the name {name!r}",
@@ -168,11 +188,23 @@ class Delimited(TextReader):
         rows = (row for _, row in self._rows())
         return Table(list(self.columns) if self.columns else next(rows, []), rows)
 
+    def mark_of_copies(self) -> str:
+        """Returns what tables made of this one begin with, which are UTF-8: a byte order mark, or
+        nothing if this one is UTF-8 without. Excel, which writes others, needs it to read UTF-8.
+        """
+        with read_errors(self.path), open(self.path, "rb") as stream:
+            head = stream.read(_LOOKED_AT)
+        try:
+            text = codecs.getincrementaldecoder(UTF_8)().decode(head)
+        except UnicodeDecodeError:
+            return "" if compression_of(head) else _MARK
+        return _MARK if text.startswith(_MARK) else ""
+
     def _examples(self) -> Iterator[tuple[str, list[Any]] | tuple[str, list[Any], str]]:
         rows = self._rows()
         header = list(self.columns) if self.columns else next(rows, (1, []))[1]
         where = f"{self.path}:1"
-        text_at = find_column(header, self.text_field, TEXT_FIELDS, "text_field", where)
+        text_at, *more_at = find_text_columns(header, self.text_field, where)
         id_at = None
         labels_at: Sequence[int] = []
         if self.id_field is not None:
@@ -194,7 +226,10 @@ class Delimited(TextReader):
             )
             for name in labels:
                 check_label_name(name, where)
-            yield (row[text_at], labels) if id_at is None else (row[text_at], labels, row[id_at])
+            text = row[text_at]
+            if more_at:
+                text = "\n".join(filter(None, (text, *(row[at] for at in more_at))))
+            yield (text, labels) if id_at is None else (text, labels, row[id_at])
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yields ``(number of the row's first line, cells)``, blank lines left out."""
@@ -336,7 +371,8 @@ def _quoting_of(
     ``_Fit``.
 
     Quotes count unless more rows are broken by them than are well quoted: a single broken row is
-    an error to be named, not a sign that quotes are text. Of two readings with as many broken rows
+    an error to be named, not a sign that quotes are text. They also count where they are around
+    every cell. Of two readings with as many broken rows
     the one counts in which a backslash in front of a quote escapes it, as where a cell is MySQL's
     ``\\N``.
     """
@@ -358,12 +394,23 @@ def _quoting_of(
     quotes = given.get("quotes", True)
     escape, fit = with_quotes(quotes)
     if "quotes" not in given and fit.unquoted > fit.quoted:
-        quotes = False
-        escape, fit = with_quotes(quotes)
+        plain = Delimited(path, **{**given, "quotes": False, "escape": None})
+        if not _are_around_every_cell(plain, lines):
+            quotes = False
+            escape, fit = with_quotes(quotes)
     options = {} if quotes == given.get("quotes", True) else {"quotes": quotes}
     if escape != given.get("escape"):
         options["escape"] = escape
     return options, fit
+
+
+def _are_around_every_cell(reader: Delimited, lines: Sequence[str]) -> bool:
+    """Tells whether all cells below the header begin and end with a quote, in rows that are as long
+    as the header where quotes are text.
+    """
+    rows = [row for row in reader._cells(lines) if row]
+    cells = [cell.strip() for row in rows[1:] if len(row) == len(rows[0]) > 1 for cell in row]
+    return bool(cells) and all(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
 
 
 def _fit(reader: Delimited, lines: Sequence[str]) -> _Fit:

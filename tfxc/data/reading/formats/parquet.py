@@ -1,6 +1,5 @@
 """Parquet and Arrow: a column of texts and a column of labels, in one file or a folder of them."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,27 +11,25 @@ from tfxc.data.reading.formats.base import (
     LabelsField,
     Reader,
     Table,
+    TextField,
     TextReader,
     column_options,
     split_error,
 )
 from tfxc.data.reading.parsing.arrow_tables import SUFFIXES, TableFile
 from tfxc.data.reading.parsing.column_guess import (
-    TEXT_FIELDS,
     Wanted,
     find_column,
     find_label_columns,
+    find_text_columns,
     first_values,
     guess_columns,
 )
 from tfxc.data.reading.parsing.label_cells import RowLabels
-from tfxc.data.reading.parsing.label_checks import check_label_names, check_labels, check_unicode
+from tfxc.data.reading.parsing.label_checks import check_label_names, check_unicode, of_one_kind
 from tfxc.data.reading.parsing.path_probe import PathProbe
-
-# As train-00000-of-00002.parquet; and names that files or folders of one split begin with.
-_SHARD = re.compile(r"^(.+?)-\d+-of-\d+$")
-_SPLIT = re.compile(r"^(train|training|dev|val|valid|validation|test)(?![a-z])")
-_REST = "(other files)"
+from tfxc.data.reading.parsing.split_files import files_by_split
+from tfxc.data.reading.parsing.workbooks import Workbook
 
 
 class Parquet(TextReader):
@@ -88,7 +85,11 @@ class Parquet(TextReader):
         given: Mapping[str, Any] = NONE_GIVEN,
     ) -> dict[str, Any]:
         """Returns columns and what separates labels, by the first rows of the first file."""
-        table = TableFile(cls._files(path, split)[0])
+        return cls._columns_in(TableFile(cls._files(path, split)[0]), wanted)
+
+    @staticmethod
+    def _columns_in(table: TableFile | Workbook, wanted: Wanted) -> dict[str, Any]:
+        """Returns columns and what separates labels, by the first rows of a file."""
         values = first_values(row for _, row in table.rows(table.readable))
         columns = {name: [row[at] for row in values] for at, name in enumerate(table.readable)}
         guess = guess_columns(columns, wanted, str(table.path), unreadable=table.unreadable)
@@ -98,7 +99,7 @@ class Parquet(TextReader):
         self,
         path: str | Path,
         *,
-        text_field: str | None = None,
+        text_field: TextField | None = None,
         labels_field: LabelsField | None = None,
         label_separator: LabelSeparator | None = None,
         split: str | None = None,
@@ -106,17 +107,18 @@ class Parquet(TextReader):
     ) -> None:
         Reader.__init__(self, path)
         self._labelled = labelled
-        self._tables = [TableFile(file) for file in self._files(self.path, split)]
+        self._tables = [self._open(file) for file in self._files(self.path, split)]
         first = self._tables[0]
-        self._text = _column(first, text_field, TEXT_FIELDS, "text_field")
-        self._columns = [self._text]
+        texts = find_text_columns(first.columns, text_field, first.path)
+        self._texts = [first.columns[place] for place in texts]
+        self._label_columns: list[str] = []
         self._classes: list[str] | None = None
         if labelled:
             places = find_label_columns(first.columns, labels_field, first.path)
             names = [first.columns[place] for place in places]
             single = labels_field is None or isinstance(labels_field, str)
             self._row_labels = RowLabels(names[0] if single else names, label_separator)
-            self._columns += names
+            self._label_columns = names
             if single:
                 self._classes = self._class_names(first, names[0])
             self.label_names = self._classes if single else names
@@ -124,10 +126,14 @@ class Parquet(TextReader):
                 check_label_names(self.label_names, f"{first.path}: {names[0]}")
                 self.num_labels = len(self.label_names)
         for table in self._tables[1:]:
-            for place, name in enumerate(self._columns):
-                _column(table, name, (), "labels_field" if place else "text_field")
+            find_text_columns(table.columns, self._texts, table.path)
+            for name in self._label_columns:
+                find_column(table.columns, name, (), "labels_field", table.path)
         counts = [table.num_rows for table in self._tables]
         self.num_examples = None if None in counts else sum(filter(None, counts))
+
+    def _open(self, file: Path) -> TableFile | Workbook:
+        return TableFile(file)
 
     @property
     def bytes_read(self) -> int:
@@ -138,7 +144,7 @@ class Parquet(TextReader):
         first, *others = self._tables
         columns = [c for c in first.columns if all(c in table.columns for table in others)]
         rows = (row for table in self._tables for _, row in table.rows(columns))
-        return Table(columns, rows, [first.schema.field(name).type for name in columns])
+        return Table(columns, rows, [first.types[name] for name in columns])
 
     @classmethod
     def _files(cls, path: Path, split: str | None) -> Sequence[Path]:
@@ -162,21 +168,25 @@ class Parquet(TextReader):
         return next(iter(by_split.values()))
 
     @classmethod
-    def _class_names(cls, table: TableFile, column: str) -> list[str] | None:
+    def _class_names(cls, table: TableFile | Workbook, column: str) -> list[str] | None:
         return table.class_names(column)
 
     def _examples(self) -> Iterator[tuple[str, list[Any]]]:
         kind = None
+        single = len(self._texts) == 1
         for table in self._tables:
-            for number, (text, *values) in table.rows(self._columns):
+            for number, row in table.rows([*self._texts, *self._label_columns]):
                 where = f"{table.path}: row {number}"
-                if not isinstance(text, str):
-                    raise _wrong_value("a text", self._text, text, where)
+                texts = row[: len(self._texts)]
+                for name, text in zip(self._texts, texts, strict=True):
+                    if not isinstance(text, str) and (single or text is not None):
+                        raise _wrong_value("a text", name, text, where)
+                text = texts[0] if single else "\n".join(filter(None, texts))
                 check_unicode(text, "a text", where)
-                labels = self._labels(values, where) if values else []
-                if labels:
-                    kind = kind or type(labels[0])
-                    check_labels(labels, kind, where)
+                labels: list[Any] = []
+                if self._labelled:
+                    labels = self._labels(row[len(self._texts) :], where)
+                    labels, kind = of_one_kind(labels, kind, where)
                 yield text, labels
 
     def _labels(self, values: Sequence[Any], where: str) -> list[Any]:
@@ -188,33 +198,13 @@ class Parquet(TextReader):
         for number in numbers:
             if type(number) is not int or not 0 <= number < len(classes):
                 wanted = f"the number of one of {len(classes)} classes"
-                raise _wrong_value(wanted, self._columns[1], number, where)
+                raise _wrong_value(wanted, self._label_columns[0], number, where)
         return [classes[number] for number in numbers]
 
 
 def _files_by_split(folder: Path) -> dict[str, list[Path]]:
-    """Returns the files of a folder in order, by the split they belong to."""
-    by_split: dict[str, list[Path]] = {}
-    shards: dict[str, Path] = {}
-    for file in sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES):
-        shard = _SHARD.match(file.stem)
-        namesake = shards.setdefault(file.name, file) if shard else file
-        if namesake != file:
-            raise DataError(
-                f"the folder contains several data sets: {file.name} is in "
-                f"{namesake.parent.relative_to(folder)} and in {file.parent.relative_to(folder)}",
-                where=folder,
-                fix="name one of these folders",
-            )
-        # The name of the file says which split it is of, or that of a folder it is in.
-        names = [*file.relative_to(folder).parent.parts, file.stem]
-        split = shard or next(filter(None, map(_SPLIT.match, names)), None)
-        by_split.setdefault(split[1] if split else _REST, []).append(file)
-    return by_split
-
-
-def _column(table: TableFile, wanted: str | None, usual: Sequence[str], option: str) -> str:
-    return table.columns[find_column(table.columns, wanted, usual, option, table.path)]
+    tables = (path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES)
+    return files_by_split(folder, tables)
 
 
 def _wrong_value(wanted: str, column: str, value: object, where: str) -> DataError:

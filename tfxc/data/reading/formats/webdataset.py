@@ -11,7 +11,7 @@ from tfxc.data.reading.formats.base import EncodedImageReader
 from tfxc.data.reading.parsing.archives import is_tar, shard_files, tar_members
 from tfxc.data.reading.parsing.catalogs import Catalog
 from tfxc.data.reading.parsing.label_cells import labels_of
-from tfxc.data.reading.parsing.label_checks import check_labels
+from tfxc.data.reading.parsing.label_checks import of_one_kind
 from tfxc.data.reading.parsing.path_probe import PathProbe
 from tfxc.data.reading.source_files import expand
 
@@ -114,9 +114,7 @@ class WebDataset(EncodedImageReader):
                         listed = f".{member or ' or .'.join(self._label_members)}"
                         raise _wrong_members(f"a label ({listed})", parts, where)
                     labels = self._labels(parts[member], member, where)
-                    label_type = label_type or next(map(type, labels), None)
-                    if label_type is not None:
-                        check_labels(labels, label_type, where)
+                    labels, label_type = of_one_kind(labels, label_type, where)
                 if self._catalog is not None:
                     key = name.rpartition("/")[2]
                     try:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from tfxc.core import registry
 from tfxc.core.config import Config, changed, check_given, load_tree, merge, named, parse_config
 from tfxc.core.errors import ConfigError
-from tfxc.core.shared_options import FileChoices
+from tfxc.core.shared_options import ColumnChoices, FileChoices
 from tfxc.core.storage.compression import COMPRESSED
 from tfxc.core.storage.files import write_json
 from tfxc.data.reading.formats import detect_format, named_by_split
@@ -31,6 +31,7 @@ _NETWORK = ("encoder", "head", "objective")
 _NETWORK_RECIPES = ("fit", "kfold", "repetitions")
 _BAGS_OF_TERMS = ("tfidf", "hashing", "pecos_tfidf")
 _ENDINGS = (*COMPRESSED, ".tar")
+_SHOWN = 10  # columns
 _SPLIT_NAMES = ("train", "training", "trn", "data")
 
 
@@ -96,6 +97,7 @@ class Completed:
             )
         return [
             f"{data['train']}: {describe(self.contents)}",
+            *(f"  {line}" for line in oddities(self.contents)),
             f"preset {self.preset}: {model}{epochs}{splits}{dev}",
         ]
 
@@ -137,11 +139,24 @@ def completed_of(file: str, choices: FileChoices, changes: Iterable[str]) -> Com
     tree: dict[str, Any] = {"data": {key: path for key, path in splits.items() if path is not None}}
     if choices.run is not None:
         tree["run"] = choices.run
-    wanted = Wanted(choices.text_column, choices.label_column)
-    choice = Choice(choices.preset, choices.pretrained, wanted, not choices.no_refit)
+    options = reading_options(choices)
+    if options:
+        tree["data"]["reader_options"] = options
+    choice = Choice(choices.preset, choices.pretrained, wanted_of(choices), not choices.no_refit)
     changes = list(changes)
     check_given(changed({}, changes), "--set")  # what is wrong in them is not the file's fault
     return complete(changed(tree, changes), choice)
+
+
+def wanted_of(choices: ColumnChoices) -> Wanted:
+    """Returns the columns that the options of a command name."""
+    columns = (choices.text_column, choices.label_column)
+    return Wanted(*(names[0] if len(names) == 1 else list(names) or None for names in columns))
+
+
+def reading_options(choices: ColumnChoices) -> dict[str, Any]:
+    """Returns the reader's options among those of a command."""
+    return {} if choices.encoding is None else {"encoding": choices.encoding}
 
 
 def write_config(path: Path, tree: Mapping[str, Any]) -> None:
@@ -232,18 +247,23 @@ def describe(contents: Contents) -> str:
     least = "" if contents.complete else "at least "
     each = f"{contents.labels_each:.1f} labels each" if contents.several_labels else "one each"
     parts = [f"format {contents.format}, {about}{contents.examples:,} examples"]
-    columns = {"text_field": "texts", "labels_field": "labels", "label_separator": "separator"}
+    columns = {
+        "encoding": "encoding",
+        "text_field": "texts",
+        "labels_field": "labels",
+        "label_separator": "separator",
+    }
     for key, what in columns.items():
         column = contents.options.get(key)
         if column is not None:
             if isinstance(column, str):
                 shown = repr(column)
+            elif key == "text_field":  # joined
+                shown = " + ".join(map(repr, column))
             else:  # columns that are a label each
                 shown = f"in {len(column):,} columns of 0 and 1, {column[0]!r} to {column[-1]!r}"
             parts.append(f"{what} {shown}")
     parts.append(f"{least}{contents.labels:,} labels, {each}")
-    if contents.unlabelled:
-        parts.append(f"{least}{contents.unlabelled:,} examples without labels")
     if contents.kind == "text":
         parts.append(f"texts of {contents.length} {contents.tokens} (median)")
     elif contents.image_shape is not None:
@@ -251,6 +271,35 @@ def describe(contents: Contents) -> str:
     else:
         parts.append(f"{contents.kind} features")
     return ", ".join(parts)
+
+
+def oddities(contents: Contents, everything: bool = False) -> list[str]:
+    """Returns what else a file holds, and what is odd in it, a line each.
+
+    Args:
+        contents: of the file.
+        everything: whether also to say what does not occur.
+
+    Example:
+        >>> oddities(Contents("delimited", {}, "text", 5, 2, 1.0, True, unused=["id"]))
+        ["columns not used: 'id'"]
+    """
+    lines = []
+    if contents.unused:
+        more = f" and {len(contents.unused) - _SHOWN:,} more" * (len(contents.unused) > _SHOWN)
+        lines.append(f"columns not used: {', '.join(map(repr, contents.unused[:_SHOWN]))}{more}")
+    found = contents.findings
+    if found is None:
+        return lines
+    if contents.kind == "text":
+        language = f"probably {found.language}, " if found.language else ""
+        length, row = found.longest
+        lines.append(f"texts: {language}the longest has {length:,} characters (row {row:,})")
+    findings = found.findings(contents.skips_unlabelled)
+    lines += [str(finding) for finding in findings if finding.count or everything]
+    if not everything and any(finding.count and finding.to_settle for finding in findings):
+        lines.append("what to do about these: `tfxc check FILE`")
+    return lines
 
 
 def _describes_network(tree: Mapping[str, Any]) -> bool:
@@ -292,6 +341,8 @@ def _splits(data: Mapping[str, Any], contents: Contents, choice: Choice) -> dict
             split_options[split] = _options_of_split(split, data, contents, choice)
     if data.get("dev") is None and "dev" not in settings and "dev_share" not in data:
         settings["dev_share"] = DEV_SHARE
+    if contents.skips_unlabelled:
+        settings["skip_unlabelled"] = True
     split_options = {split: chosen for split, chosen in split_options.items() if chosen}
     if options:
         settings["reader_options"] = options

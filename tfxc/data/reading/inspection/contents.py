@@ -12,17 +12,25 @@ import numpy as np
 
 from tfxc.core import registry
 from tfxc.core.errors import DataError, inside
+from tfxc.core.progress import Progress
 from tfxc.data.examples.chunk import Chunk
 from tfxc.data.examples.kinds import IMAGE, TEXT, kind_of_features
-from tfxc.data.reading.formats import OPTIONS, check_options, detect_format, open_reader
+from tfxc.data.reading.formats import (
+    OPTIONS,
+    check_options,
+    detect_format,
+    encoding_of,
+    open_reader,
+)
 from tfxc.data.reading.formats.base import NONE_GIVEN, Reader
-from tfxc.data.reading.parsing.column_guess import Wanted
+from tfxc.data.reading.inspection.findings import Findings, Survey
+from tfxc.data.reading.parsing.column_guess import LABELS_FIELDS, TEXT_FIELDS, Wanted
 from tfxc.data.reading.source_files import is_builtin, staged
 from tfxc.labels.joined_labels import joined_labels
 
-# What is read of a large file at most, and how much of it is looked at closely.
+# What is read at most of a large file of features, and how much of one of texts is looked at
+# closely: of these all are read, which takes a small part of the time of a training.
 MOST_EXAMPLES = 200_000
-MOST_CHARACTERS = 1 << 26
 _TEXTS = 64  # of each chunk
 _IMAGES = 64  # in all
 _LARGEST_IMAGE = 96  # of the shorter side; a larger image takes a GPU
@@ -36,6 +44,9 @@ _UNSPACED = re.compile(
 )
 _UNSPACED_SHARE = 0.3
 _LONGEST_WORD = 6
+# Fewer examples of a file without labels are left out, if all others have one label: they are
+# cells that nobody filled in.
+_FEW_UNLABELLED = 0.05
 # What the splits of a folder that holds several are called, by what they are for.
 _SPLIT_NAMES = {
     "train": ("train", "training", "trn"),
@@ -65,6 +76,8 @@ class Contents:
         image_shape: (height, width, channels) to bring images to; None for other kinds.
         splits: of a folder that holds several splits: their names in it, by what they are for
             (``"train"``, ``"dev"``, ``"test"``).
+        unused: columns that hold neither texts nor labels.
+        findings: what is odd in the examples.
     """
 
     format: str
@@ -81,11 +94,18 @@ class Contents:
     long: int = 0
     image_shape: tuple[int, int, int] | None = None
     splits: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unused: Sequence[str] = ()
+    findings: Findings | None = None
 
     @property
     def several_labels(self) -> bool:
         """Whether an example may have several labels, or none."""
         return not math.isclose(self.labels_each, 1.0)
+
+    @property
+    def skips_unlabelled(self) -> bool:
+        """Whether the few examples without labels are left out, so that all have one label."""
+        return self.unlabelled > 0 and not self.several_labels
 
 
 def inspect(
@@ -96,7 +116,7 @@ def inspect(
 ) -> Contents:
     """Returns what a training file holds.
 
-    At most 200,000 examples, or 64 million characters of texts, are read, in constant memory.
+    All texts are read, and at most 200,000 examples of features; an example takes 21 bytes.
 
     Args:
         path: as in ``data.train``; ``~`` and ``${VAR}`` are expanded.
@@ -201,6 +221,10 @@ def options_of(
             fix="name the one to read: --set data.reader_options.split=NAME",
         )
     options = {} if split is None else {"split": split}
+    encoding = encoding_of(source, reader_class, given)
+    if encoding is not None:
+        options["encoding"] = encoding
+        given = {**given, "encoding": encoding}
     with inside(OPTIONS, given):
         return name, options | reader_class.options_of(source, wanted or Wanted(), split, given)
 
@@ -234,11 +258,11 @@ class _Sample:
     def __init__(self, reader: Reader | _InMemory) -> None:
         self.reader = reader
         self.names = collections.Counter[Any]()
+        self.survey = Survey()
         self.examples = 0
         self.labels_given = 0
-        self.several = 0  # examples without exactly one label
+        self.several = 0  # examples with more than one label
         self.without = 0  # examples without labels
-        self.characters = 0
         self.lengths: dict[str, list[int]] = {"words": [], "characters": []}
         self.unspaced = 0
         self.letters = 0
@@ -253,23 +277,26 @@ class _Sample:
             self.reader.label_names is not None and self.reader.total_bytes is None
         )
         chunks = self.reader.chunks(_IMAGES if is_folder_of_images else _CHUNK)
-        for chunk in chunks:
-            self._add(chunk)
-            enough = self.kind == IMAGE.name and self._labels_are_known()
-            many = self.examples >= MOST_EXAMPLES or self.characters >= MOST_CHARACTERS
-            if enough or many:
+        with Progress("looking at the data", self.reader.total_bytes, unit="B") as progress:
+            for chunk in chunks:
+                self._add(chunk)
+                progress.advance(self.reader.bytes_read - self.bytes_read)
                 self.bytes_read = self.reader.bytes_read
-                self.complete = next(chunks, None) is None
-                break
+                enough = self.kind == IMAGE.name and self._labels_are_known()
+                many = self.kind != TEXT.name and self.examples >= MOST_EXAMPLES
+                if enough or many:
+                    self.complete = next(chunks, None) is None
+                    break
 
     def _labels_are_known(self) -> bool:
         return self.reader.label_names is not None and self.reader.num_examples is not None
 
     def _add(self, chunk: Chunk) -> None:
+        self.survey.add(chunk)
         self.examples += len(chunk)
         for labels in chunk.labels:
             self.labels_given += len(labels)
-            self.several += len(labels) != 1
+            self.several += len(labels) > 1
             self.without += not labels
             self.names.update(labels)
         if chunk.images is not None:
@@ -278,7 +305,6 @@ class _Sample:
             self.kind = IMAGE.name
         elif chunk.texts is not None and chunk.features is None:
             self.kind = TEXT.name
-            self.characters += sum(map(len, chunk.texts))
             step = max(1, len(chunk.texts) // _TEXTS)
             for text in chunk.texts[::step]:
                 words = text.split()
@@ -328,7 +354,8 @@ class _Sample:
         lengths = self.lengths[tokens] or [0]
         known = self._labels_are_known()
         label_names = self.reader.label_names if known else None
-        settled = self.several or known or options.get("label_separator", "") is None
+        several = self.several or self.without > _FEW_UNLABELLED * self.examples
+        settled = several or known or options.get("label_separator", "") is None
         joined = None if settled else joined_labels(map(str, self.names), self.labels_given)
         splits_cells = "label_separator" in self.reader.label_options
         if self.complete or self.reader.num_examples is not None:
@@ -342,7 +369,7 @@ class _Sample:
             kind=self.kind,
             examples=examples,
             labels=len(self.names if label_names is None else label_names),
-            labels_each=1.0 if not self.several else self.labels_given / self.examples,
+            labels_each=1.0 if not several else self.labels_given / self.examples,
             complete=self.complete or known,
             unlabelled=self.without,
             warning=None if joined is None else joined.warning(self.reader.path, splits_cells),
@@ -350,7 +377,19 @@ class _Sample:
             length=int(np.median(lengths)),
             long=int(np.quantile(lengths, 0.95)),
             image_shape=self.image_shape,
+            unused=self._unused(options),
+            findings=self.survey.findings(self.names),
         )
+
+    def _unused(self, options: Mapping[str, Any]) -> list[str]:
+        """Returns the columns that are not read."""
+        used: set[str] = set()
+        defaults = {"text_field": TEXT_FIELDS, "labels_field": LABELS_FIELDS, "id_field": ()}
+        for key, usual in defaults.items():
+            names = options.get(key) or usual
+            used.update([names] if isinstance(names, str) else names)
+        used |= {re.split(r"[.\[]", name)[0] for name in used}  # keys of nested objects
+        return [name for name in self.reader.column_names() if name not in used]
 
 
 def _common_shape(images: Sequence[bytes] | np.ndarray) -> tuple[int, int, int] | None:

@@ -43,7 +43,9 @@ class TableFile:
 
     Attributes:
         schema: pyarrow's, of names and types.
-        columns: names of the columns.
+        columns: names of the columns, where a column of structures is one of each of its fields:
+            ``content.body``.
+        types: {name: pyarrow's type} of these.
         readable: names of those that can be texts or labels: of texts, numbers or truth values, or
             of lists of these.
         unreadable: {name: type} of the others.
@@ -59,14 +61,25 @@ class TableFile:
         self._arrow = arrow(path)
         with self._errors(), self._opened() as file:
             self.schema = schema = file.schema_arrow if self._is_parquet else file.schema
-            self.columns = list(schema.names)
-            self.readable = [field.name for field in schema if self._holds_labels(field.type)]
+            self.columns: list[str] = []
+            self.types: dict[str, Any] = {}
+            for field in schema:
+                self._add(field.name, field.type)
+            self.readable = [name for name in self.columns if self._holds_labels(self.types[name])]
             self.unreadable = {
-                field.name: str(field.type) for field in schema if field.name not in self.readable
+                name: str(self.types[name]) for name in self.columns if name not in self.readable
             }
             self.num_rows = file.metadata.num_rows if self._is_parquet else None
             self._metadata = dict(schema.metadata or {})
         self.bytes_read = 0
+
+    def _add(self, name: str, kind: "pyarrow.DataType") -> None:
+        if self._arrow.types.is_struct(kind) and kind.num_fields:
+            for field in kind:
+                self._add(f"{name}.{field.name}", field.type)
+            return
+        self.columns.append(name)
+        self.types[name] = kind
 
     def _holds_labels(self, kind: "pyarrow.DataType") -> bool:
         types = self._arrow.types
@@ -104,13 +117,28 @@ class TableFile:
         with self._errors(), self._opened() as file:
             size = self.path.stat().st_size
             for batch in self._batches(file, columns):
-                values = [batch.column(name).to_pylist() for name in columns]
+                values = [self._column(batch, name).to_pylist() for name in columns]
                 for row in zip(*values, strict=True):
                     number += 1
                     yield number, row
                 if self.num_rows:
                     self.bytes_read = size * number // self.num_rows
             self.bytes_read = size
+
+    def _column(self, batch: "pyarrow.RecordBatch", name: str) -> "pyarrow.Array":
+        """Returns a column of a batch, or a field of a column of structures."""
+        if name in self.schema.names:
+            return batch.column(name)
+        import pyarrow.compute
+
+        top = next(top for top in self.schema.names if name.startswith(f"{top}."))
+        column = batch.column(top)
+        rest = name.removeprefix(f"{top}.")
+        while rest:
+            fields = [each.name for each in column.type if f"{rest}.".startswith(f"{each.name}.")]
+            column = pyarrow.compute.struct_field(column, [fields[0]])
+            rest = rest.removeprefix(fields[0]).removeprefix(".")
+        return column
 
     @property
     def _is_parquet(self) -> bool:

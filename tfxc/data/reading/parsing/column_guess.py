@@ -11,7 +11,14 @@ from typing import Any
 from tfxc.core.errors import DataError
 from tfxc.core.escaping import json_text
 from tfxc.core.registry import nearest
-from tfxc.data.reading.parsing.label_cells import LIST, are_flags, are_lists, columns_of
+from tfxc.data.reading.parsing.label_cells import (
+    CHOICES,
+    LIST,
+    are_choices,
+    are_flags,
+    are_lists,
+    columns_of,
+)
 
 #: Usual names of a column of texts, in lower case, the likeliest first.
 TEXT_NAMES = (
@@ -34,6 +41,8 @@ _MORE_ADVICE = {
 # Rows, and characters of a cell, that are looked at to find the columns.
 _ROWS = 20_000
 _CHARACTERS = 500
+# What an object that is a label calls its name.
+_PARTS_OF_LABELS = ("name", "value", "title")
 _LONG = 60  # characters of a text, but hardly of a label
 _DATE = re.compile(r"(\d{4}([-/.])\d{1,2}\2\d{1,2}|\d{1,2}([-/.])\d{1,2}\3\d{2,4})([T ].*)?")
 
@@ -43,11 +52,11 @@ class Wanted:
     """The columns that the user names; None for one that is to be found.
 
     Attributes:
-        text: name of a column, or key of objects.
+        text: name of a column, or key of objects; or the names of several, whose texts are joined.
         labels: the same, or the names of the columns that are labels.
     """
 
-    text: str | None = None
+    text: str | Sequence[str] | None = None
     labels: str | Sequence[str] | None = None
 
 
@@ -56,12 +65,13 @@ class Columns:
     """Where texts and labels are.
 
     Attributes:
-        text: name of the column.
-        labels: the same; or, where each label has a column of 0 and 1, the names of all of these.
-        separator: what separates several labels in a cell (``"[]"``: a cell is a list), or None.
+        text: name of the column, or of several, whose texts are joined.
+        labels: name of the column; or, where each label has a column of 0 and 1, the names of all of these.
+        separator: what separates several labels in a cell (``"[]"``: a cell is a list, ``"{}"``: it may be
+            Label Studio's choices), or None.
     """
 
-    text: str
+    text: str | list[str]
     labels: str | list[str]
     separator: str | None
 
@@ -101,7 +111,8 @@ def guess_columns(
     unreadable = unreadable or {}
     types = ", ".join(f"{name!r} ({type_})" for name, type_ in unreadable.items())
     besides = f", besides {types}, whose types are neither text nor labels" if unreadable else ""
-    named = [("--text-column", wanted.text)]
+    texts = [name for name in columns_of(wanted.text, "text_field") if name is not None]
+    named = [("--text-column", name) for name in texts]
     named += [("--label-column", name) for name in columns_of(wanted.labels)]
     for option, name in named:
         if name is None:
@@ -134,15 +145,17 @@ def guess_columns(
         )
     if not any(columns.values()):
         raise DataError("there are no examples", where=where, fix="check the file")
-    labels = wanted.labels or _label_columns(columns, wanted.text, where, kind, besides)
+    labels = wanted.labels or _label_columns(columns, texts, where, kind, besides)
     label_columns = columns_of(labels)
-    text = wanted.text or _text_column(columns, label_columns, where, kind)
-    if text in label_columns:
-        raise DataError(
-            f"the {kind} {text!r} cannot be both text and label",
-            where=where,
-            fix="correct --text-column or --label-column",
-        )
+    texts = texts or [_text_column(columns, label_columns, where, kind)]
+    for name in texts:
+        if name in label_columns:
+            raise DataError(
+                f"the {kind} {name!r} cannot be both text and label",
+                where=where,
+                fix="correct --text-column or --label-column",
+            )
+    text = texts[0] if len(texts) == 1 else texts
     if isinstance(labels, str):
         return Columns(text, labels, _separator(columns[labels]))
     return Columns(text, label_columns, None)
@@ -190,6 +203,31 @@ def as_given(option: str) -> str:
     """Returns how a reader's option that names a column is given, for a fix."""
     short = f"--reader-option {option}=NAME"
     return f"--set data.reader_options.{option}=NAME (predict and others: {short})"
+
+
+def find_text_columns(
+    columns: Sequence[str], wanted: str | Sequence[str] | None, where: str | Path
+) -> list[int]:
+    """Finds the places of the columns whose texts are an example's, as ``find_column``.
+
+    Args:
+        columns: names of all columns.
+        wanted: the reader's option ``text_field``: a name, names in the order in which their texts
+            are joined, or None.
+        where: file, or file and line, for the message.
+
+    Raises:
+        DataError: one of them is not there, or more than once.
+        ConfigError: as ``columns_of``.
+
+    Example:
+        >>> find_text_columns(["title", "body"], ["body", "title"], "train.csv:1")
+        [1, 0]
+    """
+    return [
+        find_column(columns, name, TEXT_FIELDS, "text_field", where)
+        for name in columns_of(wanted, "text_field")
+    ]
 
 
 def find_label_columns(
@@ -249,25 +287,47 @@ def names_are_values(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bo
     )
 
 
+def has_usual_names(line: str, delimiters: Iterable[str]) -> bool:
+    """Tells whether a line names columns of texts and of labels as they usually are called.
+
+    Args:
+        line: the first of a file.
+        delimiters: one of them separates the cells.
+
+    Example:
+        >>> has_usual_names('"text"\\t"label"', "\\t,"), has_usual_names("read the text", "\\t,")
+        (True, False)
+    """
+    for delimiter in delimiters:
+        names = {cell.strip().strip('"').lower() for cell in line.split(delimiter)}
+        if not names.isdisjoint(TEXT_NAMES) and not names.isdisjoint(LABEL_NAMES):
+            return True
+    return False
+
+
 def _cut(cell: Any) -> Any:
     return cell[:_CHARACTERS] if isinstance(cell, str) else cell
 
 
 def _label_columns(
-    columns: Mapping[str, Sequence[Any]], text: str | None, where: str, kind: str, besides: str
+    columns: Mapping[str, Sequence[Any]],
+    texts: Sequence[str],
+    where: str,
+    kind: str,
+    besides: str,
 ) -> str | list[str]:
     """Finds the column that holds the labels, or the columns that are a label each."""
-    rest = {name: values for name, values in columns.items() if name != text}
+    rest = {name: values for name, values in columns.items() if name not in texts}
     named = _by_name(rest, LABEL_NAMES)
     if named is not None:
         return named
-    text = text or _by_name(rest, TEXT_NAMES)
+    text = None if texts else _by_name(rest, TEXT_NAMES)
     if text is not None:
-        rest.pop(text, None)
+        rest.pop(text)
     if len(rest) == 1:
         return next(iter(rest))
     candidates = [name for name, values in rest.items() if _may_be_labels(values)]
-    if text is None and len(columns) == 2 and len(candidates) != 1:
+    if not texts and text is None and len(columns) == 2 and len(candidates) != 1:
         return min(rest, key=lambda name: (_distinct(rest[name]), _length(rest[name])))
     if len(candidates) == 1:
         return candidates[0]
@@ -319,15 +379,23 @@ def _text_column(
 
 
 def _by_name(columns: Iterable[str], usual: Sequence[str]) -> str | None:
-    """Finds the column with the likeliest of the usual names, or None."""
-    columns_by_name: dict[str, str] = {}
+    """Finds the column with the likeliest of the usual names, or None.
+
+    The name of a path such as ``content.body`` is its last part; of one to labels such as
+    ``labels[].name``, where that says what a part of a label is, the part before it.
+    """
+    columns = list(columns)
+    columns_by_name = {column.strip().lower(): column for column in reversed(columns)}
     for column in columns:
-        columns_by_name.setdefault(column.strip().lower(), column)
+        parts = column.strip().lower().replace("[]", "").split(".")
+        if len(parts) > 1 or "[]" in column:
+            is_part = usual is LABEL_NAMES and len(parts) > 1 and parts[-1] in _PARTS_OF_LABELS
+            columns_by_name.setdefault(parts[-2] if is_part else parts[-1], column)
     return next((columns_by_name[name] for name in usual if name in columns_by_name), None)
 
 
 def _may_be_labels(values: Sequence[Any]) -> bool:
-    lists = [value for value in values if isinstance(value, list)]
+    lists = [value for value in values if isinstance(value, (list, dict))]
     if lists:
         return any(lists)
     if any(isinstance(value, (float, Decimal)) and value % 1 > 0 for value in values):
@@ -360,6 +428,8 @@ def _separator(values: Sequence[Any]) -> str | None:
     names = {value.strip() for value in values if isinstance(value, str) and value.strip()}
     if are_lists(name for name in names if len(name) < _CHARACTERS):
         return LIST
+    if are_choices(names):
+        return CHOICES
     from tfxc.labels.joined_labels import joined_labels
 
     joined = joined_labels(names)

@@ -1,6 +1,7 @@
 """What counts as a label in a row of a table: one rule for all formats, docs/data.md states it."""
 
 import ast
+import json
 import math
 import numbers
 import operator
@@ -13,8 +14,13 @@ from tfxc.core.errors import ConfigError, DataError
 
 #: The separator of cells that are lists, such as ``['law', 'health']``.
 LIST = "[]"
+#: The separator of cells that are one label, or several as Label Studio writes them,
+#: ``{"choices": ["law", "health"]}``.
+CHOICES = "{}"
+_CHOICES_KEY = "choices"
 # A list of Python, which pandas writes into CSV files, or of JSON.
 _LIST = re.compile(r"""\[\s*(?:["'\d].*)?\]""", re.DOTALL)
+_WHOLE = re.compile(r"-?\d+\.0", re.ASCII)
 # Strings that only blanks separate, as NumPy prints arrays; Python would join them.
 _WITHOUT_COMMA = re.compile(r"""(["'])\s+\1""")
 # What the cells of a column that is a label may hold, in lower case.
@@ -30,8 +36,9 @@ class RowLabels:
     Args:
         columns: name of the column, or the names of all columns that are labels; None where the
             reader has yet to find the one column.
-        separator: what separates the labels of a cell, ``"[]"`` for a cell that is a list, or None
-            for a cell that is one label.
+        separator: what separates the labels of a cell, ``"[]"`` for a cell that is a list,
+            ``"{}"`` for one that is a label or Label Studio's choices, or None for a cell that is
+            one label.
 
     Attributes:
         names: the labels, where each has a column; else None.
@@ -82,8 +89,12 @@ class RowLabels:
         return labels_of(value, f"{where}: {self._columns!r}" if self._columns else where)
 
 
-def columns_of(labels_field: Any) -> list[Any]:
-    """Returns the columns that a reader's option ``labels_field`` names; ``[None]`` for None.
+def columns_of(names: Any, option: str = "labels_field") -> list[Any]:
+    """Returns the columns that a reader's option names; ``[None]`` for None.
+
+    Args:
+        names: value of the option.
+        option: its name, for the message.
 
     Raises:
         ConfigError: it is neither a name nor a list of different names.
@@ -92,16 +103,17 @@ def columns_of(labels_field: Any) -> list[Any]:
         >>> columns_of("tags"), columns_of(["toxic", "insult"])
         (['tags'], ['toxic', 'insult'])
     """
-    if labels_field is None or isinstance(labels_field, str):
-        return [labels_field]
-    if isinstance(labels_field, (list, tuple)) and labels_field:
-        names = list(labels_field)
-        if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
-            return names
+    if names is None or isinstance(names, str):
+        return [names]
+    if isinstance(names, (list, tuple)) and names:
+        columns = list(names)
+        if all(isinstance(name, str) for name in columns) and len(set(columns)) == len(columns):
+            return columns
+    what = "that are a label each" if option == "labels_field" else "whose texts are joined"
     raise ConfigError(
-        f"{labels_field!r} is neither a column nor a list of different columns",
-        where="labels_field",
-        fix="name one, or a list of those that are a label each",
+        f"{names!r} is neither a column nor a list of different columns",
+        where=option,
+        fix=f"name one, or a list of those {what}",
     )
 
 
@@ -109,7 +121,9 @@ def labels_of(value: Any, where: str) -> list[Any]:
     """Returns the labels, each once, in a value of a format with types, such as JSON or Arrow.
 
     Args:
-        value: a label, or a list of labels: see ``label_of``.
+        value: a label, a list of labels, see ``label_of``; or an object whose keys are labels and
+            whose values are 0 and 1, or truth values, as spaCy's ``cats``; or one of Label Studio's
+            choices.
         where: file and row, for messages.
 
     Raises:
@@ -118,16 +132,49 @@ def labels_of(value: Any, where: str) -> list[Any]:
     Example:
         >>> labels_of(["law", None, "law "], "a.jsonl:1"), labels_of(3.0, "a.jsonl:2")
         (['law'], [3])
+        >>> labels_of({"law": 1.0, "health": 0.0}, "a.jsonl:3")
+        ['law']
     """
+    if isinstance(value, dict):
+        choices = choices_of(value)
+        value = _flagged(value, where) if choices is None else choices
     values = value if isinstance(value, (list, tuple)) else [value]
     labels = (label_of(item, where) for item in values)
     return list(dict.fromkeys(label for label in labels if label is not None))
 
 
+def _flagged(value: dict[str, Any], where: str) -> list[str]:
+    """Returns the keys of an object whose value is 1 or true."""
+    names = []
+    for name, flag in value.items():
+        is_label = _FLAGS.get(_flag_key(flag))
+        if is_label is None:
+            raise DataError(
+                f"the label {name!r} of an object of labels is {str(flag)[:60]!r}",
+                where=where,
+                fix="write 1 for a label of the example, else 0",
+            )
+        if is_label:
+            names.append(name)
+    return names
+
+
+def choices_of(value: dict[str, Any]) -> list[Any] | None:
+    """Returns the labels of an object as Label Studio writes several; None of any other.
+
+    Example:
+        >>> choices_of({"choices": ["law", "health"]}), choices_of({"law": 1})
+        (['law', 'health'], None)
+    """
+    choices = value.get(_CHOICES_KEY)
+    return choices if len(value) == 1 and isinstance(choices, list) else None
+
+
 def label_of(value: Any, where: str | None = None) -> str | int | None:
     """Returns a label as a value of JSON, Arrow or Python means it.
 
-    A text is its own name, without the white space around it. A whole number of any type is that
+    A text is its own name, without the white space around it; that of a whole number with ``.0`` is
+    its digits, as a program writes it that holds numbers as floats. A whole number of any type is that
     number, whose name is its digits. Truth values are called as JSON writes them. Nothing (None,
     NaN, an empty text) is no label.
 
@@ -148,7 +195,7 @@ def label_of(value: Any, where: str | None = None) -> str | int | None:
     if value is None:
         return None
     if isinstance(value, str):
-        return value.strip() or None
+        return _number_or_name(value.strip()) or None
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int):
@@ -180,6 +227,8 @@ def split_labels(cell: str, separator: str | None, where: str) -> list[str]:
         >>> split_labels("law; health;", ";", "a.csv:2"), split_labels("['law']", "[]", "a.csv:2")
         (['law', 'health'], ['law'])
     """
+    if separator == CHOICES and (value := _parsed_choices(cell)) is not None:
+        return [str(label) for label in labels_of(value, where)]
     if separator == LIST:
         if not cell.strip():
             return []
@@ -194,8 +243,28 @@ def split_labels(cell: str, separator: str | None, where: str) -> list[str]:
                 fix="correct the cell, or set label_separator to what separates labels",
             )
         return [str(label) for label in labels_of(items, where)]
-    parts = [cell] if separator is None else cell.split(separator)
-    return [name for part in parts if (name := part.strip())]
+    parts = [cell] if separator is None or separator == CHOICES else cell.split(separator)
+    return [_number_or_name(name) for part in parts if (name := part.strip())]
+
+
+def are_choices(cells: Iterable[str]) -> bool:
+    """Tells whether some cells are several labels as Label Studio writes them.
+
+    Example:
+        >>> are_choices(["law", '{"choices": ["law", "health"]}']), are_choices(["{law}"])
+        (True, False)
+    """
+    return any(_parsed_choices(cell) is not None for cell in cells)
+
+
+def _parsed_choices(cell: str) -> list[Any] | None:
+    if not cell.lstrip().startswith("{"):
+        return None
+    try:
+        value = json.loads(cell)
+    except ValueError:
+        return None
+    return choices_of(value)
 
 
 def are_lists(cells: Iterable[str]) -> bool:
@@ -207,6 +276,11 @@ def are_lists(cells: Iterable[str]) -> bool:
     """
     matches = [_LIST.fullmatch(cell.strip()) is not None for cell in cells]
     return bool(matches) and all(matches)
+
+
+def _number_or_name(name: str) -> str:
+    """Returns a label's name; pandas writes 3 as 3.0 where another row of the column is empty."""
+    return name[:-2] if name.endswith(".0") and _WHOLE.fullmatch(name) else name
 
 
 def are_flags(values: Iterable[Any]) -> bool:

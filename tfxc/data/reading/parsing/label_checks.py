@@ -6,6 +6,8 @@ from typing import Any
 
 from tfxc.core.errors import DataError
 
+_MOST_DIGITS = 10  # of an id, which is below 2^31
+
 
 def check_label_name(name: str, where: str | Path) -> None:
     """Refuses a label name that could not be written as one line of a vocabulary file.
@@ -22,17 +24,39 @@ def check_label_name(name: str, where: str | Path) -> None:
     check_unicode(name, "a label name", where)
 
 
-def check_labels(labels: Sequence[Any], kind: type[Any], where: str | Path) -> None:
-    """Refuses labels of another type than ``kind``, impossible names and ids out of range.
+def of_one_kind(
+    labels: Sequence[Any], kind: type[Any] | None, where: str | Path
+) -> tuple[list[Any], type[Any] | None]:
+    """Returns an example's labels as those before it are: names, or ids.
+
+    A number among names is the name of its digits, and such a name among ids the id. Impossible
+    names and ids out of range are refused.
+
+    Args:
+        labels: of the example.
+        kind: ``str`` or ``int``; None where there was no label yet.
+        where: file and row, for messages.
+
+    Returns:
+        tuple: the labels, and their kind.
 
     Raises:
         DataError: naming the label.
+
+    Example:
+        >>> of_one_kind([3, "3", "4"], int, "a.jsonl:2")
+        ([3, 4], <class 'int'>)
     """
+    if not labels:
+        return [], kind
+    kind = kind or type(labels[0])
+    if any(type(label) is not kind for label in labels):
+        same = str if kind is str else _id_of
+        labels = list(dict.fromkeys(map(same, labels)))
     for label in labels:
         if type(label) is not kind:
-            what = "a name" if kind is str else "an id"
             raise DataError(
-                f"the label {label!r} is not {what}, as those before it are",
+                f"the label {label!r} is not an id, as those before it are",
                 where=where,
                 fix="use names or ids throughout",
             )
@@ -44,6 +68,14 @@ def check_labels(labels: Sequence[Any], kind: type[Any], where: str | Path) -> N
                 where=where,
                 fix="correct the label",
             )
+    return list(labels), kind
+
+
+def _id_of(label: int | str) -> int | str:
+    """Returns the number that a text of digits is; anything else as it is."""
+    is_short = isinstance(label, str) and len(label) <= _MOST_DIGITS
+    is_number = is_short and label.isascii() and label.isdigit()
+    return int(label) if is_number and str(int(label)) == label else label
 
 
 def check_label_names(names: Sequence[str], where: str) -> None:

@@ -12,6 +12,7 @@ from tfxc.core.storage.compression import compression_of, decompressed
 from tfxc.core.storage.reading import archive_errors, existing_file, read_errors
 
 UTF_8 = "utf-8"
+_LINE_FEED = b"\n"
 # Lines that are held at a time, whatever their number.
 BLOCK_BYTES = 64 << 20
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -44,7 +45,7 @@ class Lines:
     """The lines of a file; ``\\n`` and ``\\r\\n`` end a line.
 
     Args:
-        path: the file; gzip, xz and bzip2 are told by its content and decompressed.
+        path: the file; gzip, xz, bzip2 and Zstandard are told by its content and decompressed.
         max_line_bytes: a longer line is refused; no more of it is read or decompressed.
         universal_newlines: whether a lone ``\\r`` ends a line as well, as Python reads texts.
         encoding: of the file, if it does not begin with a byte order mark; None = UTF-8, where
@@ -138,8 +139,8 @@ class Lines:
             raise DataError(
                 f"the file is in UTF-8, not in {self._encoding}",
                 where=self.path,
-                fix=f"say so as --set data.reader_options.encoding={UTF_8} (predict and others: "
-                f"--reader-option encoding={UTF_8})",
+                fix=f"say so with --encoding {UTF_8} (predict and others: --reader-option "
+                f"encoding={UTF_8})",
             )
         newline = None if self._universal else "\n"
         decoded = io.TextIOWrapper(stream, self._codec, _REFUSED, newline)
@@ -157,6 +158,70 @@ class Lines:
 
         return readline
 
+    def pieces(self, size: int = 1 << 20) -> Generator[str, None, None]:
+        """Yields the text of the file, cut anywhere, for formats without lines.
+
+        Args:
+            size: number of bytes of a piece, about.
+
+        Raises:
+            DataError: as ``texts``, but for lines that are too long.
+        """
+        decoder = codecs.getincrementaldecoder(UTF_8)()
+        number = 1
+        with read_errors(self.path):
+            file = open(existing_file(self.path), "rb")  # noqa: SIM115 (closed below)
+        with file as raw, decompressed(raw, self.path) as stream:
+            with archive_errors(self.path):
+                readline = self._readline_of(stream)
+            block = b"begin"
+            is_first = True
+            while block:
+                parts: list[bytes] = []
+                held = 0
+                with archive_errors(self.path):
+                    while held < size and (part := readline(size)):
+                        parts.append(part)
+                        held += len(part)
+                self.bytes_read = raw.tell()
+                block = b"".join(parts)
+                if is_first:
+                    if b"\0" in block:
+                        raise _no_text(f"{self.path}:1")
+                    block = block.removeprefix(BYTE_ORDER_MARK)
+                    is_first = False
+                pending = decoder.getstate()[0]
+                try:
+                    text = decoder.decode(block, final=not block)
+                except UnicodeDecodeError as error:
+                    whole = pending + block
+                    start = whole.rfind(_LINE_FEED, 0, error.start) + 1
+                    line = whole[start:].partition(_LINE_FEED)[0]
+                    where = f"{self.path}:{number + whole.count(_LINE_FEED, 0, start)}"
+                    raise self._undecodable(line, error.start - start, where) from None
+                number += block.count(_LINE_FEED)
+                if text:
+                    yield text
+
+    def _undecodable(self, line: bytes, place: int, where: str) -> DataError:
+        """Returns the error of a line that is not in the file's encoding.
+
+        Args:
+            line: in UTF-8 but for what could not be decoded.
+            place: of the first such byte.
+        """
+        if self._codec == UTF_8:
+            return not_utf_8(line, place, where, self._encoding is not None)
+        # A lone surrogate stands for a refused byte.
+        before = line[:place].decode(UTF_8)
+        sign = line[place:].decode(UTF_8, "surrogatepass")[0]
+        return DataError(
+            f"the byte 0x{ord(sign) - _LONE_SURROGATES:02x} behind "
+            f"{before[-_SHOWN:]!r} is not {self._codec}",
+            where=where,
+            fix="name the file's encoding as the reader's option encoding, or repair the line",
+        )
+
     def texts(self) -> Iterator[tuple[int, str]]:
         """Yields ``(line number, line as str)``.
 
@@ -171,25 +236,23 @@ class Lines:
                     text = line.decode(UTF_8)
                 except UnicodeDecodeError as error:
                     where = f"{self.path}:{number}"
-                    if self._codec == UTF_8:
-                        has_option = self._encoding is not None
-                        raise not_utf_8(line, error.start, where, has_option) from None
-                    # A lone surrogate stands for a refused byte.
-                    before = line[: error.start].decode(UTF_8)
-                    sign = line[error.start :].decode(UTF_8, "surrogatepass")[0]
-                    raise DataError(
-                        f"the byte 0x{ord(sign) - _LONE_SURROGATES:02x} behind "
-                        f"{before[-_SHOWN:]!r} is not {self._codec}",
-                        where=where,
-                        fix="name the file's encoding as the reader's option encoding, or repair "
-                        "the line",
-                    ) from None
+                    raise self._undecodable(line, error.start, where) from None
                 yield number, text
 
     def first(self) -> bytes | None:
         """Returns the first line in UTF-8, or None of an empty file."""
         with contextlib.closing(self.blocks(1)) as blocks:
             return next((lines[0] for _, lines in blocks), None)
+
+
+def has_mark(head: bytes) -> bool:
+    """Tells whether a text begins with a byte order mark.
+
+    Example:
+        >>> has_mark("é".encode("utf-8-sig")), has_mark("é".encode())
+        (True, False)
+    """
+    return head.startswith(tuple(_MARKS))
 
 
 def not_utf_8(line: bytes, place: int, where: str, has_option: bool = False) -> DataError:
@@ -219,8 +282,8 @@ cp1251. Convert the file with iconv -f NAME -t UTF-8.
             readings.append(f"{before[-_SHOWN:] + behind[:_SHOWN]!r} in {name}")
     fix = "convert the file with iconv -f NAME -t UTF-8"
     if has_option:
-        fix = "name the right one as --set data.reader_options.encoding=NAME (predict and others: "
-        fix += "--reader-option encoding=NAME), or convert the file with iconv -f NAME -t UTF-8"
+        fix = "name the right one with --encoding NAME (predict and others: --reader-option "
+        fix += "encoding=NAME), or convert the file with iconv -f NAME -t UTF-8"
     return DataError(
         f"the byte 0x{line[place]:02x} in column {place + 1} is not UTF-8; the text is "
         + (", ".join(readings) or "in another encoding"),
