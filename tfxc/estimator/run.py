@@ -212,7 +212,7 @@ class Run:
 
         check_quantize(quantize, format)
         folder = Path(folder or self.path / default_name(format, quantize))
-        k = default_k(self._loaded) if k is None else k
+        k = default_k(self._loaded, probabilities) if k is None else k
         export(self._loaded, folder, format, k, probabilities, int8=quantize is not None)
         return folder
 

@@ -64,7 +64,7 @@ def calibrated(scores: tf.Tensor, calibration: "Calibration") -> tf.Tensor:
 
 
 def predicted(rule: "Decision", ids: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
-    """Does as ``Decision.predicted``, in the graph: bool (batch, k), the labels that are returned."""
+    """Does as ``Decision.predicted``, in the graph: bool (batch, k), which labels are returned."""
     places = tf.range(tf.shape(ids)[1])
     least = rule.threshold
     if rule.of_labels is not None:
