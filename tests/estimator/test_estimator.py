@@ -132,7 +132,7 @@ def test_an_encoder_of_sparse_features_by_any_name_takes_a_dense_matrix():
 def test_threshold_finds_every_label_above_it():
     model = small(epochs=1, threshold=-100.0).fit(TEXTS, [[str(i % 40)] for i in range(40)])
     assert [len(row) for row in model.predict(TEXTS[:3])] == [40, 40, 40]
-    _, scores = model.predict_top_k(TEXTS[:3], 40)
+    _, scores = model.predict_top_k(TEXTS[:3], 40, probabilities=False)
     middle = float(np.sort(scores[0])[20])
     model.set_params(threshold=middle)
     expected = (scores >= middle).sum(axis=1).tolist()

@@ -36,13 +36,6 @@ def test_examples_in_memory_are_what_a_file_of_them_is(tmp_path, labels):
         assert getattr(found, name) == getattr(expected, name), name
 
 
-def test_of_many_examples_the_first_are_looked_at(monkeypatch):
-    monkeypatch.setattr(contents, "MOST_EXAMPLES", 20)
-    monkeypatch.setattr(contents, "_CHUNK", 10)
-    found = contents_of(TEXTS[:20] + ["a " * 500] * 20, [["a"]] * 40)
-    assert found.examples == 40 and found.long < 100 and found.labels == 1
-
-
 def test_the_ranker_is_that_of_the_command(tmp_path, monkeypatch, capsys, lists):
     """Of the same examples, with the same terms, scores of the command's run."""
     monkeypatch.chdir(tmp_path)

@@ -304,7 +304,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         """Returns the score of every class.
 
         For two 1-D classes it is one number: the log-odds of the second where the model decides on
-        each class by itself, else the second's score less the first's.
+        each class by itself and has probabilities of its own, else the second's score less the
+        first's.
 
         Returns:
             float32 (n, classes), in the order of ``classes_``; (n,) for two 1-D classes.
@@ -313,7 +314,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         if self._targets.multi_label or len(self.classes_) != 2:
             return self._all_scores(X)
         model = self._fitted.model
-        if model.decides_each_label and model.has_probabilities:
+        natively = model.has_probabilities and model.decision.calibration is None
+        if model.decides_each_label and natively:
             logs = np.log(self._likely(X).clip(_LEAST).astype(np.float64))
             return logs[:, 1] - logs[:, 0]
         scores = self._all_scores(X)
