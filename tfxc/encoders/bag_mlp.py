@@ -10,8 +10,7 @@ import tensorflow as tf
 from annotated_types import MinLen
 
 from tfxc.core.declared import Count, FromData, LayerArguments, Positive, ShareBelowOne
-from tfxc.encoders.base import Encoder
-from tfxc.encoders.bases.feed_forward import FeedForward
+from tfxc.encoders.base import Encoder, FeedForward
 from tfxc.labels.hashing import bucket_lookup
 from tfxc.ops.randomness import dropout, keep_mask
 from tfxc.ops.sparse import bag_matmul, row_ids

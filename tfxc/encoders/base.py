@@ -1,9 +1,10 @@
 """What every encoder shares."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import keras
+import numpy as np
 
 from tfxc.core.declared import Declared
 from tfxc.data.examples.kinds import KINDS
@@ -13,7 +14,26 @@ from tfxc.ops.tables.large_weights import LargeWeights
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from tfxc.encoders.bases.feed_forward import FeedForward
+
+class FeedForward(NamedTuple):
+    """What ``Encoder.feed_forward`` returns; NumPy alone can compute it.
+
+    The rows of a sparse bag are added up with their weights, those of tokens averaged. On the sum x
+    follow ``activation(x + bias)`` and then, layer by layer, ``activation(x @ kernel + bias)``.
+
+    Attributes:
+        table: float32 (features or words, width).
+        lookup: int32 (features,), the row of each feature where features are hashed; else None.
+        kernels: float32 (inputs, outputs) of the layers above the table.
+        biases: float32 (outputs,) of the table and of the layers above it.
+        activations: Keras name of each of the biases' activations.
+    """
+
+    table: np.ndarray
+    lookup: np.ndarray | None
+    kernels: list[np.ndarray]
+    biases: list[np.ndarray]
+    activations: list[str]
 
 
 class Encoder(Declared, LargeWeights):
@@ -54,7 +74,7 @@ class Encoder(Declared, LargeWeights):
         """The shape of the network, for JSON; None where the config says all."""
         return None
 
-    def feed_forward(self) -> "FeedForward | None":
+    def feed_forward(self) -> FeedForward | None:
         """Returns its weights, if it is a table and dense layers and nothing else; else None."""
         return None
 

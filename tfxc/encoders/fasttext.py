@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.declared import Count, FromData, LayerArguments, Positive, ShareBelowOne
-from tfxc.encoders.bases.feed_forward import FeedForward
+from tfxc.encoders.base import FeedForward
 from tfxc.encoders.bases.starts import Start
 from tfxc.encoders.bases.tokens import TokenEncoder, mean_of_words
 
