@@ -25,7 +25,7 @@ from typing import Annotated, Literal
 
 from tfxc.core.bounds import Count, Natural, Option, Share
 from tfxc.core.command_options import parse
-from tfxc.core.errors import ConfigError
+from tfxc.core.errors import ConfigError, as_option
 from tfxc.core.shared_options import RunOption
 from tfxc.exports import FORMATS, MIN_AGREEMENT
 from tfxc.exports.export import (
@@ -86,11 +86,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         from tfxc.exports.serving_folder import export_for_serving
 
         target = (options.serving, options.version, k, options.probabilities)
-        print(report(export_for_serving(loaded, *target), loaded.manifest))
+        with as_option("k"):
+            print(report(export_for_serving(loaded, *target), loaded.manifest))
         return 0
     least = MIN_AGREEMENT if options.min_agreement is None else options.min_agreement
     int8 = options.quantize is not None
-    print(export(loaded, folder, options.format, k, options.probabilities, int8, least))
+    with as_option("k"):
+        print(export(loaded, folder, options.format, k, options.probabilities, int8, least))
     return 0
 
 

@@ -52,7 +52,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from tfxc.core import cli
 from tfxc.core.bounds import Count, Option
 from tfxc.core.command_options import given, parse, refuse, restored
-from tfxc.core.errors import ConfigError, DataError, option_of
+from tfxc.core.errors import ConfigError, DataError, as_option, option_of
 from tfxc.core.escaping import json_text, one_line
 from tfxc.core.shared_options import FileOptions, TrustOption
 from tfxc.inference.search_options import SearchOptions
@@ -178,7 +178,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             "this option does not apply to examples that are typed on a terminal",
             fix="name a file of examples, or leave it out",
         )
-    predictor = _predictor(options, typed)
+    with as_option("k"):
+        predictor = _predictor(options, typed)
     _check_input(predictor.input_kind, options)
     if typed:
         return _interactive(predictor, options.min_score)

@@ -62,7 +62,7 @@ class Options(TrustOption):
     runs: Annotated[Sequence[str], Option("RUN", positional=True, mirror="reads")]
     host: Annotated[str, Option("ADDRESS")] = "127.0.0.1"
     port: Natural = 8501
-    allow_host: Annotated[Sequence[str], Option("NAME", repeated=True)] = ()
+    allow_host: Annotated[Sequence[str], Option("NAME", repeated=True, remote=True)] = ()
     k: Count | None = None
     scores: bool = False
     label_texts: Annotated[str | None, Option("FILE")] = None

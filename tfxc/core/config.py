@@ -252,6 +252,10 @@ def _index(node, part, key):
     return int(part)
 
 
+# Arguments of methods, of which the settings do not know.
+_HOMES = {"ranker": "recipe.ranker", "tree": "recipe.tree", "calibrate": "recipe.calibrate"}
+
+
 def _readable(first: Mapping[str, Any], where: str) -> ConfigError:
     """Returns the first of pydantic's errors as one of ours."""
     path = [str(part) for part in first["loc"]]
@@ -269,8 +273,18 @@ def _readable(first: Mapping[str, Any], where: str) -> ConfigError:
         sections.append(section)
     if first["type"] == "extra_forbidden":
         known = sorted(sections[-1].model_fields)
+        home = _HOMES.get(key) or next(
+            (
+                f"{name}.{key}"
+                for name, field in Config.model_fields.items()
+                for kind in declared.alternatives(field.annotation)
+                if len(path) == 1 and key in getattr(kind, "model_fields", ())
+            ),
+            None,
+        )
         return ConfigError(
-            f"unknown key {key!r}{nearest(path[-1], known)}",
+            f"unknown key {key!r}"
+            + (f", did you mean {home!r}?" if home else nearest(path[-1], known)),
             where=where,
             fix=f"use one of: {', '.join(known)}",
         )

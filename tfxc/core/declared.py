@@ -136,8 +136,10 @@ leave it out for the default 10.
     if of_numpy and _accepts(annotation, plain := typing.cast(Any, value).tolist()):
         return plain
     has_default = default is not inspect.Parameter.empty and default not in (None, (), "")
+    choices = words(annotation)
+    hint = nearest(value, choices) if len(choices) > 1 else ""
     raise ConfigError(
-        f"must be {describe(annotation)}, not {shown(value)}{nearest(value, words(annotation))}",
+        f"must be {describe(annotation)}, not {shown(value)}{hint}",
         where=name,
         fix=f"change it, or leave it out for the default {shown(default)}"
         if has_default

@@ -179,6 +179,25 @@ it: pip install 'tfxc[report]', or add --no-page.
         ) from error
 
 
+@contextlib.contextmanager
+def as_option(argument: str) -> Iterator[None]:
+    """Context manager: a ``ConfigError`` about an argument names the option that sets it.
+
+    Example:
+        >>> with as_option("k"):
+        ...     raise ConfigError("must be from 1 to 3, not 4", where="k")
+        Traceback (most recent call last):
+            ...
+        tfxc.core.errors.ConfigError: --k: must be from 1 to 3, not 4
+    """
+    try:
+        yield
+    except ConfigError as error:
+        if error.where != argument:
+            raise
+        raise ConfigError(error.problem, where=option_of(argument), fix=error.fix) from None
+
+
 def option_of(name: str) -> str:
     """Returns the option that sets an attribute of what a parser returns.
 

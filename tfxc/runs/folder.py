@@ -1,13 +1,15 @@
 """The run folder: what a training run writes and everything else reads."""
 
 import contextlib
+import difflib
+import itertools
 import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfxc.core.config import Config, parse_config
-from tfxc.core.errors import CheckpointError, ConfigError, nearest
+from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import is_inside
 from tfxc.core.storage.reading import (
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from tfxc.model import XCModel
 
 
+# How alike two names of runs are.
+_ALIKE = 0.6
 _UNFIT = "restore the run's own config.json or train again"
 RESTORE = "restore it from a copy, or train again with --fresh"
 
@@ -221,11 +225,10 @@ class RunFolder(RunWriter):
         """
         path = self / "config.json"
         if not path.is_file() and not path.is_symlink():  # reading a link says where it leads
-            others = (run.parent.name for run in self.path.parent.glob("*/config.json"))
             raise CheckpointError(
                 "this is not a run folder: it has no config.json"
                 if self.path.exists()
-                else f"there is no such run folder{nearest(self.path.name, others)}",
+                else f"there is no such run folder{_similar(self.path)}",
                 where=self.path,
                 fix="give a folder of tfxc train",
             )
@@ -327,3 +330,14 @@ def _unfit_weights(path: Path, error: Exception, fix: str) -> CheckpointError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     problem = f"does not fit the model of config.json ({reason})"
     return CheckpointError(problem, where=path, fix=fix)
+
+
+def _similar(path: Path) -> str:
+    """Returns ``", did you mean 'runs/my'?"`` for a run, beside a missing one or in ``runs``, whose
+    name is like it or begins with it.
+    """
+    configs = itertools.chain(path.parent.glob("*/config.json"), Path("runs").glob("*/config.json"))
+    runs = {config.parent.name: config.parent for config in configs}
+    longer = sorted(name for name in runs if name.startswith(path.name))
+    close = longer or difflib.get_close_matches(path.name, runs, n=1, cutoff=_ALIKE)
+    return f", did you mean {str(runs[close[0]])!r}?" if close else ""

@@ -64,6 +64,12 @@ def listen(host: str, port: int) -> socket.socket:
         problem = f"cannot listen at {host}:{port} ({error})"
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             problem = f"port {port} is in use"
+        elif isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            raise ConfigError(
+                f"{host} is not an address of this machine",
+                where="--host",
+                fix="use 127.0.0.1 for this machine alone, or 0.0.0.0 for all that reach it",
+            ) from error
         raise ConfigError(
             problem,
             where="--host, --port",

@@ -1,9 +1,11 @@
 """Files read with clear errors: missing, damaged or unreadable, in one line that names them."""
 
 import contextlib
+import difflib
 import errno
 import gzip
 import hashlib
+import itertools
 import json
 import lzma
 import os
@@ -33,6 +35,9 @@ MALFORMED = (
     ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, RuntimeError,
     SyntaxError, TypeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
+# Names beside a missing file that are compared with its own, and how alike two are.
+_MOST_NAMES = 1000
+_ALIKE = 0.75
 _JSON_NAMES: dict[object, str] = {dict: "object", list: "list", int: "number"}
 _KINDS = {
     stat.S_IFREG: "file",
@@ -88,6 +93,17 @@ def kind_of(path: str | Path) -> str | None:
         return None
 
 
+def _similar(path: Path) -> str:
+    """Returns ``", did you mean 'x'?"`` for a file beside a missing one that has nearly its name."""
+    try:
+        with os.scandir(path.parent) as entries:
+            names = [entry.name for entry in itertools.islice(entries, _MOST_NAMES)]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, names, n=1, cutoff=_ALIKE)
+    return f", did you mean {str(path.with_name(close[0]))!r}?" if close else ""
+
+
 @contextlib.contextmanager
 def read_errors(
     path: str | Path, *, fix: str = "check the path", error: type[UserError] = DataError
@@ -110,7 +126,9 @@ def read_errors(
     except OSError as problem:
         if problem.errno in NO_FILE:
             is_missing = problem.errno == errno.ENOENT
-            reason = "no such file" if is_missing else os.strerror(problem.errno).lower()
+            reason = os.strerror(problem.errno).lower()
+            if is_missing:
+                reason = f"no such file{_similar(Path(path))}"
             raise error(reason, where=path, fix=fix) from problem
         if problem.errno is None:  # NumPy's and HDF5's of a malformed file
             raise _damaged(path, problem, fix, error) from problem

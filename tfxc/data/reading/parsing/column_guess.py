@@ -351,6 +351,14 @@ def _label_columns(
             where=where,
             fix=f"pick one, e.g. --label-column {candidates[0]}{own}",
         )
+    repeat = [name for name in texts if _may_be_labels(columns[name])]
+    if repeat:
+        raise DataError(
+            f"the values of {repeat[0]!r}, named as the texts, repeat as those of labels do, and "
+            f"those of no other {kind} do",
+            where=where,
+            fix=f"name the {kind} of the texts as --text-column, or another one as --label-column",
+        )
     raise DataError(
         f"no {kind} has values that repeat, as labels do: {_listed(columns)}{besides}",
         where=where,
