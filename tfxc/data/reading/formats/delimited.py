@@ -128,6 +128,7 @@ class Delimited(TextReader):
                 where="escape",
                 fix="name one character that is neither the delimiter nor a quote",
             )
+        columns_of(text_field, "text_field")
         self.text_field = text_field
         self.labels_field = labels_field
         self.id_field = id_field
