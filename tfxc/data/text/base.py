@@ -2,7 +2,6 @@
 
 import abc
 import contextlib
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
@@ -333,9 +332,14 @@ class BagFeatures(TextFeatures):
         """Divides rows by their norm, the parts in the blocks of columns by theirs before."""
         norm = self._settings["norm"]
         if norm and self.blocks:
-            bounds = itertools.pairwise([0, *self.blocks, self.num_features])
-            parts = [unit_rows(rows[:, begin:end], norm) for begin, end in bounds]
-            rows = scipy.sparse.hstack(parts, format="csr")
+            starts = rows.indptr[:-1]
+            bounds = [starts]
+            for first in self.blocks:  # a block's entries in a row are adjacent
+                before = np.concatenate([[0], np.cumsum(rows.indices < first)])
+                bounds.append(starts + before[rows.indptr[1:]] - before[starts])
+            splits = np.append(np.stack(bounds, axis=1), rows.indptr[-1])
+            parts = (rows.data, rows.indices, splits)
+            unit_rows(scipy.sparse.csr_matrix(parts, (len(splits) - 1, rows.shape[1])), norm)
         return unit_rows(rows, norm) if norm else rows
 
     @abc.abstractmethod
