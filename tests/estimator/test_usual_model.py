@@ -10,7 +10,6 @@ import tfxc
 from tests.commands.calls import call
 from tests.estimator.test_fitting import LISTS, SINGLE, TEXTS
 from tfxc.commands import train
-from tfxc.data.reading.inspection import contents
 from tfxc.data.reading.inspection.contents import contents_of, inspect
 from tfxc.data.reading.inspection.presets import model_of, usual_preset
 from tfxc.estimator.classifier import XCClassifier

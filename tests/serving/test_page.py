@@ -222,18 +222,18 @@ def test_none_of_them(bot, deciding):
     """Scores of the run are replaced: those of random weights are near the threshold."""
     bot.type("butter")
     bot.wait("document.querySelectorAll('.run').length === 1")
-    show = "models['<i>bot'].threshold = {}; at('answers').replaceChildren(card({{model: '<i>bot', "
-    show += "version: 1, probabilities: true, predictions: [[{{label: 'soup', score: 0.4}}, "
-    show += "{{label: 'tea', score: 0.2}}]]}}, new Set()))"
+    show = "models['<i>bot'].decides = {}; at('answers').replaceChildren(card({{model: '<i>bot', "
+    show += "version: 1, probabilities: true, predictions: [[{{label: 'soup', score: 0.4, "
+    show += "returned: {}}}, {{label: 'tea', score: 0.2, returned: false}}]]}}, new Set()))"
     none = "document.querySelector('.none')?.textContent"
     below = "document.querySelectorAll('.below').length"
-    assert bot.evaluate("models['<i>bot'].threshold") == 0.5
-    bot.evaluate(show.format(0.5))
-    assert bot.evaluate(none) == "None of them: no label reaches 50 %."
+    assert bot.evaluate("models['<i>bot'].decides") is True
+    bot.evaluate(show.format("true", "false"))
+    assert bot.evaluate(none) == "None of them: no label is likely enough."
     assert bot.evaluate(below) == 2
-    bot.evaluate(show.format(0.3))
+    bot.evaluate(show.format("true", "true"))
     assert bot.evaluate(none) is None and bot.evaluate(below) == 1
-    bot.evaluate(show.format("null"))
+    bot.evaluate(show.format("false", "false"))
     assert bot.evaluate(none) is None and bot.evaluate(below) == 0
 
 

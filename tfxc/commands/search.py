@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A wrong config is refused before the first training.
     config = load_config(options.config, options.set)
     if (refit := config.refit) is not None:  # settings are compared by what is held out
-        share = 1 / refit.folds if refit.share is None else refit.share
+        share = refit.share or 1 / (refit.folds or 1)
         once = ["refit=null", f"data.dev_share={share}"]
         options = dataclasses.replace(options, set=[*options.set, *once])
         config = load_config(options.config, options.set)

@@ -1,6 +1,7 @@
 """A linear ranker behind the estimator: recipe ``xr_linear`` on examples in memory."""
 
 import contextlib
+import functools
 import itertools
 import json
 import shutil
@@ -100,7 +101,7 @@ class FittedLinear(FittedModel):
                     self._train_into(folder, X[~chosen], Y[~chosen])
                     model = LinearModel(folder, self._recipe.threads)
                     inside = rows.select(np.flatnonzero(chosen))
-                    part_rows = RowStream(lambda inside=inside: [inside])
+                    part_rows = RowStream(functools.partial(iter, [inside]))
                     yield Examined(model, part_rows, range(model.num_labels))
 
     def _check(self, recipe: "XRLinear", data: FitData, callbacks: Sequence[Any]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import gc
 import os
 import threading
@@ -187,7 +188,7 @@ class Application:
                         "max_k": slot.current.max_k,
                         "neighbours": slot.current.neighbours,
                         "takes_labels": slot.current.takes_labels,
-                        "threshold": slot.current.threshold,
+                        "decides": not slot.current.decision.best_alone,
                         "texts": [example.text for example in slot.current.dev_examples],
                         "report": next(
                             (
@@ -229,7 +230,11 @@ class Application:
             served = self.catalog.find(asked.model)
             k = served.checked_k(asked.k)
             ids, scores = await served.similar_labels(asked.label, k)
-        (neighbours,) = listed(served, ids, scores)
+        names = served.names
+        pairs = zip(ids[0].tolist(), scores[0].tolist(), strict=True)
+        neighbours = [
+            {"label": names[number], "id": number, "score": score} for number, score in pairs
+        ]
         return _json(
             {
                 "model": served.name,
@@ -297,7 +302,8 @@ class Application:
     ) -> None:
         """Calls ``work(*arguments, stop)`` in a thread, and stops it when nobody waits for it."""
         stop = threading.Event()
-        working = asyncio.get_running_loop().run_in_executor(None, work, *arguments, stop)
+        call = functools.partial(work, *arguments, stop)
+        working = asyncio.get_running_loop().run_in_executor(None, call)
         while not (await asyncio.wait([working], timeout=_SECONDS_BETWEEN_LOOKS))[0]:
             if self.draining or await request.is_disconnected():
                 stop.set()

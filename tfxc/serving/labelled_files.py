@@ -78,7 +78,7 @@ def label_file(served: "ServedRun", source: Path, target: Path, stop: threading.
         predictor = served.predictor_of_files
         config = served.config
         reader = open_like(source, config.data, predictor.input_kind)
-        write_predictions(target, predictor.names, reader.table(), answers())
+        write_predictions(target, predictor.names, reader, answers())
     except RequestError:
         raise
     except UserError as error:

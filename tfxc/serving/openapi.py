@@ -86,7 +86,7 @@ def _schemas(catalog: "Catalog") -> dict[str, Any]:
         "k": limits.k,
         "models": list(catalog.slots),
     }
-    label = {
+    label: dict[str, Any] = {
         "type": "object",
         "properties": {
             "label": {"type": "string"},
@@ -94,14 +94,16 @@ def _schemas(catalog: "Catalog") -> dict[str, Any]:
             "score": {"type": "number"},
         },
     }
-    labels = {"type": "array", "items": label}
+    returned = {**label["properties"], "returned": {"type": "boolean"}}
+    labels = {"type": "array", "items": {**label, "properties": returned}}
     served = {"model": {"type": "string"}, "version": {"type": "integer"}}
     predictions = {
         **served,
         "probabilities": {"type": "boolean"},
         "predictions": {"type": "array", "items": labels},
     }
-    neighbours = {**served, "label": {"type": "string"}, "neighbours": labels}
+    others = {"type": "array", "items": label}
+    neighbours = {**served, "label": {"type": "string"}, "neighbours": others}
     return {
         "Error": {"type": "object", "properties": {"error": {"type": "string"}}},
         **{request.__name__: schema_of(request, **bounds) for request in _REQUESTS},

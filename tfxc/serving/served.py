@@ -13,6 +13,7 @@ from annotated_types import Ge, Le
 from tfxc.core.errors import ConfigError, UserError
 from tfxc.core.messages import NOTES, OUTPUT
 from tfxc.core.storage import checksums
+from tfxc.decision.decision import Decision
 from tfxc.inference.decision import decision_of
 from tfxc.inference.predictors import RunPredictor, deciding_predictor
 from tfxc.inference.search_options import SearchOptions
@@ -106,8 +107,8 @@ class ServedRun:
         takes_labels: whether labels can be added by their texts.
         forms: ``ExampleForms``.
         config: of the run.
-        threshold: smallest score of a label that the run decides for, in the unit of its answers;
-            None where it decides for the best label, or in another unit.
+        decision: which labels the run returns, by the unit of its answers; the best one alone where
+            it decides by another unit.
         dev_examples: see ``tfxc.runs.dev_examples``.
 
     Raises:
@@ -156,7 +157,7 @@ class ServedRun:
         settings = loaded.config.evaluation
         decision = decision_of(loaded.model, loaded.single_label, settings.threshold)
         same_unit = decision.probabilities == self.probabilities
-        self.threshold = decision.threshold if same_unit else None
+        self.decision = decision if same_unit else Decision()
         self._model = loaded.model
         self.neighbours = self._model.similar_labels(0, 1) is not None
         self.search(self.forms.example(), self.k)
@@ -478,13 +479,18 @@ def paths_by_name(runs: Sequence[str]) -> dict[str, Path]:
 
 
 def listed(served: ServedRun, ids: np.ndarray, scores: np.ndarray) -> list[list[dict[str, Any]]]:
-    """Returns for each example its labels, as objects ``label``, ``id`` and ``score``."""
+    """Returns the labels of each example: objects ``label``, ``id``, ``score`` and ``returned``.
+
+    ``returned`` tells whether the label is one of those that the run decides for.
+    """
     names = served.names
+    chosen = served.decision.predicted(ids, scores)
+    arrays = zip(ids.tolist(), scores.tolist(), chosen.tolist(), strict=True)
     return [
         [
-            {"label": names[number], "id": number, "score": score}
-            for number, score in zip(row, row_scores, strict=True)
+            {"label": names[number], "id": number, "score": score, "returned": returned}
+            for number, score, returned in zip(*row, strict=True)
             if number >= 0
         ]
-        for row, row_scores in zip(ids.tolist(), scores.tolist(), strict=True)
+        for row in arrays
     ]

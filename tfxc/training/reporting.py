@@ -221,7 +221,7 @@ def headline(
     ranked += [watched] if watched in shares and watched not in ranked else []
     shown = [f"{name} {100 * results[name]:.2f}" for name in ranked]
     for place, name in enumerate(ranked):
-        if name in (intervals or {}):
+        if intervals is not None and name in intervals:
             low, high = intervals[name]
             shown[place] += f" ({100 * low:.1f} to {100 * high:.1f})"
     shown += [f"{name} {value:.4f}" for name, value in results.items() if name.endswith("loss")]

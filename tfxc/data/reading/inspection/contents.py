@@ -184,7 +184,7 @@ class _InMemory:
     def chunks(self, size: int) -> Iterator[Chunk]:
         for first in range(0, self.num_examples, size):
             part = slice(first, first + size)
-            yield Chunk(texts=list(self._texts[part]), labels=list(self._labels[part]))
+            yield Chunk(texts=list(self._texts[part]), labels=list(map(list, self._labels[part])))
 
 
 def options_of(
