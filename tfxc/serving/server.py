@@ -62,9 +62,10 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind(address)
     except (OSError, OverflowError) as error:
         problem = f"cannot listen at {host}:{port} ({error})"
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        number = error.errno if isinstance(error, OSError) else None
+        if number == errno.EADDRINUSE:
             problem = f"port {port} is in use"
-        elif isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        elif isinstance(error, socket.gaierror) or number == errno.EADDRNOTAVAIL:
             raise ConfigError(
                 f"{host} is not an address of this machine",
                 where="--host",

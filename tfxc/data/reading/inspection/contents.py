@@ -233,7 +233,7 @@ def options_of(
 
 
 def check_labels_of_split(
-    source: Path, reader: str | None, options: Mapping[str, Any], usual: object
+    source: str | Path, reader: str | None, options: Mapping[str, Any], usual: object
 ) -> None:
     """Refuses a file of another split whose labels would be a column of ids, as one without labels
     seems to have.
