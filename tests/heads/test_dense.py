@@ -24,9 +24,33 @@ class TestDense(HeadContract):
         head, features = self.built(), self.features()
         expected = self.brute_force(head, features, 7)
         monkeypatch.setattr("tfxc.heads.base.TILE", tile)
+        monkeypatch.setattr("tfxc.heads.base._TILE_EXAMPLES", 1)
         ids, scores = tf.function(lambda x: head.top_k(x, 7), autograph=False)(features)
         np.testing.assert_array_equal(ids, expected[0])
         np.testing.assert_allclose(scores, expected[1], rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize(("rows", "widest"), [(1, 8), (2, 4), (3, 4)])
+    def test_a_small_batch_has_wider_tiles(self, monkeypatch, rows, widest):
+        """The scores that are held at a time are at most as many as of two examples of a tile."""
+        head, features = self.built(), self.features()[:rows]
+        expected = self.brute_force(head, features, 3)
+        monkeypatch.setattr("tfxc.heads.base.TILE", 4)
+        monkeypatch.setattr("tfxc.heads.base._TILE_EXAMPLES", 2)
+        score_of, widths = head.tile_scores, []
+
+        def watched(features):
+            score = score_of(features)
+
+            def of_tile(begin, end):
+                widths.append(int(end - begin))
+                return score(begin, end)
+
+            return of_tile
+
+        monkeypatch.setattr(head, "tile_scores", watched)
+        ids, _ = head.top_k(features, 3)
+        assert max(widths) == widest and sum(widths) == head.num_labels
+        np.testing.assert_array_equal(ids, expected[0])
 
     def test_top_k_before_call(self):
         ids, _ = self.make().top_k(self.features(), 2)

@@ -40,6 +40,7 @@ class TestSampled(HeadContract):
         head, features = self.built(), self.features()
         expected = self.brute_force(head, features, 7)
         monkeypatch.setattr("tfxc.heads.base.TILE", tile)
+        monkeypatch.setattr("tfxc.heads.base._TILE_EXAMPLES", 1)
         ids, scores = tf.function(lambda x: head.top_k(x, 7), autograph=False)(features)
         np.testing.assert_array_equal(ids, expected[0])
         np.testing.assert_allclose(scores, expected[1], rtol=1e-4, atol=1e-5)

@@ -42,6 +42,7 @@ def test_every_search_equals_the_mean_of_scores(name, small, monkeypatch):
     if small:
         for tile in ("TILE", "_LOSS_TILE", "_RANK_TILE"):
             monkeypatch.setattr(f"tfxc.heads.base.{tile}", 5)
+        monkeypatch.setattr("tfxc.heads.base._TILE_EXAMPLES", 1)
     features = tf.random.stateless_normal((5, 2, DIM), (0, 1))
     parts = [HEADS[name](seed) for seed in (3, 4)]
     for number, part in enumerate(parts):

@@ -12,6 +12,7 @@ from tfxc.core.declared import Declared, check_k
 from tfxc.ops.randomness import drawn_again, draws
 from tfxc.ops.search.tiled_softmax import mean_cross_entropy, tiled_softmax
 from tfxc.ops.search.top_k import tiled_top_k
+from tfxc.ops.sparse import for_other_runtimes
 from tfxc.ops.tables.large_weights import LargeWeights
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from tfxc.ops.search.nearest import InnerProducts
 
 
-TILE = 131_072  # labels scored at a time in top_k: 128 MB at batch 256
+TILE = 131_072  # labels scored at a time in top_k, or more: 128 MB of scores
+_TILE_EXAMPLES = 256  # of which this many examples have TILE labels, and fewer have more
 _LOSS_TILE = 16_384  # the same in top_k_and_loss: 16 MB at batch 256
 _RANK_TILE = 4096  # the same in label_ranks: 4 MB for each label of an example
 
@@ -177,6 +179,11 @@ class Head(Declared, LargeWeights):
         score = self.tile_scores(features)
         tile = self.tile or TILE
         unrolled = self.tile is not None
+        if not unrolled and self.num_labels > TILE and not for_other_runtimes():
+            # A tile is cut out of the weights by a copy, which takes a small batch longer than its
+            # product: as many labels at once as the memory of the scores allows.
+            examples = tf.maximum(tf.shape(features)[0], 1)
+            tile = tf.maximum(TILE, TILE * _TILE_EXAMPLES // examples)
         return tiled_top_k(score, self.num_labels, k, tile, unrolled)
 
     def tile_scores(self, features: tf.Tensor) -> Callable[..., tf.Tensor]:

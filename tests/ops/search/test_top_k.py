@@ -18,11 +18,12 @@ def tiled(scores, k, tile):
     return tiled_top_k(lambda a, b: constant[:, a:b], scores.shape[1], k, tile)
 
 
+@pytest.mark.parametrize("computed", [False, True])
 @pytest.mark.parametrize("tile", [1, 3, 7, 36, 37, 100])
 @pytest.mark.parametrize("k", [1, 5, 37])
-def test_equals_brute_force_with_ties(k, tile):
+def test_equals_brute_force_with_ties(k, tile, computed):
     scores = np.random.default_rng(k * tile).integers(0, 6, (5, 37)).astype(np.float32)
-    ids, best = tiled(scores, k, tile)
+    ids, best = tiled(scores, k, tf.constant(tile) if computed else tile)
     expected = sorted_best(scores, k)
     np.testing.assert_array_equal(ids, expected[0])
     np.testing.assert_array_equal(best, expected[1])

@@ -11,7 +11,7 @@ def tiled_top_k(
     score_tile: Callable[..., tf.Tensor],
     num_columns: int,
     k: int,
-    tile: int,
+    tile: int | tf.Tensor,
     unrolled: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the best k of ``num_columns`` scores that are computed tile by tile.
@@ -20,17 +20,21 @@ def tiled_top_k(
         score_tile: function of (begin, end) int32 scalars -> float32 (batch, end - begin).
         num_columns: Python int.
         k: Python int, at most num_columns.
-        tile: Python int, columns per tile.
+        tile: Python int, columns per tile; or an int32 scalar, for a loop.
         unrolled: see ``over_tiles``.
 
     Returns:
         ids int32 (batch, k), scores float32 (batch, k); ties go to the lower id. Where there are
         scores that are NaN the order is unspecified; ids are distinct columns even then.
     """
-    first = first_tile(num_columns, k, tile, unrolled)
-    scores, ids = tf.math.top_k(score_tile(0, first), min(k, first))
-    if first == num_columns:
-        return ids, scores
+    if tf.is_tensor(tile):
+        first = tf.minimum(tf.maximum(tile, k), num_columns)
+        scores, ids = tf.math.top_k(score_tile(tf.constant(0), first), k)
+    else:
+        first = first_tile(num_columns, k, tile, unrolled)
+        scores, ids = tf.math.top_k(score_tile(0, first), min(k, first))
+        if first == num_columns:
+            return ids, scores
 
     def body(
         begin: tf.Tensor, end: tf.Tensor, ids: tf.Tensor, scores: tf.Tensor
@@ -78,9 +82,9 @@ def over_tiles(
     start: Sequence[tf.Tensor],
     shapes: Sequence[tf.TensorShape],
     num_columns: int,
-    tile: int,
+    tile: int | tf.Tensor,
     unrolled: bool = False,
-    first: int = 0,
+    first: int | tf.Tensor = 0,
 ) -> tuple[tf.Tensor, ...]:
     """Returns the state of a search after all tiles of columns, one after the other.
 
@@ -89,10 +93,10 @@ def over_tiles(
         start: the first state.
         shapes: of the state, open where they change.
         num_columns: Python int.
-        tile: Python int, columns per tile.
+        tile: Python int, columns per tile; or an int32 scalar, for a loop.
         unrolled: whether each tile is a part of the graph, and begin and end are Python ints: for
             scores that are not all made from the same variable. Otherwise the graph is a loop.
-        first: Python int, the column with which the first tile begins.
+        first: the column with which the first tile begins, of the type of ``tile``.
 
     Example:
         >>> count = lambda begin, end, columns: (columns + end - begin,)
@@ -108,13 +112,13 @@ def over_tiles(
         _, *state = tf.while_loop(
             lambda begin, *_: begin < num_columns,
             next_state,
-            (tf.constant(first), *start),
+            (tf.convert_to_tensor(first), *start),
             shape_invariants=(tf.TensorShape([]), *shapes),
             parallel_iterations=1,
         )
         return tuple(state)
     state = tuple(start)
-    for begin in range(first, num_columns, tile):
+    for begin in range(int(first), num_columns, int(tile)):
         # Side by side the tiles would need the memory of all scores.
         with tf.control_dependencies(state):
             state = body(begin, min(begin + tile, num_columns), *state)
