@@ -8,7 +8,7 @@ import pytest
 
 import tfxc
 from tests.commands.calls import call
-from tests.data.reading.inspection.test_contents import pairs, write
+from tests.data.reading.inspection.test_contents import pairs, rows, write
 from tfxc.commands import completion, evaluate, init, predict, report, train
 from tfxc.data.reading.inspection.completion import load_config
 
@@ -162,3 +162,69 @@ def test_labels_that_may_be_several_are_warned_of_and_can_be_kept(folder, capsys
 def test_refused_before_anything_is_written(folder, capsys, options, message):
     assert message in call(capsys, train, *options).problem()
     assert [path.name for path in folder.iterdir()] == ["mine.csv"]
+
+
+def test_several_columns_of_texts(folder, capsys):
+    """The label shows in the second only; empty cells are left out."""
+    lines = [f"title {n % 3},{text},{label}" for n, (text, label) in enumerate(rows(94))]
+    write(folder / "tickets.csv", "title,body,queue", [*lines, ",red fox,animal", "x,,animal"])
+    columns = ["--text-column", "title", "--text-column", "body", "--label-column", "queue"]
+    outcome = call(capsys, train, "tickets.csv", *columns, *FAST)
+    assert outcome.code == 0 and "texts 'title' + 'body', labels 'queue'" in outcome.out
+    config = load_config("runs/tickets-fast.json")
+    assert config.data.reader_options["text_field"] == ["title", "body"]
+    read, _ = tfxc.read("tickets.csv", text_column=["title", "body"], label_column="queue")
+    assert read[0] == f"title 0\n{next(rows())[0]}" and read[-2:] == ["red fox", "x"]
+
+    text, label = next(rows())
+    write(folder / "new.csv", "body,title", [f"{text},title 0"])
+    (answer,) = call(capsys, predict, "--run", "runs/tickets-fast", "new.csv").out.splitlines()
+    assert json.loads(answer)["labels"][0] == label
+    write(folder / "half.csv", "body", [text])
+    outcome = call(capsys, predict, "--run", "runs/tickets-fast", "half.csv")
+    assert outcome.code == 2 and "no column 'title', only 'body'" in outcome.err
+    outcome = call(capsys, train, "tickets.csv", "--text-column", "title", "--text-column", "title")
+    assert outcome.code == 2 and "neither a column nor a list of different columns" in outcome.err
+
+
+def test_columns_of_labels_are_named_one_by_one(folder, capsys):
+    lines = [f"{text},{n % 2},{int(n % 3 == 0)},1" for n, (text, _) in enumerate(rows(94))]
+    write(folder / "flags.csv", "text,rude,odd,new", lines)
+    outcome = call(
+        capsys,
+        init,
+        "flags.csv",
+        "--label-column",
+        "rude",
+        "--label-column",
+        "odd",
+        "--output",
+        "a.json",
+    )
+    assert outcome.code == 0, outcome.err
+    options = load_config("a.json").data.reader_options
+    assert options == {"text_field": "text", "labels_field": ["rude", "odd"]}
+
+
+def test_an_encoding_is_said_and_can_be_named(folder, capsys):
+    table = "text,label\n" + "".join(f"{text} \u2013 5 €,{label}\n" for text, label in rows(94))
+    (folder / "windows.csv").write_bytes(table.encode("cp1252"))
+    outcome = call(capsys, init, "windows.csv", "--output", "a.json")
+    assert "windows.csv: the text is read as cp1252, e.g. " in outcome.err
+    assert "encoding 'cp1252'" in outcome.out
+    assert load_config("a.json").data.reader_options["encoding"] == "cp1252"
+    outcome = call(capsys, init, "windows.csv", "--encoding", "cp1250", "--output", "b.json")
+    assert "is read as" not in outcome.err
+    assert load_config("b.json").data.reader_options["encoding"] == "cp1250"
+
+
+def test_a_test_file_without_labels(folder, capsys):
+    """As those of competitions: its names or numbers of examples are no labels."""
+    lines = [f"{n},{text},{label}" for n, (text, label) in enumerate(rows(94))]
+    write(folder / "train.csv", "id,text,target", lines)
+    write(folder / "test.csv", "id,text", [line.rpartition(",")[0] for line in lines])
+    outcome = call(capsys, train, "train.csv", "--test", "test.csv", *FAST)
+    assert outcome.code == 2
+    assert (
+        "test.csv: there is no column of labels: the training file's are in 'target'" in outcome.err
+    )

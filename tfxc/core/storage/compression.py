@@ -3,9 +3,11 @@
 import bz2
 import contextlib
 import gzip
+import importlib
 import io
 import lzma
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -34,13 +36,11 @@ class Compression(NamedTuple):
 
 def _open_zstandard(raw: BinaryIO) -> Any:
     """Opens a stream by what there is: Python 3.14, or pyarrow."""
-    try:
-        from compression import zstd  # type: ignore[import-not-found]
-    except ImportError:
-        with missing_package("parquet", otherwise="decompress the file with unzstd"):
-            import pyarrow
-        return io.BufferedReader(pyarrow.CompressedInputStream(raw, "zstd"))
-    return zstd.open(raw)
+    if sys.version_info >= (3, 14):
+        return importlib.import_module("compression.zstd").open(raw)
+    with missing_package("parquet", otherwise="decompress the file with unzstd"):
+        import pyarrow
+    return io.BufferedReader(pyarrow.CompressedInputStream(raw, "zstd"))
 
 
 _KINDS = {
@@ -76,7 +76,7 @@ def compression_of(head: bytes) -> Compression | None:
 
 @contextlib.contextmanager
 def decompressed(raw: BinaryIO, path: str | Path) -> Iterator[Any]:
-    """The content of an open file, decompressed if it is compressed by gzip, xz, bzip2 or Zstandard.
+    """The content of an open file, decompressed where it is gzip, xz, bzip2 or Zstandard.
 
     Args:
         raw: the file, at its beginning.

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import sys
 import tarfile
 import zipfile
 
@@ -89,7 +90,7 @@ def test_the_message_shows_what_the_text_may_be(tmp_path, line, encoding, readin
         list(lines.texts())
     text = str(caught.value)
     assert text.startswith(f"{tmp_path / 'a.txt'}:2: the byte 0x") and readings in text
-    assert "--reader-option encoding=NAME" in text and "data.reader_options.encoding" in text
+    assert "--reader-option encoding=NAME" in text and "--encoding NAME" in text
     assert "LATIN1" not in text.upper()
     with pytest.raises(DataError, match=r"Convert the file with iconv -f NAME") as caught:
         list(Lines(tmp_path / "a.txt").texts())
@@ -111,15 +112,76 @@ def test_bytes_that_are_not_in_the_named_encoding(tmp_path):
 
 
 def test_a_file_in_utf_8_is_not_read_as_another_one(tmp_path):
-    """As the new file of a run that was trained on one in cp1252."""
     (tmp_path / "a.txt").write_text("Öl für Käse, größer\n" * 3, encoding="utf-8")
-    data = DataSettings(name="a", train="train.txt", reader_options={"encoding": "cp1252"})
-    reader = open_like(tmp_path / "a.txt", data, "text")
+    reader = open_reader(tmp_path / "a.txt", "libmultilabel", encoding="cp1252")
     with pytest.raises(DataError, match=r"in UTF-8, not in cp1252\. .*-option encoding=utf-8\)"):
         list(reader.chunks())
-    given = {"encoding": "utf-8"}
-    reader = open_like(tmp_path / "a.txt", data, "text", options=given)
-    assert len(concatenated(reader.chunks())) == 3
+
+
+@pytest.mark.parametrize("usual", ["utf-8", "cp1252", "cp1250", "gb18030"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le", "cp1252"])
+def test_the_new_file_of_a_run_may_be_in_another_encoding(tmp_path, usual, encoding, capsys):
+    """That of the training file counts where it can read the text."""
+    text = "Öl für Käse, größer – 5 €"  # noqa: RUF001
+    (tmp_path / "a.txt").write_bytes(f"{text}\n".encode(encoding) * 3)
+    data = DataSettings(name="a", train="train.txt", reader_options={"encoding": usual})
+    chunk = concatenated(open_like(tmp_path / "a.txt", data, "text").chunks())
+    assert chunk.texts[0] == text
+    said = f"the text is read as {encoding}" in capsys.readouterr().err
+    is_other = encoding == "cp1252" and usual in ("utf-8", "gb18030")
+    assert said == (encoding == "utf-16-le" or is_other)
+
+
+LANGUAGES = {
+    "German": ("cp1252", "Die Rechnung über 30 € fehlt, größere Öfen. Können Sie prüfen?"),
+    "French": ("cp1252", "La facture n’a pas été reçue, où est passé le garçon ? Ça coûte 5 €."),  # noqa: RUF001
+    "Portuguese": ("cp1252", "Não recebi a fatura. Onde está a minha encomenda? Às vezes."),
+    "Swedish": ("cp1252", "Jag har inte fått mitt paket ännu, var är det? Åh nej."),
+    "English": ("cp1252", "The invoice says €30 but I don’t know why; it’s late."),  # noqa: RUF001
+    "Polish": ("cp1250", "Gdzie jest moja przesyłka? Proszę o zwrot pieniędzy, żółta książka."),
+    "Czech": ("cp1250", "Kde je můj balík? Prosím o vrácení peněz, žlutá kniha."),
+    "Turkish": ("cp1254", "Paketim henüz gelmedi, ne zaman gelecek? Işık şöyle."),  # noqa: RUF001
+    "Russian": ("cp1251", "Моя посылка ещё не пришла. Верните деньги, счёт неверный."),
+    "Greek": ("cp1253", "Πού είναι το δέμα μου; Θέλω επιστροφή χρημάτων."),
+    "Chinese": ("gb18030", "我的包裹还没有到，请问什么时候发货呢？请帮我退款，发票金额不对。"),  # noqa: RUF001
+    "Chinese of Taiwan": (
+        "big5",
+        "我的包裹還沒有到，請問什麼時候發貨呢？請幫我退款，發票金額不對。",  # noqa: RUF001
+    ),
+    "Japanese": ("cp932", "荷物がまだ届いていません。いつ届きますか。請求書の金額が違います。"),
+    "Japanese of Unix": ("euc_jp", "荷物がまだ届いていません。いつ届きますか。金額が違います。"),
+    "Korean": ("cp949", "소포가 아직 도착하지 않았습니다. 언제 도착하나요? 환불해 주세요."),
+}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_encoding_of_a_table_is_detected_and_said(tmp_path, language, capsys):
+    """As Excel saves CSV where Windows has that language."""
+    encoding, text = LANGUAGES[language]
+    table = "text,label\r\n" + "".join(f'"{text} {n}",{"ab"[n % 2]}\r\n' for n in range(20))
+    for number, content in enumerate((table.encode(encoding), table.encode("utf-16-le"))):
+        path = tmp_path / f"{number}.csv"
+        path.write_bytes(content)
+        found = inspect(str(path))
+        assert found.options["encoding"] == (encoding, "utf-16-le")[number]
+        assert concatenated(open_reader(path, **found.options).chunks()).texts[0] == f"{text} 0"
+        line = f"{path}: the text is read as {found.options['encoding']}, e.g. "
+        assert line in capsys.readouterr().err
+    path.write_text(table, encoding="utf-8")
+    assert "encoding" not in inspect(str(path)).options
+
+
+def test_what_the_user_says_of_the_encoding_counts(tmp_path, capsys):
+    (tmp_path / "a.csv").write_bytes(("text,label\n" + "můj,x\nmůj,y\n" * 5).encode("cp1250"))
+    found = inspect(str(tmp_path / "a.csv"), given={"encoding": "cp1252"})
+    assert found.options["encoding"] == "cp1252" and "read as" not in capsys.readouterr().err
+
+
+def test_encodings_without_the_package_that_detects_them(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "charset_normalizer", None)
+    (tmp_path / "a.csv").write_bytes(TABLE.encode("cp1252"))
+    with pytest.raises(DataError, match=r"Name the right one with --encoding NAME"):
+        inspect(str(tmp_path / "a.csv"))
 
 
 @pytest.mark.parametrize("escaped", [False, True])
@@ -160,18 +222,38 @@ def test_a_compressed_file_is_read_as_the_plain_one_in_training(tmp_path):
 
 
 def test_what_cannot_be_unpacked_is_called_what_it_is(tmp_path):
-    (tmp_path / "a.csv.zst").write_bytes(b"\x28\xb5\x2f\xfd...")
-    with pytest.raises(DataError, match=r"compressed by Zstandard.* Decompress it with unzstd"):
-        open_reader(tmp_path / "a.csv.zst")
+    (tmp_path / "a.csv.7z").write_bytes(b"7z\xbc\xaf\x27\x1c...")
+    with pytest.raises(DataError, match=r"a 7-Zip archive\. Unpack it with 7z x"):
+        open_reader(tmp_path / "a.csv.7z")
     with zipfile.ZipFile(tmp_path / "book.csv", "w") as archive:
         archive.writestr("sheet.xml", "<xml/>")
-    with pytest.raises(DataError, match=r"a ZIP archive, as workbooks of Excel are.* save the wor"):
+    with pytest.raises(
+        DataError, match=r"a ZIP archive, as workbooks of Excel are.* ending \.xlsx"
+    ):
         list(open_reader(tmp_path / "book.csv").chunks())
     (tmp_path / "book.xls").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0")
     with pytest.raises(
-        DataError, match=r"the file is a workbook of Excel\. .*Save it as CSV UTF-8"
+        DataError, match=r"the file is an old workbook of Excel\. .*Save it as .*CSV UTF-8"
     ):
         open_reader(tmp_path / "book.xls")
+
+
+def test_zstandard(tmp_path, monkeypatch):
+    """Of a Python that cannot read it, by pyarrow."""
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra parquet is not installed")
+    path = tmp_path / "a.csv.zst"
+    with pyarrow.CompressedOutputStream(str(path), "zstd") as stream:
+        stream.write(TABLE.encode("cp1252"))
+    found = inspect(str(path))
+    assert (found.format, found.examples, found.options["encoding"]) == ("delimited", 18, "cp1252")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match="truncated or damaged"):
+        concatenated(open_reader(path, encoding="cp1252").chunks())
+    if sys.version_info < (3, 14):
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+        with pytest.raises(ConfigError, match=r"pip install 'tfxc\[parquet\]', or decompress the"):
+            concatenated(open_reader(path).chunks())
 
 
 def test_archives_of_any_compression(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.reading.formats import open_reader
-from tfxc.data.reading.parsing.label_cells import are_lists, split_labels
+from tfxc.data.reading.parsing.label_cells import are_lists, labels_of, split_labels
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,14 @@ def labels_in(path, **options):
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_texts_are_labels_as_they_stand(tmp_path, name):
-    """Without the white space around them; nothing is no label, in every format."""
-    values = ["law", " law ", "3", "3.0", "nan", "", " ", "law"]
+    """Without the white space around them; nothing is no label, in every format. A whole number has
+    one name, also where pandas has written it as a float.
+    """
+    values = ["law", " law ", "3", "3.0", "-3.0", "3.10", "v3.0", "nan", "", " ", "law"]
     FORMATS[name](tmp_path / name, [{"text": "x", "label": value} for value in values])
     found = labels_in(tmp_path / name, labels_field="label")
-    assert found == [["law"], ["law"], ["3"], ["3.0"], ["nan"], [], [], ["law"]]
+    names = [["law"], ["law"], ["3"], ["3"], ["-3"], ["3.10"], ["v3.0"], ["nan"], [], [], ["law"]]
+    assert found == names
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -129,3 +132,58 @@ def test_a_column_for_each_label(tmp_path, name):
     FORMATS[name](tmp_path / name, [*rows, rows[0] | {"odd": 2}])
     with pytest.raises(DataError, match=r"(row 5|csv:6|jsonl:5): column 'odd', .* contains '2'"):
         labels_in(tmp_path / name, labels_field=columns)
+
+
+def test_one_name_for_a_number_in_a_file(tmp_path):
+    """Whatever type each line gives it."""
+    for values, expected in (
+        ([3, "3", 3.0, "3.0", [4, "4"]], [[3], [3], [3], [3], [4]]),
+        (["other", 3, 3.0, "3"], [["other"], ["3"], ["3"], ["3"]]),
+    ):
+        write_jsonl(tmp_path / "a.jsonl", [{"text": "x", "labels": value} for value in values])
+        assert labels_in(tmp_path / "a.jsonl") == expected
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "x", "labels": value} for value in (3, "03")])
+    with pytest.raises(
+        DataError, match=r"a\.jsonl:2: the label '03' is not an id, as those before"
+    ):
+        labels_in(tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"law": 1.0, "tax": 0.0, "art": True}, ["law", "art"]),
+        ({"law": None, "tax": "1"}, ["tax"]),
+        ({"choices": ["law", "tax"]}, ["law", "tax"]),
+        ({}, []),
+    ],
+)
+def test_objects_of_labels(value, expected):
+    assert labels_of(value, "a.jsonl:1") == expected
+
+
+@pytest.mark.parametrize("value", [{"law": 0.7}, {"law": {"tax": 1}}, {"choices": "law", "a": 1}])
+def test_objects_that_are_no_labels(value):
+    with pytest.raises(DataError, match="of an object of labels is"):
+        labels_of(value, "a.jsonl:1")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_texts_of_several_columns(tmp_path, name):
+    rows = [{"a": "x", "b": "y", "label": "l"}, {"a": "", "b": "y", "label": "l"}]
+    FORMATS[name](tmp_path / name, rows)
+    reader = open_reader(tmp_path / name, text_field=["b", "a"], labels_field="label")
+    assert next(reader.chunks()).texts == ["y\nx", "y"]
+    with pytest.raises((DataError, ConfigError), match=r"no (column|key) 'c'"):
+        next(open_reader(tmp_path / name, text_field=["b", "c"], labels_field="label").chunks())
+    for wrong in ([], ["a", "a"]):
+        with pytest.raises(ConfigError, match="text_field"):
+            open_reader(tmp_path / name, text_field=wrong, labels_field="label")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_nothing_in_one_of_several_columns(tmp_path, name):
+    rows = [{"a": None, "b": "y", "label": "l"}, {"a": "x", "b": "y", "label": "l"}]
+    FORMATS[name](tmp_path / name, rows)
+    reader = open_reader(tmp_path / name, text_field=["a", "b"], labels_field="label")
+    assert next(reader.chunks()).texts == ["y", "x\ny"]

@@ -54,7 +54,16 @@ def test_by_content(tmp_path):
     ):
         (tmp_path / "a.txt").write_text(line)
         assert detect_format(tmp_path / "a.txt") == expected, line
-    for line in ("text,label", "at 12:30 we met", "12:30 is the time", "3 4", "1" * 1_000_000):
+    (tmp_path / "a.txt").write_text('"Text"\t"Label"\na\tb\n')
+    assert detect_format(tmp_path / "a.txt") == "delimited"
+    assert detect_format(tmp_path / "a.txt", "text") == "delimited"
+    for line in (
+        "text,labels of it",
+        "at 12:30 we met",
+        "12:30 is the time",
+        "3 4",
+        "1" * 1_000_000,
+    ):
         (tmp_path / "a.txt").write_text(line)
         with pytest.raises(DataError, match=r"the first line, .* is of no known format") as caught:
             detect_format(tmp_path / "a.txt")
@@ -66,8 +75,9 @@ def test_by_content(tmp_path):
 def test_folders_of_nothing_known(tmp_path):
     with pytest.raises(DataError, match="the folder has no files"):
         detect_format(tmp_path)
-    (tmp_path / "train.csv").touch()
-    with pytest.raises(DataError, match=r"its files are train\.csv;.*Name one of its files"):
+    (tmp_path / "settings.json").touch()
+    (tmp_path / "_SUCCESS").touch()
+    with pytest.raises(DataError, match=r"_SUCCESS, settings\.json;.*Name one of its files"):
         detect_format(tmp_path)
 
 
@@ -131,7 +141,7 @@ def test_unknown_shape_lists_what_is_readable(tmp_path):
         assert (f" {name}" in message) == reader.has_labels
         if reader.has_labels:
             assert reader.summary_of_files() in message
-    assert ".csv, .tsv; " in message and "compressed (.gz, .xz, .bz2)" in message
+    assert ".csv, .tsv, or " in message and "compressed (.gz, .xz, .bz2, .zst)" in message
 
 
 def test_recognising_is_light(tmp_path):

@@ -8,6 +8,8 @@ pytest.importorskip("pyarrow", reason="the extra parquet is not installed")
 from tests.contracts.formats import ReaderContract, concatenated
 from tfxc.core.errors import DataError
 from tfxc.data.reading.formats import detect_format, open_reader, open_unlabelled
+from tfxc.data.reading.inspection.contents import inspect
+from tfxc.data.reading.parsing.column_guess import Wanted
 
 TEXTS = [f"text {n} 狐" for n in range(10)]
 NAMES = [["a"], ["b", "a"], [], ["c"], ["a"], ["b"], ["c", "c"], ["a"], ["b"], ["é, x"]]
@@ -267,3 +269,30 @@ def test_wrong_values(tmp_path, texts, labels, message):
     path = write(tmp_path / "a.parquet", table_of(texts, labels))
     with pytest.raises(DataError, match=message):
         list(open_reader(path).chunks())
+
+
+def test_structures(tmp_path):
+    """A column of each field, also of those in others, in both kinds of files."""
+    values = [{"body": f"text {n}", "more": {"queue": "ab"[n % 2]}} for n in range(20)]
+    values[3] = {"body": "x", "more": None}
+    import pyarrow
+
+    more = pyarrow.struct([("queue", pyarrow.string())])
+    schema = pyarrow.schema(
+        [
+            ("id", pyarrow.int64()),
+            ("doc", pyarrow.struct([("body", pyarrow.string()), ("more", more)])),
+            ("m", pyarrow.map_(pyarrow.string(), pyarrow.int32())),
+        ]
+    )
+    columns = {"id": list(range(20)), "doc": values, "m": [[("a", 1)]] * 20}
+    table = pyarrow.table(columns, schema=schema)
+    for name in ("a.parquet", "a.arrow"):
+        write(tmp_path / name, table)
+        found = inspect(str(tmp_path / name))
+        assert found.options == {"text_field": "doc.body", "labels_field": "doc.more.queue"}
+        chunk = concatenated(open_reader(tmp_path / name, **found.options).chunks())
+        assert chunk.texts[:4] == ["text 0", "text 1", "text 2", "x"]
+        assert chunk.labels[:4] == [["a"], ["b"], ["a"], []]
+        with pytest.raises(DataError, match=r"the column 'm' is of type map<string, int32"):
+            inspect(str(tmp_path / name), Wanted(labels="m"))

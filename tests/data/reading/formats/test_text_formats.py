@@ -66,9 +66,9 @@ class TestJSONLines(TextFileContract):
             (b'{"labels": ["a"]}', "no key 'text', only 'labels'"),
             (b'{"text": 3, "labels": ["a"]}', "'text' is 3, which is not a text.*text_field=NAME"),
             (b'{"text": "x", "labels": [1.5]}', "'labels': '1.5' is not a label"),
-            (b'{"text": "x", "labels": {"a": 1}}', "is not a label"),
+            (b'{"text": "x", "labels": {"a": 2}}', "the label 'a' of an object of labels is '2'"),
             (b'{"text": "x", "labels": ["a\\nb"]}', "one non-empty line"),
-            (b'{"text": "x", "labels": [3]}', "the label 3 is not a name"),
+            (b'{"text": "x", "labels": [[3]]}', r"'\[3\]' is not a label"),
             (b'{"text": "\\ud800", "labels": []}', "lone surrogate"),
             (b'{"text": "caf\xe9", "labels": []}', "the byte 0xe9 in column 14 is not UTF-8"),
         ],
@@ -80,14 +80,63 @@ class TestJSONLines(TextFileContract):
             list(open_reader(path).chunks())
         assert str(caught.value).startswith(f"{path}:3: ")
 
-    @pytest.mark.parametrize(
-        "content", ['[{"text": "x", "labels": ["a"]}]', '[\n{"text": "x"}\n]', '{\n"data": {}\n}']
-    )
-    def test_other_json(self, tmp_path, content):
-        (tmp_path / "a.json").write_text(content)
+    def test_an_object_over_several_lines(self, tmp_path):
+        (tmp_path / "a.json").write_text('{\n"data": {}\n}')
         with pytest.raises(DataError, match=r"a.json:1: .*Write one object per line, ") as caught:
             list(open_reader(tmp_path / "a.json").chunks())
         assert "Expecting" not in str(caught.value)
+
+    @pytest.mark.parametrize("indent", [None, 0, 2])
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+    def test_a_list(self, tmp_path, indent, encoding):
+        """As json.dump and pandas' to_json(orient="records") write one."""
+        objects = [{"text": text, "labels": labels} for text, labels in EXAMPLES]
+        content = json.dumps(objects, indent=indent, ensure_ascii=False)
+        (tmp_path / "a.json").write_text(content, encoding=encoding)
+        reader = open_reader(tmp_path / "a.json")
+        chunk = concatenated(reader.chunks(3))
+        assert list(zip(chunk.texts, chunk.labels, strict=True)) == EXAMPLES
+        assert reader.bytes_read == reader.total_bytes
+
+    def test_a_list_is_read_piece_by_piece(self, tmp_path):
+        """On one line that is longer than any may be."""
+        objects = [{"text": "é" * n, "labels": ["a"]} for n in range(2000)]
+        (tmp_path / "a.json").write_text(json.dumps(objects, ensure_ascii=False), "utf-8")
+        reader = open_reader(tmp_path / "a.json", max_line_bytes=5000)
+        assert concatenated(reader.chunks()).texts == [each["text"] for each in objects]
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ('[{"text": "x", "labels": []},\n\n {"text": }]', ":3: .* Expecting value"),
+            ('[{"text": "x", "labels": []}\n{"text": "y"}]', ":2: .*but ',' is missing"),
+            ('[{"text": "x", "labels": []},\n', ":2: .*the list has no end"),
+            ('[{"text": "x", "labels": []},\n {"text": "', ":2: .* Unterminated string"),
+            ('[{"text": "x", "labels": []}]\n{"text": "y"}', ":1: .*text follows the end"),
+            ('[{"text": "x", "labels": []},\n3]', ":2: an element of the list is not a JSON obj"),
+            ('[{"text": "x", "labels": []},\n{"text": "y"}]', ":2: there is no key 'labels'"),
+            ("[" + "[" * 200_000, ":1: "),
+            ('[{"text": "x", "labels": ' + "1" * 5000 + "}]", ":1: the list is no JSON"),
+        ],
+    )
+    def test_a_damaged_list(self, tmp_path, content, message):
+        (tmp_path / "a.json").write_text(content)
+        with pytest.raises(DataError, match=rf"a\.json{message}"):
+            list(open_reader(tmp_path / "a.json").chunks())
+
+    def test_a_list_in_which_an_element_has_no_end(self, tmp_path):
+        """It is refused before the whole file is in memory."""
+        (tmp_path / "a.json").write_text('[{"text": "' + "x" * (4 << 20))
+        reader = open_reader(tmp_path / "a.json", max_line_bytes=10_000)
+        with pytest.raises(DataError, match="Unterminated string"):
+            list(reader.chunks())
+        assert reader.bytes_read < 3 << 20
+
+    def test_a_line_of_a_list_that_is_not_utf_8(self, tmp_path):
+        content = b'[{"text": "x", "labels": []},\n{"text": "caf\xe9", "labels": []}]'
+        (tmp_path / "a.json").write_bytes(content)
+        with pytest.raises(DataError, match=r"a\.json:2: the byte 0xe9 in column 14 is not UTF-8"):
+            list(open_reader(tmp_path / "a.json").chunks())
 
     def test_negative_id(self, tmp_path):
         path = tmp_path / "a.jsonl"

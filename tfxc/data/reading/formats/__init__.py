@@ -276,7 +276,8 @@ def _unknown(probe: PathProbe, readers: Mapping[str, type[Reader]]) -> DataError
         problem = "the name has no ending that shows the format"
     summaries = "; ".join(reader.summary_of_files() for reader in readers.values())
     return DataError(
-        f"{problem}; supported are {summaries}; text files may be compressed (.gz, .xz, .bz2, .zst)",
+        f"{problem}; supported are {summaries}; text files may be compressed "
+        "(.gz, .xz, .bz2, .zst)",
         where=probe.path,
         fix=fix,
     )

@@ -39,6 +39,7 @@ from tfxc.data.reading.parsing.label_cells import RowLabels, columns_of
 from tfxc.data.reading.parsing.label_checks import check_label_name
 from tfxc.data.reading.parsing.lines import UTF_8
 from tfxc.data.reading.parsing.path_probe import PathProbe
+from tfxc.data.reading.parsing.records import columns_of_shape, shape_of
 
 if TYPE_CHECKING:
     import _csv
@@ -127,6 +128,7 @@ class Delimited(TextReader):
                 where="escape",
                 fix="name one character that is neither the delimiter nor a quote",
             )
+        columns_of(text_field, "text_field")
         self.text_field = text_field
         self.labels_field = labels_field
         self.id_field = id_field
@@ -174,7 +176,11 @@ class Delimited(TextReader):
             columns = Columns("text", labels, columns.separator)
             options["columns"] = names
         else:
-            columns = guess_columns(_table(header, values), wanted, where)
+            table: Mapping[str, Sequence[Any]] = _table(header, values)
+            shape = shape_of(table)
+            if shape is not None and shape.only is None:
+                table, _ = columns_of_shape(shape, table, wanted, where)
+            columns = guess_columns(table, wanted, where)
             for name in (*columns_of(columns.text), *columns_of(columns.labels)):
                 if header.count(name) > 1:
                     raise DataError(

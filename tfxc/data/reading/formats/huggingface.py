@@ -10,6 +10,7 @@ from tfxc.data.reading.formats.base import split_error
 from tfxc.data.reading.formats.parquet import Parquet
 from tfxc.data.reading.parsing.arrow_tables import TableFile, class_names_of
 from tfxc.data.reading.parsing.path_probe import PathProbe
+from tfxc.data.reading.parsing.workbooks import Workbook
 
 _STATE = "state.json"
 _INFO = "dataset_info.json"
@@ -78,7 +79,7 @@ class SavedDataset(Parquet):
         return files
 
     @classmethod
-    def _class_names(cls, table: TableFile, column: str) -> list[str] | None:
+    def _class_names(cls, table: TableFile | Workbook, column: str) -> list[str] | None:
         features = _json(table.path.with_name(_INFO)).get("features")
         return class_names_of(features.get(column)) if isinstance(features, dict) else None
 

@@ -5,7 +5,7 @@ them.
 import contextlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from tfxc.data.reading.parsing.label_cells import RowLabels, columns_of
 from tfxc.data.reading.parsing.label_checks import check_unicode, of_one_kind
 from tfxc.data.reading.parsing.lines import UTF_8
 from tfxc.data.reading.parsing.records import (
-    Shape,
+    columns_of_shape,
     list_values,
     record_columns,
     shape_of,
@@ -130,16 +130,17 @@ class JSONLines(TextReader):
         first = records[0] if records else {}
         if len(records) == 1 and any(map(_holds_objects, first.values())):
             raise DataError("the file is a single object", where=where, fix=_SPREAD)
-        columns, unreadable = record_columns(records)
+        found, unreadable = record_columns(records)
         for key in (*columns_of(wanted.text, "text_field"), *columns_of(wanted.labels)):
-            if key is not None and key not in columns and len(steps := _steps(key, "path")) > 1:
+            if key is not None and key not in found and len(steps := _steps(key, "path")) > 1:
                 values = [value_at(record, steps) for record in records]
                 if any(value is not None for value in values):
-                    columns[key] = values
+                    found[key] = values
+        columns: Mapping[str, Sequence[Any]] = found
         shape = shape_of(first)
         labels = None
         if shape is not None:
-            columns, labels = _columns_of_shape(shape, columns, wanted, where)
+            columns, labels = columns_of_shape(shape, columns, wanted, where)
             unreadable = {}
             if wanted.labels is None:
                 wanted = Wanted(wanted.text, labels)
@@ -263,31 +264,6 @@ class JSONLines(TextReader):
 
 def _steps(key: str, option: str) -> tuple[str | int, ...]:
     return steps_of(key, option) if "." in key or "[" in key else (key,)
-
-
-def _columns_of_shape(
-    shape: Shape, columns: Mapping[str, Sequence[Any]], wanted: Wanted, where: str
-) -> tuple[dict[str, Sequence[Any]], str | None]:
-    """Returns the columns of a tool's records that may be texts or labels, and the path of the
-    labels where there is one.
-    """
-    named = {*columns_of(wanted.text, "text_field"), *columns_of(wanted.labels)}
-    labels = [path for path in columns if shape.labels.fullmatch(path)]
-    if shape.questions in columns and wanted.labels is None:
-        questions = {name for names in columns[shape.questions] for name in names or ()}
-        if len(questions) > 1:
-            raise DataError(
-                f"the annotations of {shape.tool} answer several questions: "
-                f"{', '.join(map(repr, sorted(questions)))}",
-                where=where,
-                fix="export JSON-MIN, in which each is a key, and pick one as --label-column",
-            )
-    of_shape = {
-        path: values
-        for path, values in columns.items()
-        if path in named or path in labels or shape.texts.fullmatch(path)
-    }
-    return of_shape, labels[0] if len(labels) == 1 else None
 
 
 def _shortened(value: Any) -> Any:

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfxc.core import declared
 from tfxc.core.declared import Count
-from tfxc.core.errors import DataError
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.core.storage.compression import ending_of
 from tfxc.data.reading.formats.base import (
     NONE_GIVEN,
     LabelSeparator,
     LabelsField,
-    Reader,
     TextField,
     TextReader,
     split_error,
@@ -85,7 +85,7 @@ class TableFolder(TextReader):
     ) -> None:
         super().__init__(path, max_line_bytes, encoding)
         files = _files(self.path, split)
-        options = {
+        options: dict[str, Any] = {
             "text_field": text_field,
             "labels_field": labels_field,
             "label_separator": label_separator,
@@ -97,6 +97,12 @@ class TableFolder(TextReader):
             "only": only,
         }
         chosen = {key: value for key, value in options.items() if value is not None}
+        for key in chosen.keys() - declared.arguments_of(_reader_of(files[0])).keys():
+            raise ConfigError(
+                f"files that end in {ending_of(files[0])} have no such option",
+                where=key,
+                fix="remove it",
+            )
         self._parts = [
             _reader_of(files[0])(
                 file,
@@ -193,7 +199,7 @@ def _files(folder: Path, split: str | None) -> list[Path]:
     return files
 
 
-def _reader_of(file: Path) -> type[Reader]:
+def _reader_of(file: Path) -> type[Delimited | JSONLines]:
     return _READERS[ending_of(file)]
 
 

@@ -14,7 +14,12 @@ from tfxc.core.shared_options import ColumnChoices, FileChoices
 from tfxc.core.storage.compression import COMPRESSED
 from tfxc.core.storage.files import write_json
 from tfxc.data.reading.formats import detect_format, named_by_split
-from tfxc.data.reading.inspection.contents import Contents, inspect, options_of
+from tfxc.data.reading.inspection.contents import (
+    Contents,
+    check_labels_of_split,
+    inspect,
+    options_of,
+)
 from tfxc.data.reading.inspection.presets import model_of, usual_preset
 from tfxc.data.reading.parsing.column_guess import Wanted
 from tfxc.data.reading.source_files import is_builtin, staged
@@ -378,6 +383,8 @@ def _options_of_split(
     given |= of_split
     with named_by_split(split, of_split):
         reader, options = options_of(source, wanted, data.get("reader"), role=split, given=given)
+    if options.get("labels_field") != labels:
+        check_labels_of_split(source, reader, {**given, **options}, labels)
     # What holds for the training file does not for this one where nothing was found in it.
     assert reader is not None, "a file has a format"
     parameters = signature(registry.get("reader", reader)).parameters

@@ -193,6 +193,32 @@ def options_of(
         return name, options | reader_class.options_of(source, wanted or Wanted(), split, given)
 
 
+def check_labels_of_split(
+    source: Path, reader: str | None, options: Mapping[str, Any], usual: object
+) -> None:
+    """Refuses a file of another split whose labels would be a column of ids, as one without labels
+    seems to have.
+
+    Args:
+        source: the file.
+        reader: name of its format.
+        options: of the reader.
+        usual: the training file's ``labels_field``.
+
+    Raises:
+        DataError: none of the labels of the first examples occurs twice.
+    """
+    chunk = next(open_reader(source, reader, **options).chunks(_CHUNK), None)
+    labels = [] if chunk is None else [label for each in chunk.labels for label in each]
+    if len(labels) >= _ALL_DIFFERENT and len(set(labels)) == len(labels):
+        raise DataError(
+            f"there is no column of labels: the training file's are in {usual!r}, and what is in "
+            f"{options.get('labels_field')!r} never repeats",
+            where=source,
+            fix="leave the file out, and find its labels with tfxc predict",
+        )
+
+
 def splits_of(source: str | Path, reader: str | None) -> dict[str, str]:
     """Returns the splits of a folder that holds several, by what they are for, as far as that is
     known.

@@ -66,9 +66,10 @@ class Columns:
 
     Attributes:
         text: name of the column, or of several, whose texts are joined.
-        labels: name of the column; or, where each label has a column of 0 and 1, the names of all of these.
-        separator: what separates several labels in a cell (``"[]"``: a cell is a list, ``"{}"``: it may be
-            Label Studio's choices), or None.
+        labels: name of the column; or, where each label has a column of 0 and 1, the names of all
+            of these.
+        separator: what separates several labels in a cell (``"[]"``: a cell is a list, ``"{}"``: it
+            may be Label Studio's choices), or None.
     """
 
     text: str | list[str]

@@ -17,8 +17,9 @@ _CANDIDATES = (
     "cp1252", "gb18030", "cp932", "cp1251", "cp949", "big5", "cp1250", "cp1254", "cp1253", "cp1256",
     "cp1255", "euc_jp",
 )  # fmt: skip
-# Bytes of letters that one of the encodings of Latin letters has and the others hardly use: š and ž
-# of Czech; ğ, ı and ş of Turkish, which are ð, ý and þ of Icelandic, where á and æ are frequent too.
+# Bytes of letters that one of the encodings of Latin letters has and the others hardly use: s and z
+# with a caron, of Czech; the three of Turkish that are those of Icelandic elsewhere, which has many
+# a with an acute accent and ae as well.
 _SIGNS = {
     "cp1250": re.compile(rb"(?s).*[\x8a\x8e\x9a\x9e]"),
     "cp1254": re.compile(rb"(?s)(?!.*[\xe1\xe6]).*[\xf0\xfd\xfe]"),
@@ -43,8 +44,8 @@ def detected_encoding(path: str | Path, usual: str | None = None) -> tuple[str, 
         usual: encoding that counts where it can read the text.
 
     Returns:
-        Its name and a few characters read in it, empty where there is nothing to tell; None where the file is UTF-8, has a mark, cannot
-        be told, or the package is missing.
+        Its name and a few characters read in it, empty where there is nothing to tell; None where
+        the file is UTF-8, has a mark, cannot be told, or the package is missing.
 
     Raises:
         DataError: the file is missing, or a damaged compressed file.
@@ -84,8 +85,8 @@ def detected_encoding(path: str | Path, usual: str | None = None) -> tuple[str, 
             text = codecs.getincrementaldecoder(name)().decode(sample)
         except (UnicodeDecodeError, LookupError):
             continue
-        if "\0" in text:
-            continue
+        if "\0" in text or (b"\0" in head and "\n" not in text):
+            continue  # no text at all
         sign = re.search(r"[^\x00-\x7f]", text)
         place = 0 if sign is None else sign.start()
         line_start = text.rfind("\n", 0, place) + 1
@@ -111,7 +112,10 @@ def _likely(sample: bytes) -> list[str]:
         return []
     matches = list(
         charset_normalizer.from_bytes(
-            sample, cp_isolation=list(_CANDIDATES), enable_fallback=False, preemptive_behaviour=False
+            sample,
+            cp_isolation=list(_CANDIDATES),
+            enable_fallback=False,
+            preemptive_behaviour=False,
         )
     )
     if not matches:

@@ -174,9 +174,9 @@ def label_of(value: Any, where: str | None = None) -> str | int | None:
     """Returns a label as a value of JSON, Arrow or Python means it.
 
     A text is its own name, without the white space around it; that of a whole number with ``.0`` is
-    its digits, as a program writes it that holds numbers as floats. A whole number of any type is that
-    number, whose name is its digits. Truth values are called as JSON writes them. Nothing (None,
-    NaN, an empty text) is no label.
+    its digits, as a program writes it that holds numbers as floats. A whole number of any type is
+    that number, whose name is its digits. Truth values are called as JSON writes them. Nothing
+    (None, NaN, an empty text) is no label.
 
     Args:
         value: the value.

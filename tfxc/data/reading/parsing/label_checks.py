@@ -73,9 +73,9 @@ def of_one_kind(
 
 def _id_of(label: int | str) -> int | str:
     """Returns the number that a text of digits is; anything else as it is."""
-    is_short = isinstance(label, str) and len(label) <= _MOST_DIGITS
-    is_number = is_short and label.isascii() and label.isdigit()
-    return int(label) if is_number and str(int(label)) == label else label
+    if isinstance(label, int) or not (label.isascii() and label.isdigit()):
+        return label
+    return int(label) if len(label) <= _MOST_DIGITS and str(int(label)) == label else label
 
 
 def check_label_names(names: Sequence[str], where: str) -> None:

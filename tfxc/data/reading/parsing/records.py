@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tfxc.core.errors import ConfigError
-from tfxc.data.reading.parsing.label_cells import are_flags, choices_of
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.data.reading.parsing.column_guess import Wanted
+from tfxc.data.reading.parsing.label_cells import are_flags, choices_of, columns_of
 
 #: What stands between the keys of a path.
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d*)\]")
@@ -169,6 +170,45 @@ def _inside(value: list[Any] | None, key: str) -> list[Any] | None:
         return None
     items = [item[key] for item in value if isinstance(item, dict) and item.get(key) is not None]
     return [part for item in items for part in (item if isinstance(item, list) else [item])]
+
+
+def columns_of_shape(
+    shape: Shape, columns: Mapping[str, Sequence[Any]], wanted: Wanted, where: str
+) -> tuple[dict[str, Sequence[Any]], str | None]:
+    """Returns the columns of a tool's records that may be texts or labels, and the path of the
+    labels where there is only one.
+
+    Args:
+        shape: of the records.
+        columns: the first values of each column.
+        wanted: columns that the user names, which stay.
+        where: file and line, for the message.
+
+    Raises:
+        DataError: the labels are answers to several questions.
+
+    Example:
+        >>> columns = {"text": ["who?"], "queue": ["a"], "annotator": [1]}
+        >>> columns_of_shape(SHAPES[1], columns, Wanted(), "a.csv:1")[0].keys()
+        dict_keys(['text', 'queue'])
+    """
+    named = {*columns_of(wanted.text, "text_field"), *columns_of(wanted.labels)}
+    labels = [path for path in columns if shape.labels.fullmatch(path)]
+    if shape.questions is not None and shape.questions in columns and wanted.labels is None:
+        questions = {name for names in columns[shape.questions] for name in names or ()}
+        if len(questions) > 1:
+            raise DataError(
+                f"the annotations of {shape.tool} answer several questions: "
+                f"{', '.join(map(repr, sorted(questions)))}",
+                where=where,
+                fix="export JSON-MIN, in which each is a key, and pick one as --label-column",
+            )
+    of_shape = {
+        path: values
+        for path, values in columns.items()
+        if path in named or path in labels or shape.texts.fullmatch(path)
+    }
+    return of_shape, labels[0] if len(labels) == 1 else None
 
 
 def steps_of(path: str, option: str) -> tuple[str | int, ...]:
