@@ -159,8 +159,12 @@ def contents_of(texts: Sequence[str], labels: Sequence[Sequence[Any]]) -> Conten
         >>> contents_of(["red fox", "blue sea"], [["animal"], ["water"]]).several_labels
         False
     """
-    sample = _Sample(_InMemory(texts, labels))
-    sample.read()
+    reader = _InMemory(texts, labels)
+    sample = _Sample(reader)
+    for chunk in reader.chunks(_CHUNK):
+        sample._add(chunk)
+        if sample.examples >= MOST_EXAMPLES:
+            break
     return sample.contents("memory", {"label_separator": None})
 
 
@@ -177,6 +181,9 @@ class _InMemory:
         self._texts = texts
         self._labels = labels
         self.num_examples = len(texts)
+
+    def column_names(self) -> Sequence[str]:
+        return []
 
     def chunks(self, size: int) -> Iterator[Chunk]:
         for first in range(0, self.num_examples, size):
