@@ -71,7 +71,7 @@ def measure_task(task, options, scratch):
                 del rows[system]
                 continue
             answers = (folder / "answers.jsonl").read_text().splitlines()
-            row |= precision(map(json.loads, answers), truth)
+            row |= precision(labels_of(answers), truth)
             rows[system].append(row)
             if options.json:
                 with open(options.json, "a") as stream:
@@ -101,7 +101,7 @@ def commands(system, task, train, test, folder, options):
     if system != "tfxc":
         peer = Path(__file__).parent / "peers" / "_main.py"
         files = [str(train), str(test), str(folder)]
-        return [[options.peers_python, str(peer), system, str(options.threads), *files]]
+        return [[options.peers_python, str(peer), system, str(options.threads), *files, "5"]]
     run = str(folder / "run")
     output = str(folder / "predictions.jsonl")
     tfxc = [sys.executable, "-m", "tfxc"]
@@ -130,7 +130,7 @@ def measured(command_lines, folder, options):
     predictions = folder / "predictions.jsonl"
     if predictions.exists():
         lines = (json.loads(line) for line in predictions.read_text().splitlines())
-        answers = (json.dumps(line["labels"]) for line in lines)
+        answers = (json.dumps(list(zip(*map(line.get, ("labels", "scores"))))) for line in lines)
         (folder / "answers.jsonl").write_text("\n".join(answers) + "\n")
     return row
 
@@ -147,6 +147,11 @@ def waited(process, deadline):
             process.wait()
             raise TimeoutError
         time.sleep(0.005)
+
+
+def labels_of(answers):
+    """Labels of each line of pairs of label and score."""
+    return [[label for label, _ in json.loads(answer)] for answer in answers]
 
 
 def precision(answers, truth):

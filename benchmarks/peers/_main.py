@@ -1,4 +1,7 @@
-"""``python _main.py PEER THREADS TRAIN TEST FOLDER``: writes the peer's answers into the folder."""
+"""``python _main.py PEER THREADS TRAIN TEST FOLDER K``: writes the peer's answers into the folder.
+
+An answer is a line: the ``K`` best labels of a test text with their scores, best first.
+"""
 
 import importlib
 import json
@@ -8,13 +11,13 @@ from pathlib import Path
 
 
 def main():
-    name, threads, train, test, folder = sys.argv[1:]
+    name, threads, train, test, folder, k = sys.argv[1:]
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = threads
     peer = importlib.import_module(name)
     folder = Path(folder)
     texts, labels = read(train)
-    answers = peer.answer(texts, labels, read(test)[0], int(threads), folder)
+    answers = peer.answer(texts, labels, read(test)[0], int(threads), folder, int(k))
     lines = "".join(f"{json.dumps(answer)}\n" for answer in answers)
     (folder / "answers.jsonl").write_text(lines)
 

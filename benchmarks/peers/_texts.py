@@ -1,12 +1,35 @@
-"""What the peers share: TF-IDF by scikit-learn, labels by number, and the best five of a matrix."""
+"""What the peers share: TF-IDF by scikit-learn, labels by number, and the best of a matrix."""
+
+import re
+
+# Characters of scripts that put no blanks between words: kana and Han.
+_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff]")
 
 
-def tfidf(train, test):
-    """TF-IDF of words and pairs of words, rows of length 1: (n, terms) CSR float32, twice."""
+def tfidf(train, test, characters=False):
+    """TF-IDF of words and pairs of words, rows of length 1: (n, terms) CSR float32, twice.
+
+    With ``characters`` also of two to five characters within words, as a union. Texts without
+    blanks between words are cut into one to three characters.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_union
 
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, dtype="float32")
-    return vectorizer.fit_transform(train), vectorizer.transform(test)
+    common = {"sublinear_tf": True, "dtype": "float32"}
+    if is_unspaced(train):
+        vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), **common)
+    else:
+        vectorizer = TfidfVectorizer(ngram_range=(1, 2), **common)
+        if characters:
+            within = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), **common)
+            vectorizer = make_union(vectorizer, within)
+    return vectorizer.fit_transform(train).tocsr(), vectorizer.transform(test).tocsr()
+
+
+def is_unspaced(texts):
+    """Whether a third of the characters of the first texts are Han or kana."""
+    sample = "".join(texts[:200])
+    return 3 * len(_UNSPACED.findall(sample)) > len(sample)
 
 
 def numbered(lists):
@@ -27,15 +50,25 @@ def label_matrix(ids, num_labels):
     return scipy.sparse.csr_matrix((np.ones(len(columns), np.float32), columns, bounds), shape)
 
 
-def best_of_rows(scores, names, k=5):
-    """Names of the ``k`` best labels of each row of a CSR or dense score matrix, best first."""
+def best_of_rows(scores, names, k):
+    """Names and scores of the ``k`` best labels of each row of a CSR or dense matrix, best first.
+
+    A vector holds how much the second of two labels is ahead of the first.
+    """
     import numpy as np
 
     if isinstance(scores, np.ndarray):
-        return [[names[place] for place in row] for row in np.argsort(-scores, axis=1)[:, :k]]
+        if scores.ndim == 1:
+            scores = np.stack([-scores, scores], 1)
+        best = np.argsort(-scores, axis=1)[:, :k]
+        return [
+            [(names[place], float(row[place])) for place in places]
+            for row, places in zip(scores, best, strict=True)
+        ]
     answers = []
     for row in range(scores.shape[0]):
         start, stop = scores.indptr[row : row + 2]
         order = np.argsort(-scores.data[start:stop], kind="stable")[:k]
-        answers.append([names[place] for place in scores.indices[start:stop][order]])
+        pairs = zip(scores.indices[start:stop][order], scores.data[start:stop][order], strict=True)
+        answers.append([(names[place], float(score)) for place, score in pairs])
     return answers

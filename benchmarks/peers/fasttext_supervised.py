@@ -7,8 +7,8 @@ a text has several labels, else softmax.
 import re
 
 
-def answer(train, labels, test, threads, folder):
-    """The five best labels of each text of ``test``, best first."""
+def answer(train, labels, test, threads, folder, k):
+    """The ``k`` best labels of each text of ``test`` with their scores, best first."""
     import fasttext
     from _texts import numbered
 
@@ -30,10 +30,15 @@ def answer(train, labels, test, threads, folder):
         thread=threads,
         verbose=0,
     )
-    found, _ = model.f.multilinePredict([f"{_words(text)}\n" for text in test], 5, 0.0, "strict")
-    return [[names[int(mark.removeprefix("__label__"))] for mark in marks] for marks in found]
+    queries = [f"{_words(text)}\n" for text in test]
+    found, scores = model.f.multilinePredict(queries, k, 0.0, "strict")
+    numbers = ([int(mark.removeprefix("__label__")) for mark in marks] for marks in found)
+    return [
+        [(names[number], float(score)) for number, score in zip(*row, strict=True)]
+        for row in zip(numbers, scores, strict=True)
+    ]
 
 
 def _words(text):
-    """Lower case, punctuation apart, as the tutorial prepares its texts."""
-    return " ".join(re.findall(r"\w+|[^\w\s]", text.lower()))
+    """Lower case, punctuation and Chinese characters apart, as the tutorial prepares its texts."""
+    return " ".join(re.findall(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+|[^\w\s]", text.lower()))

@@ -1,8 +1,8 @@
 """A probabilistic label tree of napkinXC over scikit-learn's TF-IDF; ``pip install napkinxc``."""
 
 
-def answer(train, labels, test, threads, folder):
-    """The five best labels of each text of ``test``, best first."""
+def answer(train, labels, test, threads, folder, k):
+    """The ``k`` best labels of each text of ``test`` with their scores, best first."""
     from _texts import numbered, tfidf
     from napkinxc.models import PLT
 
@@ -10,4 +10,7 @@ def answer(train, labels, test, threads, folder):
     names, ids = numbered(labels)
     model = PLT(str(folder / "model"), threads=threads)
     model.fit(features, ids)
-    return [[names[label] for label in row] for row in model.predict(queries, top_k=5)]
+    return [
+        [(names[label], score) for label, score in row]
+        for row in model.predict_proba(queries, top_k=k)
+    ]

@@ -4,8 +4,8 @@ From Python it predicts one example at a time, and it has no seed.
 """
 
 
-def answer(train, labels, test, threads, folder):
-    """The five best labels of each text of ``test``, best first."""
+def answer(train, labels, test, threads, folder, k):
+    """The ``k`` best labels of each text of ``test`` with their scores, best first."""
     import omikuji
     from _texts import numbered, tfidf
 
@@ -20,7 +20,7 @@ def answer(train, labels, test, threads, folder):
     model = omikuji.Model.train_on_data(str(path), n_threads=threads)
     model.init_prediction_thread_pool(threads)
     return [
-        [names[label] for label, _ in model.predict(_pairs(queries, row), top_k=5)]
+        [(names[label], score) for label, score in model.predict(_pairs(queries, row), top_k=k)]
         for row in range(queries.shape[0])
     ]
 

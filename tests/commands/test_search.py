@@ -55,6 +55,27 @@ def test_search_goes_on(tmp_path, capsys, monkeypatch):
     assert "no metric 'F1' on dev" in problem and "Choose one of: P@1" in problem
 
 
+@pytest.mark.parametrize(("refit", "share"), [({"share": 0.25}, "0.25"), ({"folds": 5}, "0.2")])
+def test_settings_are_compared_by_what_a_refit_holds_out(
+    tmp_path, capsys, monkeypatch, refit, share
+):
+    """Each is trained once, without these examples."""
+    tree = tiny.tiny_tree(tmp_path, refit=refit)
+    del tree["data"]["dev"]
+    (tmp_path / "config.json").write_text(json.dumps(tree))
+    seen = []
+
+    def train(options, changes, run, received):
+        seen.append([*options.set])
+        return 2
+
+    monkeypatch.setattr(search, "train", train)
+    command = ("--config", tmp_path / "config.json", "--runs", tmp_path / "runs")
+    command += ("--prepared", tmp_path / "prepared", "--try", "encoder.dropout=0.1")
+    assert call(capsys, search, *command).code == 1
+    assert seen == [["refit=null", f"data.dev_share={share}"]]
+
+
 @pytest.mark.slow
 def test_the_training_of_a_killed_search_is_waited_for(tmp_path, monkeypatch):
     """It notices that its parent has ended, and saves, while the search is started again."""

@@ -44,9 +44,15 @@ def test_from_a_table_to_labels(folder, capsys):
     (answer,) = call(capsys, predict, "--run", "runs/mine-fast", "new.csv").out.splitlines()
     assert json.loads(answer)["labels"][0] in ("animal", "plant", "water"), "without a label"
     for split in ((), ("--split", "dev")):  # it was trained on these examples
-        problem = call(capsys, evaluate, "--run", "runs/mine-fast", *split).problem()
+        found = call(capsys, evaluate, "--run", "runs/mine-fast", *split)
+        first, best, *_ = found.out.splitlines()
+        assert first.startswith("runs/mine-fast on dev: 94 examples that were held out, measured")
+        assert best.split(maxsplit=1)[1] in end
+        problem = call(capsys, evaluate, "--run", "runs/mine-fast", "--k", "1", *split).problem()
         assert "the run was trained on all examples of its training file" in problem
         assert "or measure runs/mine-fast/held-out-0, which was trained without" in problem
+    found = call(capsys, evaluate, "--run", "runs/mine-fast", "--json")
+    assert json.loads(found.out)["examples"] == 94
     found = call(capsys, evaluate, "--run", "runs/mine-fast/held-out-0", "--json")
     record = json.loads(found.out)
     assert record["data"] == "dev" and record["examples"] == 19

@@ -18,7 +18,9 @@ from tests.estimator.test_estimator import QUICK
 from tests.estimator.test_fitting import LISTS, MATRIX, SINGLE, TEXTS
 from tests.source_tree import ROOT
 from tfxc.core.errors import ConfigError
+from tfxc.data.reading.held_out import held_out_examples
 from tfxc.estimator.classifier import XCClassifier
+from tfxc.ranker.calibration import Calibration
 from tfxc.ranker.search import Ranker
 
 LOWEST = np.finfo(np.float32).min
@@ -73,10 +75,28 @@ def test_labels_of_texts(calibrated):
         plain.predict_proba(TEXTS[:1])
     with pytest.raises(ConfigError, match="are not calibrated"):
         plain.predict_top_k(TEXTS[:1], 2, probabilities=True)
-    with pytest.raises(
-        ConfigError, match=r"recipe\.calibrate: a calibration needs validation_data"
-    ):
-        clone(calibrated).fit(TEXTS, LISTS)
+
+
+def test_probabilities_without_validation_data():
+    """They are learned from the scores of examples that a model has not seen: of each fold."""
+    random = np.random.default_rng(3)
+    X = random.normal(size=(150, 4)).astype(np.float32)
+    y = (X[:, 0] + random.normal(size=150) > 0).astype(int)
+    X[149], y[149] = X[0], 1 - y[0]  # equal examples are in one fold
+    model = linear("logistic").fit(X, y)
+    groups = [*range(149), 0]
+    scores, hits = [], []
+    for part in range(5):
+        inside = held_out_examples(np.array(groups), 0.2, 0, part)
+        assert inside[0] == inside[149]
+        without = linear().fit(X[~inside], y[~inside])
+        found = without.predict_top_k(X[inside], 2)
+        scores.append(found.scores.ravel())
+        hits.append((found.labels == y[inside][:, None]).ravel())
+    expected = Calibration.fit(np.concatenate(scores), np.concatenate(hits), "logistic")
+    likely = model.predict_top_k(X, 2)
+    raw = linear().fit(X, y).predict_top_k(X, 2)
+    np.testing.assert_allclose(likely.scores, expected.apply(raw.scores), rtol=1e-5)
 
 
 def test_classes_and_matrices():

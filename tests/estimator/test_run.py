@@ -177,7 +177,7 @@ def test_saved_by_the_estimator(tmp_path):
     model = tfxc.XCClassifier(epochs=5, batch_size=4).fit(TEXTS, list("abcab"))
     model.save(tmp_path / "run")
     best, scores = model.predict_top_k(TEXTS, 2)
-    found = tfxc.Run(tmp_path / "run").predict(TEXTS, 2, probabilities=False)
+    found = tfxc.Run(tmp_path / "run").predict(TEXTS, 2)
     assert found.labels == best.tolist()
     np.testing.assert_allclose(found.scores, scores, atol=1e-6)
 

@@ -10,6 +10,9 @@ Prints a table of metrics and writes evaluation-NAME.json and evaluation-NAME.np
 values) into the run folder. With --json, the metrics are printed as JSON instead, and everything
 else on standard error.
 
+A run that was trained on all examples, after some were held out, has no dev split any more: the
+figures of its training are printed, or name examples with --data.
+
 With --compare, both runs are evaluated on the same examples and compared by a paired bootstrap.
 With --tables, precision, recall and F1 are printed, and labels.csv (all labels), confusions.csv
 (confused labels) and wrong.csv (wrong examples) are written.
@@ -146,6 +149,8 @@ def _measure_runs(options: Options) -> list[dict[str, Any]]:
     if options.compare:
         # A step is one of the first run.
         second = load_run(options.compare, options.trust, dataclasses.replace(search, step=None))
+    if (figures := _held_out_figures(first, options)) is not None:
+        return [figures]
     runs = [first] if second is None else [first, second]
     for run in runs:  # before anything is measured
         if run.counted is not None:
@@ -183,6 +188,30 @@ def _measure_runs(options: Options) -> list[dict[str, Any]]:
         difference = f"{factor * test['difference']:+.{digits}f}"
         print(f"  {name:18} {difference:>6}  [{low}, {high}]  p = {test['p_value']:.4f}")
     return [result["record"], compared["record"]]
+
+
+def _held_out_figures(loaded: "LoadedRun", options: Options) -> dict[str, Any] | None:
+    """Prints and returns what a run's training measured on examples that were held out.
+
+    None where other examples, or more than these figures, are asked for.
+    """
+    summary = loaded.folder.summary() or {}
+    if "refit" not in summary or {*given(options)} - {"run", "split", "json", "trust", "prepared"}:
+        return None
+    splits = loaded.manifest["splits"]
+    if options.measurement.split not in (None, "dev") or "test" in splits:
+        return None
+    metrics = summary["dev"]
+    count = summary["dev_examples"]
+    path = loaded.folder.path
+    print(f"{path} on dev: {count:,} examples that were held out, measured before it was trained")
+    width = max(map(len, metrics), default=0)
+    for name, value in metrics.items():
+        shown = f"{value:.4f}" if name.endswith("loss") else f"{100 * value:6.2f}"
+        low, high = summary.get("dev_interval", {}).get(name, (None, None))
+        interval = "" if low is None else f" ({100 * low:.1f} to {100 * high:.1f})"
+        print(f"{name:{width}} {shown}{interval}")
+    return {"run": str(path), "data": "dev", "examples": count, "metrics": metrics}
 
 
 def _check_options(options: Options) -> None:

@@ -17,7 +17,8 @@ in FOLDER/search.db. A table says how much each key matters; so do importance.sv
 the runs.
 
 Each setting is an ordinary run, in its own folder below --runs. After a stop, the same command
-resumes and trains nothing twice. A setting that fails is reported and skipped. With --cluster, each
+resumes and trains nothing twice. With "refit" in the config, every setting is trained once, without
+the examples that are held out. A setting that fails is reported and skipped. With --cluster, each
 worker of a Dask scheduler trains a setting at a time; what a training prints is then in
 FOLDER/SETTING.log.
 """
@@ -98,6 +99,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # A wrong config is refused before the first training.
     config = load_config(options.config, options.set)
+    if (refit := config.refit) is not None:  # settings are compared by what is held out
+        share = 1 / refit.folds if refit.share is None else refit.share
+        once = ["refit=null", f"data.dev_share={share}"]
+        options = dataclasses.replace(options, set=[*options.set, *once])
+        config = load_config(options.config, options.set)
     with cluster(options.cluster) as shared:
         if options.jobs is None:
             options = dataclasses.replace(options, jobs=1 if shared is None else shared.tasks)

@@ -184,7 +184,8 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
 
         lines += summary_lines(summary["rehearsal"])
     lines += [f"run: {config.run}", "next:"]
-    splits = any((config.data.test, config.data.dev, config.data.dev_share))
+    data = config.data
+    splits = any((data.test, data.dev, data.dev_share, config.refit))
     run = shlex.quote(config.run)
     lines += [
         f"  tfxc evaluate {run}{'' if splits else ' --data FILE'}",

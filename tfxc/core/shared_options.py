@@ -94,9 +94,10 @@ class FileChoices(ColumnChoices):
         dev: dev split; None means a part of FILE, see --no-refit.
         test: test split.
         preset: fast: a linear ranker; balanced: a small network; best: whatever scores highest, see
-            docs/choosing.md; None means best with --pretrained, fast for texts with several labels
-            each or in characters, as in Chinese, else balanced.
-        pretrained: pretrained language model to fine-tune.
+            docs/choosing.md; None means best with --pretrained, fast for other texts, else
+            balanced.
+        pretrained: pretrained language model to fine-tune: its folder, or its name on the Hugging
+            Face Hub.
         no_refit: train on 85 % of FILE only, and keep the model that is measured on the rest. By
             default that model chooses and is measured, and the run is trained once more, on all.
         run: run folder or its address; None means runs/NAME.
@@ -105,7 +106,7 @@ class FileChoices(ColumnChoices):
     dev: Annotated[str | None, Option("FILE", remote=True)] = None
     test: Annotated[str | None, Option("FILE", remote=True)] = None
     preset: Literal["fast", "balanced", "best"] | None = None
-    pretrained: Annotated[str | None, Option("FOLDER")] = None
+    pretrained: Annotated[str | None, Option("MODEL")] = None
     no_refit: bool = False
     run: Annotated[str | None, Option("FOLDER", remote=True)] = None
 

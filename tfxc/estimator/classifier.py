@@ -19,6 +19,8 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.messages import printed
 from tfxc.data.examples.kinds import IMAGE, SPARSE, kind_of_features
 from tfxc.data.examples.rows import Rows
+from tfxc.data.reading.inspection.contents import contents_of
+from tfxc.data.reading.inspection.presets import model_of, usual_preset
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.text.registry import build_text_features
 from tfxc.estimator.class_texts import label_texts_of, texts_of_classes
@@ -31,6 +33,7 @@ from tfxc.estimator.examples import (
 )
 from tfxc.estimator.fitted_model import FitData, FittedModel, check_recipe
 from tfxc.estimator.targets import Targets, read_targets
+from tfxc.inference.predictors import Predictions
 from tfxc.runs.loaded import load_run
 
 _BATCH = 1024
@@ -63,10 +66,12 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             "num_repetitions": 8}``.
         objective: name or dict of an objective.
         techniques: list of names or dicts of techniques.
-        recipe: ``"fit"`` trains a network; ``"xr_linear"``, or a dict with its arguments, e.g.
+        recipe: None trains texts as ``tfxc train FILE`` does without an option, as long as the
+            parameters of networks, from ``encoder`` to ``class_weight``, and ``text_features`` stay
+            as they are; else, and with ``sample_weight`` or ``callbacks``, it is ``"fit"``.
+            ``"fit"`` trains a network; ``"xr_linear"``, or a dict with its arguments, e.g.
             ``{"name": "xr_linear", "ranker": {"only_topk": 20}}``, a linear ranker over a tree of
-            labels, on texts or matrices: the parameters of networks, from ``encoder`` to
-            ``class_weight``, then stay as they are.
+            labels, on texts or matrices: the parameters of networks then stay as they are.
         epochs: passes over the examples.
         batch_size: examples of one weight update.
         learning_rate: of Adam; it decreases to zero over the training steps.
@@ -83,8 +88,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         threshold: score from which a label is predicted where an example may have several. None
             predicts the labels of a probability of one half or more where the model decides on
             each label by itself and has probabilities: with the objective ``"sigmoid"`` or one
-            like it, or with recipe ``xr_linear`` and ``calibrate``, which needs
-            ``validation_data``. Else the best label alone is predicted.
+            like it, or with recipe ``xr_linear`` and ``calibrate``. Else the best label alone is
+            predicted.
         random_state: seed of weights, dropout and the order of examples.
         verbose: 1 prints the messages of training, which the logger ``tfxc`` has in any case.
 
@@ -133,7 +138,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         objective: Mapping[str, Any] | str = "sigmoid",
         techniques: Sequence[Mapping[str, Any] | str] = (),
         *,
-        recipe: Mapping[str, Any] | str = "fit",
+        recipe: Mapping[str, Any] | str | None = None,
         epochs: float = 10,
         batch_size: int = 256,
         learning_rate: float = 0.01,
@@ -187,7 +192,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             raise DataError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None"
             )
-        self._check_recipe()
+        self._chosen: dict[str, Any] = {}
         X = listed_texts(X)
         # What would fail after the training only is refused before it.
         if not isinstance(self.threshold, (int, float, np.number, type(None))):
@@ -201,10 +206,15 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
                 fix="pass validation_data=(X, y)",
             )
         self._targets, labels = read_targets(y)
+        check_consistent_length(X, y)
+        if is_texts(X) and sample_weight is None and not callbacks:
+            self._chosen = self._usual_model(X, labels)
+        self._check_recipe()
         texts = self._read_label_texts(X)
         label_texts = None
         if is_texts(X):
-            features = build_text_features(_section(self.text_features or "tfidf"))
+            chosen = self._chosen.get("data", {}).get("text_features", "tfidf")
+            features = build_text_features(_section(self.text_features or chosen))
             learned = [X]
             if texts:  # of the classes that there are examples of
                 seen = sorted(set(itertools.chain.from_iterable(labels)))
@@ -254,25 +264,28 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         return self._targets.from_ids(self._fitted.predict(rows, _BATCH, self.threshold))
 
     def predict_top_k(
-        self, X: Examples, k: int = 5, probabilities: bool = False
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, X: Examples, k: int = 5, probabilities: bool | None = None
+    ) -> Predictions:
         """Returns the k best classes of every example, best first.
 
         Args:
             X: examples.
             k: classes per example.
-            probabilities: whether to return probabilities instead of scores.
+            probabilities: whether to return probabilities instead of scores; None does so where the
+                model has any.
 
         Returns:
-            classes (n, k) and scores float32 (n, k).
+            ``Predictions``, as of ``tfxc.Run.predict``: ``labels``, classes (n, k), and ``scores``,
+            float32 (n, k).
 
         Raises:
             ConfigError: k exceeds the number of classes, or the model has no probabilities.
         """
         rows = self._rows_of(X)
         check_k(k, len(self.classes_))
-        ids, scores = self._fitted.search(rows, k, _BATCH, probabilities)
-        return self.classes_[ids], scores
+        likely = self._fitted.model.has_probabilities if probabilities is None else probabilities
+        ids, scores = self._fitted.search(rows, k, _BATCH, likely)
+        return Predictions(self.classes_[ids], scores)
 
     def decision_function(self, X: Examples) -> np.ndarray:
         """Returns the score of every class.
@@ -305,12 +318,11 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             AttributeError: the recipe is ``xr_linear``, without ``calibrate``.
             ConfigError: when called, the model has no probabilities.
         """
-        section = _section(self.recipe)
+        section = self._recipe
         if section["name"] == _LINEAR and section.get("calibrate") is None:
             raise AttributeError(
                 "recipe 'xr_linear' has no predict_proba without a calibration. Set "
-                "recipe={'name': 'xr_linear', 'calibrate': 'logistic'} and pass validation_data "
-                "to fit"
+                "recipe={'name': 'xr_linear', 'calibrate': 'logistic'}"
             )
         return self._likely
 
@@ -400,7 +412,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
                 params["learning_rate"] = optimizer["learning_rate"]
             if training.early_stopping is not None:
                 params["early_stopping"] = training.early_stopping.patience
-            estimator = cls(**params)
+            estimator = cls(recipe="fit", **params)
         estimator.random_state = config.seed
         estimator.threshold = config.evaluation.threshold
         estimator._fitted = fitted
@@ -437,7 +449,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         for key in sorted(nested):
             name, *path = key.split("__")
             method = getattr(self, name)
-            section = _section("tfidf" if method is None else method)
+            unset = "fit" if name == "recipe" else "tfidf"
+            section = _section(unset if method is None else method)
             setattr(self, name, _with(section, path, params[key], key))
         return self
 
@@ -462,7 +475,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             },
         }
         if self._is_linear:
-            return {**plain, "recipe": _section(self.recipe)}
+            return {**plain, "recipe": self._recipe}
         stopping = {}
         if self.early_stopping is not None:
             if not measured:
@@ -472,6 +485,9 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
                     fix="pass validation_data=(X, y), or leave early_stopping at None",
                 )
             stopping = {"early_stopping": {"patience": self.early_stopping}}
+        if self._chosen:
+            parts = ("encoder", "head", "objective", "training")
+            return {**plain, **{part: self._chosen[part] for part in parts}}
         return {
             **plain,
             "encoder": _section(self.encoder),
@@ -506,11 +522,32 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
 
     @property
     def _is_linear(self) -> bool:
-        return _section(self.recipe)["name"] == _LINEAR
+        return self._recipe["name"] == _LINEAR
+
+    @property
+    def _recipe(self) -> dict[str, Any]:
+        """The section of the recipe; of None, that which ``fit`` has chosen."""
+        if self.recipe is not None:
+            return _section(self.recipe)
+        return _section(vars(self).get("_chosen", {}).get("recipe", "fit"))
+
+    def _usual_model(self, X: Sequence[str], labels: list[list[int]]) -> dict[str, Any]:
+        """Returns the sections of the config that ``tfxc train`` makes of such texts; empty where
+        the user has chosen something.
+        """
+        plain = type(self)()
+        names = ("recipe", "text_features", *_NETWORK_PARAMETERS)
+        if any(getattr(self, name) not in (getattr(plain, name), []) for name in names):
+            return {}
+        contents = contents_of(X, labels)
+        sections = model_of(contents, usual_preset(contents))
+        if "recipe" in sections:  # every estimator of texts has probabilities
+            sections["recipe"] = {"calibrate": "logistic", **sections["recipe"]}
+        return sections
 
     def _check_recipe(self) -> None:
         """Refuses an unknown recipe, and parameters that it has no use for."""
-        section = _section(self.recipe)
+        section = self._recipe
         if not self._is_linear:
             check_choice("recipe", section["name"], ("fit", _LINEAR))
             arguments = [key for key in section if key != "name"]

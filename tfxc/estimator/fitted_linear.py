@@ -1,19 +1,25 @@
 """A linear ranker behind the estimator: recipe ``xr_linear`` on examples in memory."""
 
 import contextlib
+import itertools
 import json
 import shutil
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy.sparse
 
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage.files import copy_folder
 from tfxc.core.storage.locks import scratch_folder
+from tfxc.data.reading.held_out import held_out_examples
+from tfxc.data.reading.inspection.completion import DEV_SHARE, FEW_EXAMPLES, FOLDS
+from tfxc.data.sources.base import RowStream
 from tfxc.data.sources.matrices import matrices
 from tfxc.estimator.fitted_model import FitData, FittedModel, best_labels
 from tfxc.inference.ranker_calibration import learn_calibration
@@ -28,6 +34,7 @@ from tfxc.training.evaluation import Evaluation
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.examples.rows import Rows
+    from tfxc.data.sources.base import ArraySource, Source
     from tfxc.recipes.xr_linear.recipe import XRLinear
     from tfxc.runs.loaded import LoadedRun
 
@@ -54,8 +61,24 @@ class FittedLinear(FittedModel):
         self._check(recipe, data, callbacks)
         X, Y = matrices(data.train)
         self._new_folder()
-        reports = train_layers(
-            RunWriter(self._folder),
+        reports = self._train_into(self._folder, X, Y)
+        self.model = LinearModel(self._folder, recipe.threads)
+        if recipe.calibrate is not None:
+            size = self.config.evaluation.batch_size
+            measured: Iterable[tuple[LinearModel, Source | RowStream]] = [(self.model, data.dev)]
+            if data.dev is None:
+                measured = self._held_out(data.train, X, Y)
+            calibration, _ = learn_calibration(measured, size, recipe.calibrate)
+            calibration.save(self._folder / CALIBRATION)
+            self.model = LinearModel(self._folder, recipe.threads)
+        measured = Evaluation(self.model, self.config, data.labels, None, data.dev).of_dev()
+        self.summary = {"layers": reports, "dev": measured}
+
+    def _train_into(self, folder: Path, X: Any, Y: scipy.sparse.csr_matrix) -> list[dict[str, Any]]:
+        """Trains tree and classifiers; returns the reports of the layers."""
+        recipe = self._recipe
+        return train_layers(
+            RunWriter(folder),
             X,
             Y,
             TreeSettings(recipe.tree, self.config.seed),
@@ -64,14 +87,31 @@ class FittedLinear(FittedModel):
             memory_gb=recipe.memory_gb,
             threads=recipe.threads,
         )
-        self.model = LinearModel(self._folder, recipe.threads)
-        if recipe.calibrate is not None and data.dev is not None:
-            size = self.config.evaluation.batch_size
-            calibration, _ = learn_calibration([(self.model, data.dev)], size, recipe.calibrate)
-            calibration.save(self._folder / CALIBRATION)
-            self.model = LinearModel(self._folder, recipe.threads)
-        measured = Evaluation(self.model, self.config, data.labels, None, data.dev).of_dev()
-        self.summary = {"layers": reports, "dev": measured}
+
+    def _held_out(
+        self, source: "ArraySource", X: Any, Y: scipy.sparse.csr_matrix
+    ) -> "Iterator[tuple[LinearModel, RowStream]]":
+        """Yields models that were trained without a part of the examples, and that part.
+
+        As in a refit, the parts are five folds of few examples, else one of 15 %; equal examples
+        are in the same.
+        """
+        rows = source.rows()
+        matrix = scipy.sparse.csr_matrix(X)
+        bounds = itertools.pairwise(matrix.indptr)
+        contents = [(matrix.indices[a:b].tobytes(), matrix.data[a:b].tobytes()) for a, b in bounds]
+        number_of = {content: number for number, content in enumerate(contents)}
+        groups = np.array([number_of[content] for content in contents])
+        few = len(groups) < FEW_EXAMPLES
+        share = 1 / FOLDS if few else DEV_SHARE
+        for part in range(FOLDS if few else 1):
+            chosen = held_out_examples(groups, share, self.config.seed, part)
+            if chosen.any() and not chosen.all():
+                with scratch_folder("linear") as folder:
+                    self._train_into(folder, X[~chosen], Y[~chosen])
+                    model = LinearModel(folder, self._recipe.threads)
+                    inside = rows.select(np.flatnonzero(chosen))
+                    yield model, RowStream(lambda inside=inside: [inside])
 
     def _check(self, recipe: "XRLinear", data: FitData, callbacks: Sequence[Any]) -> None:
         """Refuses settings that do not fit the data, before anything is trained."""
@@ -83,12 +123,6 @@ class FittedLinear(FittedModel):
                     where=name,
                     fix="leave it out, or use recipe 'fit'",
                 )
-        if recipe.calibrate is not None and data.dev is None:
-            raise ConfigError(
-                "a calibration needs validation_data",
-                where="recipe.calibrate",
-                fix="pass validation_data=(X, y) to fit, or leave calibrate out",
-            )
         tree = TreeSettings(recipe.tree, self.config.seed)
         sizes = tree.sizes(self._sizes["num_labels"], self._sizes["num_features"])
         checked_settings(ranker_settings(recipe.ranker, self.config.seed), sizes)

@@ -20,14 +20,14 @@ _DEFAULT_K = 5
 
 
 class Predictions(NamedTuple):
-    """Labels of a chunk, best first.
+    """Labels of examples, best first.
 
     Attributes:
-        labels: n lists of k label names.
-        scores: float32 (n, k), or probabilities where they were requested.
+        labels: n lists of k label names; of an estimator an array (n, k) of its classes.
+        scores: float32 (n, k), or probabilities where there are any.
     """
 
-    labels: list
+    labels: Any
     scores: np.ndarray
 
 

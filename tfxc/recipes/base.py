@@ -15,10 +15,10 @@ from tfxc.core.declared import Declared
 from tfxc.core.errors import CheckpointError, ConfigError, number_spans
 from tfxc.core.messages import OUTPUT
 from tfxc.data.store.manifest import Manifest
-from tfxc.recipes.bases.refit import HeldOutRun, epochs_of, facts_of, held_out_configs
 from tfxc.runs import resuming
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.lock import locked
+from tfxc.runs.refit import HeldOutRun, epochs_of, facts_of, held_out_configs
 
 if TYPE_CHECKING:
     import tensorflow as tf

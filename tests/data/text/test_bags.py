@@ -9,7 +9,13 @@ import sys
 
 import numpy as np
 import pytest
-from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
+import scipy.sparse
+from sklearn.feature_extraction.text import (
+    CountVectorizer,
+    HashingVectorizer,
+    TfidfVectorizer,
+)
+from sklearn.preprocessing import normalize
 
 from tests.data.reading.formats import data_folder
 from tfxc.core.errors import ConfigError, DataError
@@ -57,6 +63,48 @@ SETTINGS = [
 ]
 
 
+def views_of_scikit_learn(characters, settings):
+    """scikit-learn's vectorisers of words and of the characters within words."""
+    return [
+        TfidfVectorizer(**settings),
+        TfidfVectorizer(**settings | {"analyzer": "char_wb", "ngram_range": characters}),
+    ]
+
+
+@pytest.mark.parametrize("settings", [
+    {"characters": (2, 5)},
+    {"characters": (4, 5), "ngram_range": (1, 2), "min_df": 2},
+    {"characters": (6, 6), "max_features": 30, "norm": "l1", "sublinear_tf": False},
+    {"characters": (1, 3), "lowercase": False, "max_df": 0.3},
+    {"characters": (1, 2), "norm": None},
+])  # fmt: skip
+def test_characters_next_to_words_like_scikit_learn(settings):
+    texts = [*sample_texts(), "a ab\x1cabc\u3000\xa0abcd\n\n abcde"]
+    other = [*sample_texts(50, seed=1), "Zürich\tzur zz", "\U0001f600 ."]
+    own = {"sublinear_tf": True} | settings
+    views = views_of_scikit_learn(own.pop("characters"), own)
+    words, characters = (view.fit(texts) for view in views)
+    features = TfidfFeatures(**settings).fit(iter(lists_of(texts)))
+    names = [f" {name}" for name in characters.get_feature_names_out()]
+    assert features.vocabulary() == [*words.get_feature_names_out(), *names]
+    assert features.blocks == [len(words.vocabulary_)]
+    np.testing.assert_array_equal(features.idf, np.concatenate([words.idf_, characters.idf_]))
+    for some in (texts, other):
+        expected = scipy.sparse.hstack([view.transform(some) for view in views], format="csr")
+        if features.settings()["norm"]:
+            expected = normalize(expected, features.settings()["norm"])
+        assert_rows_equal(features.transform(some), expected)
+
+
+def test_one_part_may_have_no_terms():
+    features = TfidfFeatures(characters=(1, 1)).fit([["!", "!! ?"]])
+    assert features.vocabulary() == ["  ", " !", " ?"] and features.blocks == [0]
+    features = TfidfFeatures(characters=(2, 2), min_df=2).fit([["red", "RED-"]])
+    assert features.vocabulary() == ["red", "  r", " ed", " re"]
+    with pytest.raises(DataError, match="none of"):
+        TfidfFeatures(characters=(2, 2), min_df=2).fit([["red", "fox"]])
+
+
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_tfidf_like_scikit_learn(settings):
     texts, other = sample_texts(), sample_texts(50, seed=1)
@@ -78,12 +126,19 @@ def test_tfidf_like_scikit_learn(settings):
         {"num_features": 64},
         {"num_features": 1000, "ngram_range": (1, 2), "norm": "l1", "lowercase": False},
         {"num_features": 50, "alternate_sign": True, "norm": None, "token_pattern": r"\d"},
+        {"num_features": 999, "characters": (2, 4)},
+        {"num_features": 999, "characters": (5, 5), "token_pattern": r"[wx](\d)"},
     ],
 )
 def test_hashing_like_scikit_learn(settings):
     texts = sample_texts()
     arguments = {"alternate_sign": False} | settings
+    characters = arguments.pop("characters", None)
     oracle = HashingVectorizer(n_features=arguments.pop("num_features"), **arguments)
+    if characters is not None:
+        of_words = oracle.build_analyzer()
+        of_characters = CountVectorizer(analyzer="char_wb", ngram_range=characters).build_analyzer()
+        oracle.set_params(analyzer=lambda t: [*of_words(t), *(f" {c}" for c in of_characters(t))])
     features = HashingFeatures(**settings)
     assert features.fit([]) is features
     assert_rows_equal(features.transform(texts), oracle.transform(texts).astype(np.float32))
@@ -128,6 +183,7 @@ def test_the_vocabulary_is_all_that_is_kept():
         TfidfFeatures(ngram_range=[1, 2], min_df=2).fit([sample_texts()]),
         TfidfFeatures(use_idf=False, norm=None).fit([["a\u2028bc de\x85f", "Ä\u00a0öü"]]),
         HashingFeatures(num_features=100, norm=None),
+        TfidfFeatures(characters=[2, 4], min_df=2).fit([sample_texts()]),
     ],
 )
 def test_saved_and_pickled(features, tmp_path):

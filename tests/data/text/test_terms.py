@@ -1,12 +1,14 @@
 """Texts cut and counted in C, against Python's path, on random texts of all of Unicode."""
 
+import collections
+import functools
 import pickle
 import random
 
 import numpy as np
 import pytest
 import scipy.sparse
-from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 
 from tests.data.text.test_bags import assert_rows_equal
 from tfxc.data.text import terms
@@ -15,7 +17,7 @@ from tfxc.data.text.ngrams import FastTextTokens
 from tfxc.data.text.pecos import PecosTerms
 from tfxc.data.text.terms import TermMatrix, WordSequences, WordTerms, known_terms
 from tfxc.data.text.tokens import WordTokens
-from tfxc.ops.text.token_patterns import combining_marks
+from tfxc.ops.text.token_patterns import combining_marks, without_controls
 
 pytestmark = pytest.mark.skipif(terms._terms is None, reason="not built")
 LONG_WORDS = r"(?u)\b\w\w+\b"
@@ -74,6 +76,9 @@ WORDS = [
     WordTerms(LONG_WORDS, (1, 2)),
     WordTerms(r"\w+", (2, 3), lowercase=False),
     WordTerms(r"\w{3,}", (1, 1)),
+    WordTerms(LONG_WORDS, (1, 2), characters=(2, 5)),
+    WordTerms(r"\w+", (1, 1), lowercase=False, characters=(5, 6)),
+    WordTerms(r"\w+", (2, 2), characters=(1, 1)),
 ]
 PECOS = [
     PecosTerms([([1, 2], "word"), ([1, 3], "char")], None, True),
@@ -117,12 +122,31 @@ def test_every_character():
     assert WordSequences(r"\w+").cut([text])[2] == list(dict.fromkeys("".join(apart).split()))
 
 
-@pytest.mark.parametrize("kind", [TfidfFeatures, WordTokens, FastTextTokens])
+@pytest.mark.parametrize("characters", [(1, 4), (5, 7)])
+def test_characters_as_scikit_learn_cuts_them(characters):
+    texts = random_texts(1000)
+    oracle = CountVectorizer(analyzer="char_wb", ngram_range=characters).build_analyzer()
+    cut = WordTerms(r"\w+", characters=characters).cut(texts)
+    for text, row in zip(
+        texts, scipy.sparse.csr_matrix((cut.values, cut.ids, cut.indptr)), strict=True
+    ):
+        found = {cut.terms[i]: count for i, count in zip(row.indices, row.data, strict=True)}
+        found = {term[1:]: count for term, count in found.items() if term[0] == " "}
+        assert found == collections.Counter(oracle(without_controls(text)))
+
+
+@pytest.mark.parametrize("kind", [
+    TfidfFeatures,
+    functools.partial(TfidfFeatures, characters=(2, 5), min_df=2),
+    WordTokens,
+    FastTextTokens,
+])  # fmt: skip
 def test_features_with_and_without_the_extension(kind, in_python):
     def learned():
         features = kind().fit([random_texts(300), random_texts(200, seed=1)])
         rows = features.transform(random_texts(100, seed=2))
-        arrays = (rows.indices, rows.data) if kind is TfidfFeatures else (rows.tokens,)
+        bag = scipy.sparse.issparse(rows)
+        arrays = (rows.indices, rows.data) if bag else (rows.tokens,)
         return features.vocabulary(), rows.indptr, *arrays, features.idf
 
     for found, expected in zip(learned(), in_python(learned), strict=True):

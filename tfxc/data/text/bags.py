@@ -14,7 +14,7 @@ import scipy.sparse
 from annotated_types import Ge, Le
 
 from tfxc.core.declared import Count, Share
-from tfxc.core.errors import ConfigError
+from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.text.base import (
     TOKEN_PATTERN,
     BagFeatures,
@@ -32,7 +32,6 @@ from tfxc.data.text.terms import (
     select_terms,
 )
 from tfxc.ops.csr import unit_rows
-from tfxc.ops.text.token_patterns import TokenPattern
 
 
 class TfidfFeatures(BagFeatures):
@@ -44,6 +43,12 @@ class TfidfFeatures(BagFeatures):
     A row holds, per term of the vocabulary, its count (with ``sublinear_tf`` 1 + ln(count)) times
     idf = 1 + ln((1 + documents) / (1 + documents with the term)), then divided by the row's norm.
 
+    With ``characters`` there are n-grams of characters next to those of words: first the columns
+    of words, then those of characters, in whose names in the vocabulary a space comes first. Each
+    part is divided by its norm, and the row by its norm again. So a row is that of scikit-learn's
+    ``FeatureUnion`` of a ``TfidfVectorizer`` of words and one of ``analyzer="char_wb"``, scaled to
+    norm 1. The bounds on terms hold for each part.
+
     Args:
         ngram_range: smallest and largest n of the n-grams, whose words are joined by a space.
         min_df: terms found in fewer documents are left out; a float is a share of the documents.
@@ -54,6 +59,8 @@ class TfidfFeatures(BagFeatures):
         token_pattern: regular expression of a word.
         norm: ``"l2"``, ``"l1"`` or None.
         use_idf: whether to weight by idf.
+        characters: smallest and largest n of n-grams of the characters of what is between blanks,
+            a space before and after it, as scikit-learn's ``char_wb`` has them; None = none.
 
     Raises:
         ConfigError: an argument has an impossible value.
@@ -62,6 +69,8 @@ class TfidfFeatures(BagFeatures):
         >>> features = TfidfFeatures(min_df=2).fit([["red fox", "red hen"], ["a hen"]])
         >>> features.vocabulary(), features.transform(["hen, hen"]).toarray().tolist()
         (['hen', 'red'], [[1.0, 0.0]])
+        >>> TfidfFeatures(characters=(3, 3)).fit([["red"]]).vocabulary()
+        ['red', '  re', ' ed ', ' red']
     """
 
     name = "tfidf"
@@ -77,6 +86,7 @@ class TfidfFeatures(BagFeatures):
         token_pattern: str = TOKEN_PATTERN,
         norm: Norm = "l2",
         use_idf: bool = True,
+        characters: Sequence[Count] | None = None,
     ) -> None:
         super().__init__()
         self._vocabulary: list[str] | None = None
@@ -107,12 +117,16 @@ class TfidfFeatures(BagFeatures):
 
     def _choose(self, counts: TermCounts) -> np.ndarray:
         """Chooses the vocabulary, and returns the places of its terms."""
-        places = select_terms(
-            counts,
-            self._settings["min_df"],
-            self._settings["max_df"],
-            self._settings["max_features"],
-        )
+        settings = self._settings
+        bounds = (settings["min_df"], settings["max_df"], settings["max_features"])
+        of_characters = self._of_characters(counts.terms)
+        parts = [select_terms(counts, part, *bounds) for part in (~of_characters, of_characters)]
+        places = np.concatenate(parts)
+        if not places.size:
+            raise DataError(
+                f"none of {len(counts.terms):,} terms in {counts.num_texts:,} texts is left",
+                fix="lower min_df, raise max_df or change token_pattern",
+            )
         vocabulary = [counts.terms[index] for index in places]
         if any("\n" in term for term in vocabulary):
             raise ConfigError(
@@ -120,11 +134,22 @@ class TfidfFeatures(BagFeatures):
                 where="token_pattern",
                 fix="change the pattern so that no word contains one",
             )
-        self._vocabulary = vocabulary
         self._idf = np.log((counts.num_texts + 1) / (counts.documents[places] + 1)) + 1
-        self.num_features = len(places)
-        self._cached_vectorizer = None
+        self._take(vocabulary)
         return places
+
+    def _of_characters(self, terms: Sequence[str]) -> np.ndarray:
+        """Tells which terms are n-grams of characters."""
+        if self._settings["characters"] is None:  # a word may begin with a space
+            return np.zeros(len(terms), bool)
+        return np.fromiter((term[:1] == " " for term in terms), bool, len(terms))
+
+    def _take(self, vocabulary: list[str]) -> None:
+        self._vocabulary = vocabulary
+        self.num_features = len(vocabulary)
+        if self._settings["characters"] is not None:
+            self.blocks = [int((~self._of_characters(vocabulary)).sum())]
+        self._cached_vectorizer = None
 
     def vocabulary(self) -> list[str] | None:
         return self._vocabulary
@@ -135,7 +160,12 @@ class TfidfFeatures(BagFeatures):
 
     def _terms(self) -> WordTerms:
         settings = self._settings
-        return WordTerms(settings["token_pattern"], settings["ngram_range"], settings["lowercase"])
+        return WordTerms(
+            settings["token_pattern"],
+            settings["ngram_range"],
+            settings["lowercase"],
+            settings["characters"],
+        )
 
     def _build_vectorizer(self) -> TermMatrix:
         assert self._vocabulary is not None, "fit comes first"
@@ -149,23 +179,24 @@ class TfidfFeatures(BagFeatures):
             rows.data = np.log(rows.data) + 1
         if self.idf is not None:
             rows.data *= self.idf[rows.indices]
-        return unit_rows(rows, self._settings["norm"]) if self._settings["norm"] else rows
+        return self._normed(rows)
 
     def _load(self, folder: Path) -> None:
-        self._vocabulary, self._idf = read_terms(folder, self._settings["use_idf"])
-        self.num_features = len(self._vocabulary)
+        vocabulary, self._idf = read_terms(folder, self._settings["use_idf"])
+        self._take(vocabulary)
 
 
 class HashingFeatures(BagFeatures):
     """Bags of n-grams hashed to a fixed number of columns, as ``HashingVectorizer`` returns.
 
     The column of a term is |h| mod ``num_features`` with h the signed 32-bit MurmurHash3 of its
-    UTF-8 bytes, seed 0. There is nothing to fit.
+    UTF-8 bytes, seed 0; a space comes before those of characters. There is nothing to fit.
 
     Args:
         num_features: number of columns.
-        ngram_range, lowercase, token_pattern, norm: see ``TfidfFeatures``.
+        ngram_range, lowercase, token_pattern, characters: see ``TfidfFeatures``.
         alternate_sign: whether a term counts as the sign of h, so that collisions cancel out.
+        norm: ``"l2"``, ``"l1"`` or None, of the row as a whole.
 
     Raises:
         ConfigError: an argument has an impossible value.
@@ -185,6 +216,7 @@ class HashingFeatures(BagFeatures):
         token_pattern: str = TOKEN_PATTERN,
         alternate_sign: bool = False,
         norm: Norm = "l2",
+        characters: Sequence[Count] | None = None,
     ) -> None:
         super().__init__()
         self.num_features = self._settings["num_features"]
@@ -195,17 +227,19 @@ class HashingFeatures(BagFeatures):
 
     def _build_vectorizer(self) -> Callable[[Sequence[str]], scipy.sparse.csr_matrix]:
         settings = self.settings()
-        terms = WordTerms(settings["token_pattern"], settings["ngram_range"], settings["lowercase"])
+        terms = WordTerms(
+            settings["token_pattern"],
+            settings["ngram_range"],
+            settings["lowercase"],
+            settings["characters"],
+        )
         if terms.tree() is not None:
             return functools.partial(self._hashed, terms)
         from sklearn.feature_extraction.text import HashingVectorizer
 
         return HashingVectorizer(
             n_features=settings["num_features"],
-            ngram_range=tuple(settings["ngram_range"]),
-            lowercase=settings["lowercase"],
-            tokenizer=TokenPattern(settings["token_pattern"]),
-            token_pattern=None,
+            analyzer=terms,
             alternate_sign=settings["alternate_sign"],
             norm=settings["norm"],
             dtype=np.float32,

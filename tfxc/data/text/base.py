@@ -2,6 +2,7 @@
 
 import abc
 import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
@@ -17,6 +18,7 @@ from tfxc.core.storage.ownership import atomic_folder
 from tfxc.core.storage.reading import read_array, read_json, read_text
 from tfxc.data.examples.kinds import SPARSE, FeatureKind
 from tfxc.data.text.terms import CutTexts
+from tfxc.ops.csr import unit_rows
 from tfxc.ops.text.token_patterns import TokenPattern
 
 if TYPE_CHECKING:
@@ -258,11 +260,14 @@ class BagFeatures(TextFeatures):
                     where=name,
                     fix="change it",
                 )
-        for ngram_range in self._ranges:
-            if len(ngram_range) != 2 or ngram_range[0] > ngram_range[1]:
+        ranges = [("ngram_range", span) for span in self._ranges]
+        if self._settings.get("characters") is not None:
+            ranges.append(("characters", self._settings["characters"]))
+        for name, span in ranges:
+            if len(span) != 2 or span[0] > span[1]:
                 raise ConfigError(
-                    f"must be two integers, the first not above the second, not {ngram_range}",
-                    where="ngram_range",
+                    f"must be two integers, the first not above the second, not {span}",
+                    where=name,
                     fix="change it, e.g. to [1, 2]",
                 )
         if "token_pattern" in self._settings:
@@ -325,6 +330,15 @@ class BagFeatures(TextFeatures):
         if self._cached_vectorizer is None:
             self._cached_vectorizer = self._build_vectorizer()
         return scipy.sparse.csr_matrix(self._cached_vectorizer(texts))
+
+    def _normed(self, rows: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
+        """Divides rows by their norm, the parts in the blocks of columns by theirs before."""
+        norm = self._settings["norm"]
+        if norm and self.blocks:
+            bounds = itertools.pairwise([0, *self.blocks, self.num_features])
+            parts = [unit_rows(rows[:, begin:end], norm) for begin, end in bounds]
+            rows = scipy.sparse.hstack(parts, format="csr")
+        return unit_rows(rows, norm) if norm else rows
 
     @abc.abstractmethod
     def _build_vectorizer(self) -> Callable[[Sequence[str]], Any]:

@@ -26,7 +26,6 @@ from tfxc.data.text.terms import (
     known_terms,
     term_tree,
 )
-from tfxc.ops.csr import unit_rows
 
 if TYPE_CHECKING:
     from tfxc.ops.text._terms import TermTree
@@ -249,12 +248,7 @@ class PecosTfidfFeatures(BagFeatures):
             rows.data = np.log(rows.data) + 1
         if self._idf is not None:
             rows.data *= self._idf[rows.indices]
-        norm = self._settings["norm"]
-        if norm and self.blocks:
-            bounds = itertools.pairwise([0, *self.blocks, self.num_features])
-            parts = [unit_rows(rows[:, begin:end], norm) for begin, end in bounds]
-            rows = scipy.sparse.hstack(parts, format="csr")
-        return unit_rows(rows, norm) if norm else rows
+        return self._normed(rows)
 
     def _load(self, folder: Path) -> None:
         self.set_vocabulary(*read_terms(folder, self._settings["use_idf"]))

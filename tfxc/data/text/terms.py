@@ -17,7 +17,7 @@ import scipy.sparse
 
 from tfxc.core.errors import DataError
 from tfxc.ops.csr import bounds_of
-from tfxc.ops.text.token_patterns import TokenPattern, shortest_run
+from tfxc.ops.text.token_patterns import TokenPattern, shortest_run, without_controls
 
 try:
     from tfxc.ops.text import _terms
@@ -85,39 +85,60 @@ def term_tree(
 
 
 class WordTerms(TermCutter):
-    """Cuts a text into n-grams of words.
+    """Cuts a text into n-grams of words, and of the characters of words.
 
     Args:
         token_pattern: regular expression of a word, see ``ops.text.token_patterns``.
         ngram_range: smallest and largest n of the n-grams, whose words are joined by a space.
         lowercase: whether to lower the case first.
+        characters: smallest and largest n of the n-grams of the characters of what is between
+            blanks, a space before and after it; if that has fewer than the smallest n, it is one
+            n-gram. A space precedes each of them. None = no such n-grams.
 
     Example:
         >>> WordTerms("[a-z]+", (1, 2))("A red fox")
         ['a', 'red', 'fox', 'a red', 'red fox']
+        >>> WordTerms("[a-z]+", characters=(4, 4))("A red")
+        ['a', 'red', '  a ', '  red', ' red ']
     """
 
     def __init__(
-        self, token_pattern: str, ngram_range: Sequence[int] = (1, 1), lowercase: bool = True
+        self,
+        token_pattern: str,
+        ngram_range: Sequence[int] = (1, 1),
+        lowercase: bool = True,
+        characters: Sequence[int] | None = None,
     ) -> None:
         self._words = TokenPattern(token_pattern)
         self._range = ngram_range
         self._lowercase = lowercase
+        self._characters = characters
 
     def __call__(self, text: str) -> list[str]:
-        words = self._words(text.lower() if self._lowercase else text)
+        text = text.lower() if self._lowercase else text
+        words = self._words(text)
         least, most = self._range
         terms = list(words) if least == 1 else []
         for n in range(max(least, 2), most + 1):
             terms += [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
+        if self._characters is not None:
+            shortest, longest = self._characters
+            for part in without_controls(text).split():
+                padded = f" {part} "
+                if len(padded) < shortest:
+                    terms.append(f" {padded}")
+                for n in range(shortest, min(longest, len(padded)) + 1):
+                    terms += [f" {padded[i : i + n]}" for i in range(len(padded) - n + 1)]
         return terms
 
     def tree(self, terms: Sequence[str] | None = None) -> "_terms.TermTree | None":
         shortest = shortest_run(self._words.pattern)
         if shortest is None:
             return None
-        least, most = self._range
-        return term_tree([("runs", least, most)], shortest, terms=terms)
+        blocks = [("runs", *self._range)]
+        if self._characters is not None:
+            blocks.append(("in_words", *self._characters))
+        return term_tree(blocks, shortest, terms=terms)
 
     def prepared(self, texts: Iterable[str]) -> Iterable[str]:
         return map(str.lower, texts) if self._lowercase else texts
@@ -381,12 +402,17 @@ def _added(totals: np.ndarray, numbers: np.ndarray, counts: np.ndarray, size: in
 
 
 def select_terms(
-    counts: TermCounts, min_df: float = 1, max_df: float = 1.0, max_features: int | None = None
+    counts: TermCounts,
+    among: np.ndarray,
+    min_df: float = 1,
+    max_df: float = 1.0,
+    max_features: int | None = None,
 ) -> np.ndarray:
     """Indices of the terms to keep, those in alphabetical order.
 
     Args:
         counts: ``TermCounts``.
+        among: bool (terms,), which of them there are to choose from.
         min_df, max_df: bounds on the number of texts with the term; a float is a share of them.
         max_features: keep this many, those that occur most; among equals the choice is
             scikit-learn's. None = all.
@@ -395,7 +421,7 @@ def select_terms(
         int64 (kept,).
 
     Raises:
-        DataError: no term is left, or ``max_df`` means fewer texts than ``min_df``.
+        DataError: ``max_df`` means fewer texts than ``min_df``.
     """
     lowest, highest = (
         bound * counts.num_texts if isinstance(bound, float) else bound
@@ -406,15 +432,11 @@ def select_terms(
             f"max_df means {highest:g} texts, fewer than min_df ({lowest:g} texts)",
             fix="lower min_df or raise max_df",
         )
-    kept = np.flatnonzero((counts.documents >= lowest) & (counts.documents <= highest))
+    within = (counts.documents >= lowest) & (counts.documents <= highest)
+    kept = np.flatnonzero(among & within)
     kept = np.array(sorted(kept.tolist(), key=counts.terms.__getitem__), np.int64)
     if max_features is not None and kept.size > max_features:
         # The same unstable sort of the same array as scikit-learn's, so that ties fall alike.
         order = (-counts.totals[kept].astype(np.float64)).argsort()
         kept = kept[np.sort(order[:max_features])]
-    if not kept.size:
-        raise DataError(
-            f"none of {len(counts.terms):,} terms in {counts.num_texts:,} texts is left",
-            fix="lower min_df, raise max_df or change token_pattern",
-        )
     return kept

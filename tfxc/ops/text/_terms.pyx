@@ -16,6 +16,7 @@ from tfxc.ops.text.token_patterns import combining_marks
 
 cdef extern from "Python.h":
     int Py_UNICODE_ISALNUM(uint32_t) noexcept
+    int Py_UNICODE_ISSPACE(uint32_t) noexcept
     uint32_t PyUnicode_MAX_CHAR_VALUE(object)
     uint32_t *PyUnicode_AsUCS4(object, uint32_t *, Py_ssize_t, int) except NULL
     object PyUnicode_FromKindAndData(int, const void *, Py_ssize_t)
@@ -37,13 +38,17 @@ cdef enum:
     BLANKS = 1
     CHARACTERS = 2
     CHARACTERS_OF_WORDS = 3
+    CHARACTERS_IN_WORDS = 4
+    MEMORABLE = 64  # characters of a part of a text whose terms are remembered
+    MEMORY = 1 << 22  # numbers: 16 MiB
 
 cdef uint64_t FACTOR = 0x9E3779B97F4A7C15
 # Another one in each process, as for strings of Python, against texts made of words that collide.
 cdef uint64_t SEED = <uint64_t>(<int64_t>hash("terms"))
 cdef uint8_t[CODE_POINTS] CLASSES
 cdef bint all_classified = False
-MODES = {"runs": RUNS, "word": BLANKS, "char": CHARACTERS, "char_wb": CHARACTERS_OF_WORDS}
+MODES = {"runs": RUNS, "word": BLANKS, "char": CHARACTERS, "char_wb": CHARACTERS_OF_WORDS,
+         "in_words": CHARACTERS_IN_WORDS}
 
 
 cdef void classify(uint32_t first, uint32_t last) noexcept:
@@ -200,8 +205,9 @@ cdef class TermTree:
 
     Args:
         blocks: what to count, one after the other: what the tokens are ("runs" of word characters,
-            or by pecos_tfidf's names "word", "char" and "char_wb"), and the smallest and the
-            largest n of the n-grams.
+            or by pecos_tfidf's names "word", "char" and "char_wb", or "in_words", characters as
+            ``WordTerms`` takes them, which may follow "runs"), and the smallest and the largest n
+            of the n-grams.
         shortest: characters of the shortest word of "runs".
         most: tokens of a text, other than "runs", beyond which it is cut off; None = none.
         terms: strings, words with a space between or characters after a space: their numbers are
@@ -210,7 +216,7 @@ cdef class TermTree:
         left_out: words that ``sequences`` passes over.
     """
     cdef list _blocks
-    cdef bint _learning, _one_line
+    cdef bint _learning, _one_line, _no_controls
     cdef Py_ssize_t _shortest, _most
     cdef Table _words, _children
     # By node: the node before (-1 of a token), the node of its last token (of a token the place of
@@ -234,25 +240,36 @@ cdef class TermTree:
     cdef int32_t *_grams
     cdef Py_ssize_t _text_room, _length
     cdef int64_t _found
+    # Parts of texts and the numbers of their terms, how much memory they take, and where the terms
+    # of the last one are counted (NULL if they are not).
+    cdef Table _parts
+    cdef int32_t *_memory
+    cdef int64_t _remembered
+    cdef int32_t *_last_count
 
     def __cinit__(self, blocks, Py_ssize_t shortest=1, most=None, terms=None, left_out=()):
         self._blocks = [(MODES[tokens], least, longest) for tokens, least, longest in blocks]
-        self._one_line = any(mode != RUNS for mode, _, _ in self._blocks)
+        modes = {mode for mode, _, _ in self._blocks}
+        self._no_controls = CHARACTERS_IN_WORDS in modes
+        self._one_line = not modes <= {RUNS, CHARACTERS_IN_WORDS}
         self._shortest = shortest
         self._most = -1 if most is None else most
         open_table(&self._words, 10)
         open_table(&self._children, 10)
+        open_table(&self._parts, 10)
         self._learning = True
         if terms is not None:
             self._take_terms(terms)
         for word in left_out:
-            self._load(word, False)
+            self._load(word)
             self._numbers[self._word(0, self._length)] = LEFT_OUT
         self._learning = terms is None
 
     def __dealloc__(self):
         free(self._words.slots)
         free(self._children.slots)
+        free(self._parts.slots)
+        free(self._memory)
         free(self._before)
         free(self._last)
         free(self._numbers)
@@ -280,9 +297,13 @@ cdef class TermTree:
         cdef int32_t number
         bounds = [0]
         for text in texts:
-            self._load(text, self._one_line)
+            self._load(text)
+            self._clean()
             for mode, least, longest in self._blocks:
-                self._count_grams(self._cut(mode), least, longest)
+                if mode == CHARACTERS_IN_WORDS:
+                    self._count_parts(least, longest)
+                else:
+                    self._count_grams(self._cut(mode), least, longest)
             lists.reserve(self._found)
             take(&self._marked, self._num_terms, &lists.ids[lists.count])
             for i in range(lists.count, lists.count + self._found):
@@ -309,7 +330,8 @@ cdef class TermTree:
         cdef int32_t number
         bounds = [0]
         for text in texts:
-            self._load(text, self._one_line)
+            self._load(text)
+            self._clean()
             count = self._cut(self._blocks[0][0])
             lists.reserve(count)
             for i in range(count):
@@ -363,7 +385,7 @@ cdef class TermTree:
         cdef Py_ssize_t i, start
         cdef int32_t node
         for number, term in enumerate(terms):
-            self._load(term, False)
+            self._load(term)
             node = -1
             start = 0
             if self._length and self._text[0] == c" ":
@@ -390,19 +412,30 @@ cdef class TermTree:
             self._text_room = room
         return 0
 
-    cdef int _load(self, str text, bint one_line) except -1:
+    cdef int _load(self, str text) except -1:
         """Takes the characters of a text, and 0 after them."""
-        cdef Py_ssize_t i
         if not all_classified and PyUnicode_MAX_CHAR_VALUE(text) >= FIRST_MARK:
             classify_all()
         self._length = len(text)
         self._make_text_room(self._length)
         PyUnicode_AsUCS4(text, self._text, self._text_room, 1)
-        if one_line:
+        return 0
+
+    cdef void _clean(self) noexcept:
+        """Replaces characters that the blocks do not know."""
+        cdef Py_ssize_t i
+        cdef uint32_t point
+        if self._one_line:
             for i in range(self._length):
                 if self._text[i] == c"\n" or self._text[i] == c"\r":
                     self._text[i] = c" "
-        return 0
+        if self._no_controls:
+            for i in range(self._length):
+                point = self._text[i]
+                if point == 0 or point == 0xFFFF or Py_UNICODE_ISSPACE(point):
+                    self._text[i] = c" "
+                elif 0xD800 <= point < 0xE000:
+                    self._text[i] = 0xFFFD
 
     cdef Py_ssize_t _cut(self, int mode) except -1:
         """Cuts the text into tokens; returns how many."""
@@ -543,6 +576,67 @@ cdef class TermTree:
         self._num_nodes += 1
         return <int32_t>node
 
+    cdef int _count_parts(self, Py_ssize_t least, Py_ssize_t longest) except -1:
+        """Counts the n-grams of the characters of each part of the text between blanks."""
+        cdef Py_ssize_t i = 0, start, length
+        cdef uint64_t state
+        cdef int32_t count
+        cdef const int32_t *numbers
+        while i < self._length:
+            if self._text[i] == c" ":
+                i += 1
+                continue
+            start = i
+            state = SEED
+            while i < self._length and self._text[i] != c" ":
+                state = (state ^ self._text[i]) * FACTOR
+                i += 1
+            state ^= state >> 32
+            numbers = self._recall(start, i, state)
+            if numbers != NULL:
+                for count in range(numbers[0]):
+                    self._count_number(numbers[count + 1])
+                continue
+            length = i - start + 2
+            self._sequence[0] = self._sequence[length - 1] = self._character(c" ")
+            for count in range(<int32_t>(length - 2)):
+                self._sequence[count + 1] = self._character(self._text[start + count])
+            if length <= MEMORABLE:
+                self._remember(start, i, state)
+            self._count_grams(length, min(least, length), longest)
+            self._last_count = NULL
+        return 0
+
+    cdef const int32_t *_recall(self, Py_ssize_t start, Py_ssize_t end, uint64_t key) noexcept:
+        """Finds how many terms a part of the text has, and their numbers; NULL if not known."""
+        cdef uint64_t place = slot_of(&self._parts, key)
+        cdef const int32_t *part  # its length, its characters, how many terms, their numbers
+        while self._parts.slots[place].node >= 0:
+            part = &self._memory[self._parts.slots[place].place]
+            if self._parts.slots[place].key == key and part[0] == end - start:
+                if memcmp(&part[1], &self._text[start], part[0] * 4) == 0:
+                    return &part[1 + part[0]]
+            place = (place + 1) & ((<uint64_t>1 << self._parts.bits) - 1)
+        return NULL
+
+    cdef int _remember(self, Py_ssize_t start, Py_ssize_t end, uint64_t key) except -1:
+        """Lets the terms that are counted next be those of a part of the text."""
+        cdef int32_t *part
+        if self._memory == NULL:
+            self._memory = <int32_t *>grown(NULL, MEMORY, 4)
+        if self._remembered + MEMORABLE * (MEMORABLE + 2) > MEMORY:
+            self._remembered = 0  # forgets all
+            memset(self._parts.slots, 0xFF, sizeof(Slot) << self._parts.bits)
+            self._parts.count = 0
+        part = &self._memory[self._remembered]
+        part[0] = <int32_t>(end - start)
+        memcpy(&part[1], &self._text[start], part[0] * 4)
+        self._last_count = &part[1 + part[0]]
+        self._last_count[0] = 0
+        enter(&self._parts, Slot(key, 0, <uint32_t>self._remembered))
+        self._remembered += part[0] + 2
+        return 0
+
     cdef int _count_grams(self, Py_ssize_t length, Py_ssize_t least, Py_ssize_t longest) except -1:
         """Counts the n-grams of the first tokens of the sequence, the shorter ones first."""
         cdef int32_t *grams = self._grams
@@ -567,11 +661,18 @@ cdef class TermTree:
         cdef int32_t number = self._number_of(node)
         if number < 0:
             return 0
+        if self._last_count != NULL:
+            self._last_count[0] += 1
+            self._last_count[self._last_count[0]] = number
+            self._remembered += 1
+        self._count_number(number)
+        return 0
+
+    cdef inline void _count_number(self, int32_t number) noexcept:
         self._counts[number] += 1
         if self._counts[number] == 1:
             self._found += 1
             mark(&self._marked, number)
-        return 0
 
     cdef inline int32_t _number_of(self, int32_t node) except -3:
         """Finds a term's number, the next one if it has none yet; below 0: not to be counted."""

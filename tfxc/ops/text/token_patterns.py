@@ -287,16 +287,19 @@ class TokenPattern:
             ]
         import tensorflow as tf
 
-        encoded = tf.constant([_utf8(text) for text in texts], tf.string)
+        encoded = tf.constant([without_controls(text) for text in texts], tf.string)
         replaced = tf.strings.regex_replace(encoded, re2_pattern(self.pattern), _REPLACEMENT)
         parts = (text.decode("utf-8").split(MARK)[1::2] for text in replaced.numpy())
         return [[word for word in words if word] for words in parts]
 
 
-def _utf8(text: str) -> bytes:
-    """Returns a text as ``marked`` has it, in bytes."""
+def without_controls(text: str) -> str:
+    """Returns a text as ``marked`` has it: of characters of text alone.
+
+    Example:
+        >>> without_controls("a\\0b\\ud800")
+        'a b\ufffd'
+    """
     text = text.replace("\0", " ").replace(MARK, " ")
-    try:
-        return text.encode("utf-8")
-    except UnicodeEncodeError:  # single halves of surrogate pairs, as JSON may hold them
-        return re.sub("[\ud800-\udfff]", "\ufffd", text).encode("utf-8")
+    # Single halves of surrogate pairs, as JSON may hold them.
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)

@@ -124,6 +124,43 @@ def test_dev_split_and_lines(table, tmp_path):
     assert "15 % of the examples are held out" in held_out.lines()[-1]
 
 
+FOLDS = {"folds": 5}
+
+
+@pytest.mark.parametrize(
+    ("preset", "rows", "more", "refit", "share"),
+    [
+        ("fast", 40, {}, FOLDS, None),
+        ("fast", 2000, {}, {"share": 0.15}, None),
+        ("balanced", 40, {}, {"share": 0.15}, None),
+        ("fast", 40, {"dev_share": 0.3}, {"share": 0.3}, None),
+        ("fast", 40, {"dev_share": None}, None, None),
+        ("fast", 40, {"dev": True}, None, None),
+        ("fast", 40, {"refit": {"share": 0.4}}, {"share": 0.4}, None),
+        ("fast", 40, {"refit": None}, None, 0.15),
+        ("fast", 40, {"recipe": "kfold"}, None, 0.15),
+    ],
+)
+def test_a_model_of_a_file_is_trained_on_all_of_it_at_last(
+    tmp_path, preset, rows, more, refit, share
+):
+    """Unless there is a dev split, or the user, or the recipe, says otherwise."""
+    table = write(tmp_path / "mine.csv", "text,label", pairs(rows))
+    keys = {key: value for key, value in more.items() if key in ("dev", "dev_share")}
+    if "dev" in keys:
+        keys["dev"] = write(tmp_path / "dev.csv", "text,label", pairs(9))
+    others = {key: value for key, value in more.items() if key not in keys}
+    tree = {"data": {"train": table, **keys}, **others}
+    found = complete(tree, Choice(preset, refit=True))
+    config = parse_config(found.tree)
+    found_refit = config.refit and config.refit.model_dump(exclude_none=True)
+    assert found_refit == refit and config.data.dev_share == share
+    trainings = {None: 0, "share": 2, "folds": 6}[next(iter(refit), None) if refit else None]
+    assert f"({trainings} trainings)" in found.lines()[1] or not trainings
+    once = parse_config(complete(tree, Choice(preset)).tree)
+    assert once.refit is None or "refit" in more
+
+
 @pytest.mark.parametrize(
     ("second", "more", "preset"),
     [

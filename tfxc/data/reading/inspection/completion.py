@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ from tfxc.data.reading.source_files import is_builtin, staged
 DEV_SHARE = 0.15
 # Of fewer examples, every one is measured, in folds where a training takes seconds: 15 % of them
 # would say little.
-_FEW_EXAMPLES = 2000
-_FOLDS = 5
+FEW_EXAMPLES = 2000
+FOLDS = 5
 # Recipes that can be trained once more on all examples.
 _REFITTED_RECIPES = ("fit", "xr_linear")
 _NETWORK = ("encoder", "head", "objective")
@@ -222,10 +222,10 @@ def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
     recipe = named("recipe", completed.get("recipe", "fit"))["name"]
     share = completed["data"].get("dev_share")
     if choice.refit and share and "refit" not in tree and recipe in _REFITTED_RECIPES:
-        few = contents.examples < _FEW_EXAMPLES and recipe == "xr_linear"
+        few = contents.examples < FEW_EXAMPLES and recipe == "xr_linear"
         folds = few and "dev_share" not in data
         del completed["data"]["dev_share"]
-        completed["refit"] = {"folds": _FOLDS} if folds else {"share": share}
+        completed["refit"] = {"folds": FOLDS} if folds else {"share": share}
     return Completed(completed, contents, preset)
 
 

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +148,49 @@ def inspect(
     return dataclasses.replace(sample.contents(name or str(path), options), splits=splits)
 
 
+def contents_of(texts: Sequence[str], labels: Sequence[Sequence[Any]]) -> Contents:
+    """Returns what examples in memory are, as ``inspect`` does of those of a file.
+
+    Args:
+        texts: of the examples.
+        labels: a list for each of them.
+
+    Example:
+        >>> contents_of(["red fox", "blue sea"], [["animal"], ["water"]]).several_labels
+        False
+    """
+    reader = _InMemory(texts, labels)
+    sample = _Sample(reader)
+    for chunk in reader.chunks(_CHUNK):
+        sample._add(chunk)
+        if sample.examples >= MOST_EXAMPLES:
+            break
+    return sample.contents("memory", {"label_separator": None})
+
+
+class _InMemory:
+    """Texts and labels as a ``_Sample`` reads them."""
+
+    label_names = None
+    label_options = ()
+    total_bytes = None
+    bytes_read = 0
+    path = "memory"
+
+    def __init__(self, texts: Sequence[str], labels: Sequence[Sequence[Any]]) -> None:
+        self._texts = texts
+        self._labels = labels
+        self.num_examples = len(texts)
+
+    def column_names(self) -> Sequence[str]:
+        return []
+
+    def chunks(self, size: int) -> Iterator[Chunk]:
+        for first in range(0, self.num_examples, size):
+            part = slice(first, first + size)
+            yield Chunk(texts=list(self._texts[part]), labels=list(self._labels[part]))
+
+
 def options_of(
     source: str | Path,
     wanted: Wanted | None = None,
@@ -245,7 +288,7 @@ def splits_of(source: str | Path, reader: str | None) -> dict[str, str]:
 class _Sample:
     """The first examples of a reader, and what was counted in them."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader | _InMemory) -> None:
         self.reader = reader
         self.names = collections.Counter[Any]()
         self.survey = Survey()

@@ -9,17 +9,18 @@ from tfxc.core.storage.reading import read_json
 from tfxc.data.examples.kinds import DENSE, IMAGE, SPARSE, TEXT
 from tfxc.data.reading.inspection.contents import Contents
 from tfxc.data.reading.source_files import expand
+from tfxc.pretrained.hub_models import hub_folder, is_hub_name
 
 # From so many labels on, a training step scores some of them only.
 _MANY_LABELS = 50_000
 _SAMPLED_LABELS = 8192
 # Texts of more words are bags of words: order says little, and reading it takes long.
 _LONG_TEXT = 150
-_XR_LINEAR = {
-    "name": "xr_linear",
-    "tree": {"nr_splits": 16, "max_leaf_size": 100},
-    "ranker": {"threshold": 0.1, "only_topk": 10},
-}
+# Texts of at most so many words are also n-grams of characters, of which longer ones have many.
+_SHORT_TEXT = 40
+_CHARACTERS = (2, 5)
+# Up to so many labels, every one is scored: a tree saves little and loses some of the right ones.
+_ONE_LEVEL = 3000
 _ADAM = {"name": "adam"}
 _PRESET_OF_KERAS_HUB = "keras_hub:"
 _BASE_HIDDEN = 768  # units of BERT-base, assumed where the number is not known
@@ -36,8 +37,7 @@ def usual_preset(contents: Contents) -> str:
         >>> usual_preset(Contents("delimited", {}, "text", 5000, 159, 2.4, True))
         'fast'
     """
-    linear = contents.several_labels or contents.tokens == "characters"
-    return "fast" if contents.kind == TEXT.name and linear else "balanced"
+    return "fast" if contents.kind == TEXT.name else "balanced"
 
 
 def model_of(
@@ -48,7 +48,8 @@ def model_of(
     Args:
         contents: what the training file holds.
         preset: one of those of ``tfxc.core.shared_options.FileChoices``.
-        pretrained: folder of a pretrained language model for preset ``best``.
+        pretrained: folder of a pretrained language model for preset ``best``, or its name on the
+            Hugging Face Hub.
         encoder: name of an encoder that the user has chosen in place of the preset's.
 
     Raises:
@@ -72,13 +73,18 @@ def model_of(
                 where="--pretrained",
                 fix="leave it out",
             )
-        is_preset = pretrained.startswith(_PRESET_OF_KERAS_HUB)
-        if not is_preset and not (Path(expand(pretrained)) / "config.json").is_file():
-            raise ConfigError(
-                "this is not the folder of a pretrained model: it has no config.json",
-                where=f"--pretrained {pretrained}",
-                fix="see docs/pretrained.md",
-            )
+        where = f"--pretrained {pretrained}"
+        if not pretrained.startswith(_PRESET_OF_KERAS_HUB):
+            folder = Path(expand(pretrained))
+            if not folder.exists() and is_hub_name(pretrained):
+                folder = hub_folder(pretrained, where)
+                pretrained = str(folder)
+            if not (folder / "config.json").is_file():
+                raise ConfigError(
+                    "this is not the folder of a pretrained model: it has no config.json",
+                    where=where,
+                    fix="see docs/pretrained.md",
+                )
         return _pretrained(contents, pretrained)
     if encoder is not None:
         return _with_encoder(contents, encoder, small=preset != "best")
@@ -101,7 +107,21 @@ def model_of(
 
 def _linear(contents: Contents) -> dict[str, Any]:
     """Returns the recipe; with several labels, probabilities say which of them are predicted."""
-    return _XR_LINEAR | ({"calibrate": "logistic"} if contents.several_labels else {})
+    recipe = {
+        "name": "xr_linear",
+        "tree": {"max_leaf_size": _ONE_LEVEL if contents.labels <= _ONE_LEVEL else 100},
+        "ranker": {"threshold": 0.03 if _has_characters(contents) else 0.1},
+    }
+    return recipe | ({"calibrate": "logistic"} if contents.several_labels else {})
+
+
+def _has_characters(contents: Contents) -> bool:
+    """Tells whether n-grams of characters are features next to those of words.
+
+    Each weighs less than a word, so that smaller weights count.
+    """
+    of_words = contents.kind == TEXT.name and contents.tokens == "words"
+    return of_words and contents.length <= _SHORT_TEXT
 
 
 def _pretrained(contents: Contents, folder: str) -> dict[str, Any]:
@@ -216,13 +236,16 @@ def _features(contents: Contents, bag: bool) -> dict[str, Any]:
     if not bag:
         length = min(512, max(32, 8 * -(-3 * contents.long // 16)))  # 1.5 times as much
         return {"data": {"text_features": {"name": contents.tokens, "max_length": length}}}
-    long = contents.length > _LONG_TEXT
-    terms: dict[str, Any] = {"name": "tfidf", "ngram_range": [1, 1 if long else 2]}
     if contents.tokens == "characters":
-        terms |= {"ngram_range": [1, 3], "token_pattern": r"\S", "min_df": 2}
-    elif contents.examples > 20_000:
-        terms["min_df"] = 3 if long else 2
-    return {"data": {"text_features": terms}}
+        terms = {"ngram_range": [1, 3], "token_pattern": r"\S", "min_df": 2}
+    else:
+        long = contents.length > _LONG_TEXT
+        terms = {"ngram_range": [1, 1 if long else 2], "token_pattern": r"(?u)\b\w+\b"}
+        if _has_characters(contents):
+            terms["characters"] = list(_CHARACTERS)
+        if contents.examples > 20_000:
+            terms["min_df"] = 3 if long else 2
+    return {"data": {"text_features": {"name": "tfidf", **terms}}}
 
 
 def _epochs(contents: Contents, seen: float, fewest: int, most: int) -> int:
