@@ -62,3 +62,11 @@ def test_one_choice_is_said_once(capsys):
 def test_a_host_that_is_none_of_this_machine():
     with pytest.raises(ConfigError, match=r"300\.1\.1\.1 is not an address of this machine"):
         listen("300.1.1.1", 0)
+
+
+def test_a_folder_of_texts_for_each_class(folder, capsys):
+    for label in ("a", "b"):
+        (folder / "set" / label).mkdir(parents=True)
+        (folder / "set" / label / "1.txt").write_text("some text")
+    problem = call(capsys, init, "set").problem()
+    assert "the files of the class are texts" in problem and "two columns of one .csv" in problem

@@ -3,9 +3,11 @@
 import bz2
 import contextlib
 import gzip
+import importlib
 import io
 import lzma
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -34,13 +36,11 @@ class Compression(NamedTuple):
 
 def _open_zstandard(raw: BinaryIO) -> Any:
     """Opens a stream by what there is: Python 3.14, or pyarrow."""
-    try:
-        from compression import zstd
-    except ImportError:
-        with missing_package("parquet", otherwise="decompress the file with unzstd"):
-            import pyarrow
-        return io.BufferedReader(pyarrow.CompressedInputStream(raw, "zstd"))
-    return zstd.open(raw)
+    if sys.version_info >= (3, 14):
+        return importlib.import_module("compression.zstd").open(raw)
+    with missing_package("parquet", otherwise="decompress the file with unzstd"):
+        import pyarrow
+    return io.BufferedReader(pyarrow.CompressedInputStream(raw, "zstd"))
 
 
 _KINDS = {

@@ -153,6 +153,12 @@ class ImageFolder(EncodedImageReader):
             check_label_name(name, folder)
             if next(self._images(folder), None) is not None:
                 continue
+            if next(folder.glob("*.txt"), None) is not None:
+                raise DataError(
+                    "the files of the class are texts, and a folder per class is read for images",
+                    where=folder,
+                    fix="write texts and labels as two columns of one .csv or .jsonl file",
+                )
             if not skip_empty:
                 raise DataError(
                     f"the class {name!r} has no image files ({', '.join(self._extensions)})",

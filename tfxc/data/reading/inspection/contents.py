@@ -159,8 +159,12 @@ def contents_of(texts: Sequence[str], labels: Sequence[Sequence[Any]]) -> Conten
         >>> contents_of(["red fox", "blue sea"], [["animal"], ["water"]]).several_labels
         False
     """
-    sample = _Sample(_InMemory(texts, labels))
-    sample.read()
+    reader = _InMemory(texts, labels)
+    sample = _Sample(reader)
+    for chunk in reader.chunks(_CHUNK):
+        sample._add(chunk)
+        if sample.examples >= MOST_EXAMPLES:
+            break
     return sample.contents("memory", {"label_separator": None})
 
 
