@@ -1,4 +1,4 @@
-"""Writes a small made-up catalogue: product titles with tags, for the tutorials.
+"""Writes a small made-up catalogue: product titles with tags, for the tutorial about small models.
 
     python examples/make_products.py
 
