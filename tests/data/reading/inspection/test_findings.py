@@ -80,6 +80,7 @@ def test_nothing_odd():
         ("고양이가 집에 있다", "Korean"),
         ("lorem ipsum dolor sit amet", None),
         ("12 345 §", None),
+        ("w1 z2 i7 o9 word", None),
         ("", None),
     ],
 )

@@ -11,11 +11,11 @@ _WORDS = {
     "German": "der die und das ist nicht mit sich auf eine für dem ein ich wie auch",
     "French": "le les des est et une dans pour que qui pas sur avec ce je vous",
     "Spanish": "el los las y es una por para con del que su lo como más pero",
-    "Italian": "il di che è un per non sono gli della con nel anche alla più del",
-    "Portuguese": "o os não um uma para com do da em dos mais você são como ao",
+    "Italian": "il di che un per non sono gli della con nel anche alla più del",
+    "Portuguese": "os não um uma para com do da em dos mais você são como ao",
     "Dutch": "de het een en van niet dat is op te zijn voor met ik aan ook",
     "Swedish": "och att det som en är på av för inte med den jag har till ett",
-    "Polish": "i w nie na się z do to że jest jak po od za ale przez",
+    "Polish": "nie na się do to że jest jak po od za ale przez oraz",
     "Turkish": "ve bir bu için ile da de çok ne gibi daha var ama olarak mi en",
 }
 _LANGUAGES = collections.defaultdict[str, list[str]](list)
@@ -35,7 +35,7 @@ _SCRIPTS = {
     "CYRILLIC": "Cyrillic script",
     "DEVANAGARI": "Devanagari script",
 }
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"\b[^\W\d_]{2,}\b")
 _CHARACTERS = 200  # of a text
 _FEWEST = 20  # of such words in all texts
 _AHEAD = 1.5  # times the words of the second language
