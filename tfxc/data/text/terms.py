@@ -133,9 +133,11 @@ class WordTerms(TermCutter):
         shortest = shortest_run(self._words.pattern)
         if shortest is None:
             return None
-        blocks = [("runs", *self._range)]
+        least, most = self._range
+        blocks = [("runs", least, most)]
         if self._characters is not None:
-            blocks.append(("in_words", *self._characters))
+            least, most = self._characters
+            blocks.append(("in_words", least, most))
         return term_tree(blocks, shortest, terms=terms)
 
     def prepared(self, texts: Iterable[str]) -> Iterable[str]:
