@@ -133,17 +133,11 @@ class WordTerms(TermCutter):
         shortest = shortest_run(self._words.pattern)
         if shortest is None:
             return None
-<<<<<<< HEAD
-        blocks = [("runs", self._range[0], self._range[1])]
-        if self._characters is not None:
-            blocks.append(("in_words", self._characters[0], self._characters[1]))
-=======
         least, most = self._range
         blocks = [("runs", least, most)]
         if self._characters is not None:
             least, most = self._characters
             blocks.append(("in_words", least, most))
->>>>>>> features
         return term_tree(blocks, shortest, terms=terms)
 
     def prepared(self, texts: Iterable[str]) -> Iterable[str]:
