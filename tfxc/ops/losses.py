@@ -5,7 +5,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfxc.ops.distributed.devices import has_gpu
 from tfxc.ops.gradients import custom_gradient
 from tfxc.ops.training_step import sigmoid_loss
 
@@ -121,7 +120,9 @@ def sigmoid_cross_entropy(
         logits: float (batch, columns); -inf marks a column that does not count.
         positives: int64 (batch, max_positives), distinct columns padded with -1.
     """
-    compiled = sigmoid_loss.get() if logits.dtype == tf.float32 and not has_gpu() else None
+    # The operation has a kernel for the CPU only.
+    suited = logits.dtype == tf.float32 and not tf.config.list_logical_devices("GPU")
+    compiled = sigmoid_loss.get() if suited else None
     if compiled is not None:
         loss, slopes = compiled(logits, tf.cast(positives, tf.int64))
         return loss, lambda upstream: (slopes * upstream[:, None], None)
