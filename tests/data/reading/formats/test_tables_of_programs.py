@@ -250,3 +250,11 @@ def test_whole_numbers_of_pandas_with_an_empty_cell(tmp_path):
         found = inspect(str(tmp_path / name))
         labels = concatenated(open_reader(tmp_path / name, **found.options).chunks()).labels
         assert {str(label) for each in labels for label in each} == {"3", "4"}, name
+
+
+def test_excel_of_an_old_macintosh(tmp_path):
+    """It ends lines with a carriage return alone."""
+    content = "\n".join(['"text","label"', *('"one, two","cat"' for _ in range(9))]) + "\n"
+    (tmp_path / "a.csv").write_bytes(content.replace("\n", "\r").encode())
+    with pytest.raises(DataError, match=r"a\.csv:1: the line contains a carriage return without a"):
+        read(tmp_path / "a.csv")

@@ -414,7 +414,11 @@ def _are_around_every_cell(reader: Delimited, lines: Sequence[str]) -> bool:
     """Tells whether all cells below the header begin and end with a quote, in rows that are as long
     as the header where quotes are text.
     """
-    rows = [row for row in reader._cells(lines) if row]
+    parsed = reader._cells(lines)
+    rows: list[list[str]] = []
+    with contextlib.suppress(csv.Error):  # whoever reads the file says what is wrong with it
+        while (row := reader._next(parsed)) is not None:
+            rows += [row] if row else []
     cells = [cell.strip() for row in rows[1:] if len(row) == len(rows[0]) > 1 for cell in row]
     return bool(cells) and all(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
 
