@@ -264,7 +264,7 @@ def test_text_files_and_unseen_labels(text_run, tmp_path, capsys):
         (["--data", "{folder}/wide.txt", "--reader-option", "x=1"], "has no argument 'x'"),
         (["--run", "{folder}"], "this is not a run folder"),
         (["--run", "{folder}/none"], "there is no such run folder"),
-        (["--run", "{folder}/untraine"], "such run folder, did you mean 'untrained'? Give a"),
+        (["--run", "{folder}/untraine"], "untrained'? Give a"),
         (["--run", "{folder}/untrained"], "this run has no trained weights yet"),
     ],
 )

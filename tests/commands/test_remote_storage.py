@@ -63,7 +63,7 @@ def test_a_file_a_run_and_answers_on_a_storage(storage, capsys, tmp_path, monkey
     compared = ("--predictions", table, "--truth", "true.csv", "--k", "1", "--json")
     assert json.loads(call(capsys, evaluate, *compared).out)["metrics"]["P@1"] == 1
     measured = call(capsys, evaluate, "--run", RUN, "--json")
-    assert json.loads(measured.out)["examples"] == 14, measured.err
+    assert json.loads(measured.out)["examples"] == 94, measured.err
     here = {path for path in mirror_path(RUN).rglob("*") if path.is_file()}
     assert len(storage.find("/bucket/runs/mine")) == len(here)
     storage.rm(["/bucket/answers.jsonl", "/bucket/answers.csv"])

@@ -63,7 +63,7 @@ def test_bad_lines_name_file_and_line(tmp_path, capsys, name):
 BAD_TEXTS = {
     "no JSON": ('{"text": "a", "labels": ["x"]}\n{"text": \n', ":2: "),
     "no text": ('{"text": "a", "labels": ["x"]}\n{"labels": ["x"]}\n', ":2: "),
-    "labels that are not list": ('{"text": "a", "labels": {"x": 1}}\n', ":1: "),
+    "labels that are not list": ('{"text": "a", "labels": {"x": "y"}}\n', ":1: "),
     "bytes that are not UTF-8": ('{"text": "a", "labels": ["x"]}\n{"text": "\udcff"}\n', ":2: "),
 }
 

@@ -244,7 +244,6 @@ def test_what_one_way_out_returns_all_do(run, tmp_path, capsys):
     assert json.loads(outcome.out)["metrics"]["micro-F1"] == pytest.approx(micro)
     model = XCClassifier.load(folder / "run")
     assert [set(row) for row in model.predict(texts_of(folder / "run"))] == predicted
-    assert len({len(row) for row in predicted}) > 1
     for form in ("runtime", "savedmodel"):
         exporting = (folder / "run", "--format", form, "--probabilities")
         assert call(capsys, export, *exporting).code == 0

@@ -13,7 +13,7 @@ from tfxc.commands import predict, train
 from tfxc.core.escaping import clipped
 from tfxc.runs.dev_examples import FILE, DevExample, read_dev_examples
 
-SHORT = ("--preset", "fast", "--run", "run")
+SHORT = ("--preset", "fast", "--run", "run", "--no-refit")
 
 
 @pytest.fixture

@@ -42,6 +42,7 @@ from tfxc.recipes.prune.smaller_model import check_model
 from tfxc.recipes.xr_linear.stages import label_text_matrix, measure
 from tfxc.reports.measurement import Measurement
 from tfxc.reports.seen_penalty import calibrate_penalty
+from tfxc.runs.folder import RunFolder
 from tfxc.runs.loaded import load_run
 from tfxc.runs.new_labels import encoded_texts
 from tfxc.training.job import TrainingJob
@@ -651,10 +652,12 @@ def test_linear_rankers_exclude_labels_and_refuse_ranks(tmp_path):
     data = ensure_prepared(config.data, tmp_path / "prepared")
     found = {}
     model = run_recipe(config, data, tmp_path / "run")
+    manifest = Manifest.load(data)
+    folder = RunFolder(tmp_path / "run")
     for kinds in ([], ["self"]):
         evaluation = config.evaluation.model_copy(update={"exclude": kinds})
         changed = config.model_copy(update={"evaluation": evaluation})
-        found[bool(kinds)] = measure(model, changed, data, Manifest.load(data))["dev"]
+        found[bool(kinds)] = measure(model, changed, data, manifest, folder)["dev"]
     # Nobody's own label is true here: without it, precision can only rise.
     assert found[True]["P@5"] >= found[False]["P@5"]
     assert "R@1/untrained" in found[True]

@@ -168,7 +168,7 @@ def test_wrong_command_lines(run, capsys, tmp_path, monkeypatch):
     assert "there is no such run folder" in call(capsys, serve, tmp_path / "none", *free).problem()
     assert "cannot listen at 127.0.0.1:99999" in call(capsys, serve, run, "--port", 99999).problem()
     problem = call(capsys, serve, run, "--host", "256.1.1.1", *free).problem()
-    assert "256.1.1.1:0" in problem
+    assert problem.startswith("--host: 256.1.1.1 is not an address of this machine")
     problem = call(capsys, serve, run, "--allow-host", "labels.example:80", *free).problem()
     assert problem.startswith("--allow-host: 'labels.example:80' is not a host name")
     with monkeypatch.context() as patch:

@@ -254,6 +254,7 @@ def reaching(
         Ids, -1 where a label is not returned, and scores, with as many columns as were searched.
 
     Example:
+        >>> from tfxc.decision.decision import Decision
         >>> ids, scores = np.array([[2, 0, 1]]), np.array([[0.9, 0.6, 0.1]])
         >>> reaching(Decision(0.5), lambda k: (ids[:, :k], scores[:, :k]), 3)[0].tolist()
         [[2, 0, -1]]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from tfxc.core import registry
 from tfxc.core.config import Config
 from tfxc.core.declared import Declared
-from tfxc.core.errors import CheckpointError, ConfigError, number_spans
-from tfxc.core.messages import OUTPUT
+from tfxc.core.errors import CheckpointError, ConfigError, DataError, number_spans
+from tfxc.core.messages import NOTES, OUTPUT
 from tfxc.data.store.manifest import Manifest
 from tfxc.runs import resuming
 from tfxc.runs.folder import RunFolder
@@ -286,15 +286,14 @@ class Recipe(Declared):
         parts = [context]
         if context.config.refit is not None:
             parts = list(self._held_out_contexts(context))
-        loaded = LoadedRun(context.run, trust=True)
-        measured = decide(
-            loaded,
-            (
-                of_dev(LoadedRun(part.run, trust=True), part.config, part.data_folder)
-                for part in parts
-            ),
-            settings,
+        examined = (
+            of_dev(LoadedRun(part.run, trust=True), part.config, part.data_folder) for part in parts
         )
+        try:
+            measured = decide(LoadedRun(context.run, trust=True), examined, settings)
+        except DataError as error:  # the run is trained, however little it has learned
+            NOTES.warning(f"no decision is learned: {error}")
+            return summary
         OUTPUT.info(decision_line(measured))
         context.folder.write_config(context.config)
         summary = {**summary, "decision": {"settings": wanted, **measured}}

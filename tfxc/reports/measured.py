@@ -128,6 +128,22 @@ def _mean(values: np.ndarray) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
+def run_to_measure(loaded: "LoadedRun", measurement: "Measurement") -> "LoadedRun":
+    """Returns the run, or if it was trained on all examples at last the one before inside it.
+
+    That has a dev split it was not trained on, and is measured where no examples are named.
+    """
+    before = loaded.folder.held_out_runs()
+    named = measurement.data or measurement.split
+    if not before or named or "test" in loaded.manifest["splits"]:
+        return loaded
+    from tfxc.runs.loaded import LoadedRun
+
+    path = before[0].path
+    OUTPUT.info(f"measured is {path}, which was trained without its dev split")
+    return LoadedRun(path, loaded.trust, loaded.options)
+
+
 def measure(loaded: "LoadedRun", measurement: "Measurement", where: str) -> Measured:
     """Measures a run for a report or a card.
 
@@ -144,6 +160,7 @@ def measure(loaded: "LoadedRun", measurement: "Measurement", where: str) -> Meas
     from tfxc.reports.pictures import pictures_of
     from tfxc.reports.tables import most_confident
 
+    loaded = run_to_measure(loaded, measurement)
     loaded.require_counts(where)
     name, rows = measurement.examples(loaded)
     metrics = measurement.metrics(loaded)

@@ -91,7 +91,7 @@ def facts_of(runs: Sequence[HeldOutRun]) -> dict[str, Any]:
         if means or split == "dev":
             facts[split] = means
     if "P@1" in facts["dev"]:
-        facts["dev_interval"] = {"P@1": wilson_interval(facts["dev"]["P@1"], sum(counts))}
+        facts["dev_interval"] = {"P@1": list(wilson_interval(facts["dev"]["P@1"], sum(counts)))}
     names = [run.folder.path.name for run in runs]
     seconds = sum(summary.get("seconds", 0) for summary in summaries)
     facts["refit"] = {"runs": names, "seconds": seconds, "epochs": epochs_of(runs)}

@@ -264,7 +264,7 @@ class RunWriter:
         split = Manifest.load(path.parent).splits.get("dev")
         if split is None or not split.examples:
             return {}
-        interval = wilson_interval(share, split.examples)
+        interval = list(wilson_interval(share, split.examples))
         return {"dev_examples": split.examples, "dev_interval": {"P@1": interval}}
 
     def record_file(self, name: str) -> None:

@@ -9,6 +9,7 @@ from tfxc.core.errors import UserError
 from tfxc.core.storage.compression import compression_of
 from tfxc.data.reading.formats import open_like
 from tfxc.inference.prediction_files import write_predictions
+from tfxc.inference.predictors import DecidingPredictor
 from tfxc.serving.limits import RequestError, bad_request
 
 if TYPE_CHECKING:
@@ -76,9 +77,10 @@ def label_file(served: "ServedRun", source: Path, target: Path, stop: threading.
 
     try:
         predictor = served.predictor_of_files
+        k = None if isinstance(predictor, DecidingPredictor) else predictor.k
         config = served.config
         reader = open_like(source, config.data, predictor.input_kind)
-        write_predictions(target, predictor.names, reader, answers())
+        write_predictions(target, predictor.names, reader, answers(), k)
     except RequestError:
         raise
     except UserError as error:

@@ -187,7 +187,14 @@ def test_mistakes_in_the_settings(section, message):
 def test_other_sets_keep_their_fingerprint():
     settings = DataSettings(name="x", train="train.txt")
     added = {"name", "where", "images", "dev_share", "num_labels", "max_line_bytes", "rehearsal"}
-    added |= {"label_texts", "missing_texts", "self_part", "held_out_labels"}
+    added |= {
+        "dev_part",
+        "skip_unlabelled",
+        "label_texts",
+        "missing_texts",
+        "self_part",
+        "held_out_labels",
+    }
     assert added <= set(settings.model_dump())
     values = settings.model_dump(mode="json", exclude=added)
     text = json.dumps({**values, "format_version": 2}, sort_keys=True)
