@@ -48,8 +48,7 @@ def fingerprint(settings: "DataSettings") -> str:
     # Options that are not used are no part of it, so that a new one changes no fingerprint.
     options = ("images", "dev_share", "num_labels")
     unused = {name for name in options if getattr(settings, name) is None}
-    if not settings.dev_part:
-        unused |= {"dev_part"}
+    unused |= {name for name in ("dev_part", "skip_unlabelled") if not getattr(settings, name)}
     if settings.label_texts is None:
         unused |= {"label_texts", "missing_texts", "self_part", "held_out_labels"}
     # A limit on lines decides whether a file is read, not what its records hold.
