@@ -175,19 +175,20 @@ def test_several_columns_of_texts(folder, capsys):
     lines = [f"title {n % 3},{text},{label}" for n, (text, label) in enumerate(rows(94))]
     write(folder / "tickets.csv", "title,body,queue", [*lines, ",red fox,animal", "x,,animal"])
     columns = ["--text-column", "title", "--text-column", "body", "--label-column", "queue"]
+    columns += ["--run", "runs/two"]
     outcome = call(capsys, train, "tickets.csv", *columns, *FAST)
     assert outcome.code == 0 and "texts 'title' + 'body', labels 'queue'" in outcome.out
-    config = load_config("runs/tickets.json")
+    config = load_config("runs/two.json")
     assert config.data.reader_options["text_field"] == ["title", "body"]
     read, _ = tfxc.read("tickets.csv", text_column=["title", "body"], label_column="queue")
     assert read[0] == f"title 0\n{next(rows())[0]}" and read[-2:] == ["red fox", "x"]
 
     text, label = next(rows())
     write(folder / "new.csv", "body,title", [f"{text},title 0"])
-    (answer,) = call(capsys, predict, "--run", "runs/tickets", "new.csv").out.splitlines()
+    (answer,) = call(capsys, predict, "--run", "runs/two", "new.csv").out.splitlines()
     assert json.loads(answer)["labels"][0] == label
     write(folder / "half.csv", "body", [text])
-    outcome = call(capsys, predict, "--run", "runs/tickets", "half.csv")
+    outcome = call(capsys, predict, "--run", "runs/two", "half.csv")
     assert outcome.code == 2 and "no column 'title', only 'body'" in outcome.err
     outcome = call(capsys, train, "tickets.csv", "--text-column", "title", "--text-column", "title")
     assert outcome.code == 2 and "neither a column nor a list of different columns" in outcome.err
