@@ -1,13 +1,13 @@
-"""What a new user gets of a file of texts, `tfxc train FILE`, beside what else they might try first.
+"""What `tfxc train FILE` makes of a file of texts, beside what else one might try first.
 
     python benchmarks/first_answer.py --data ../shared/data --peers-python /path/to/peers/bin/python
 
-A system is a whole command, as in ``whole_task.py``: it reads the texts of the training file, learns,
-and answers those of the test file. Printed are P@1, P@3 and P@5, micro and macro-F1 of the labels
-above the system's own decision (the best label where each text has one), seconds, processor seconds
-and peak memory in MB, the table of docs/choosing.md. Systems: tfxc by default and with each of the
-quick presets, and ``peers/``: scikit-learn's ``LinearSVC`` over words and over words and characters,
-fastText, and XR-Linear of libpecos.
+A system is a whole command, as in ``whole_task.py``: it reads the texts of the training file,
+learns, and answers those of the test file. Printed are P@1, P@3 and P@5, micro and macro-F1 of the
+labels above the system's own decision (the best label where each text has one), seconds, processor
+seconds and peak memory in MB, the table of docs/choosing.md. Systems: tfxc by default and with each
+of the quick presets, and ``peers/``: scikit-learn's ``LinearSVC`` over words and over words and
+characters, fastText, and XR-Linear of libpecos.
 """
 
 import argparse
@@ -32,7 +32,7 @@ SYSTEMS = (*OURS, *DECISIONS)
 # One weight for each label and term, as scikit-learn keeps them, is more than memory holds.
 MANY_LABELS = ("eurlex57k", "genes", "debian_sources", "go", "icd10cm", "icd10cm_categories")
 ONE_LEVEL = ("sklearn_linear_svc", "sklearn_characters")
-K = 20
+K = 20  # labels of an answer, at most
 
 
 def main():
@@ -53,18 +53,18 @@ def main():
 
 
 def measure_set(name, options, scratch):
-    files = []
-    for split, rows in zip(("train", "test"), examples(options.data, name), strict=True):
-        path = scratch / f"{split}.jsonl"
-        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
-        files.append(str(path))
-    truth = [row["labels"] for row in rows]
+    parts = examples(options.data, name)
+    files = [scratch / "train.jsonl", scratch / "test.jsonl"]
+    for file, rows in zip(files, parts, strict=True):
+        file.write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    k = min(K, len({label for row in parts[0] for label in row["labels"]}))
+    truth = [row["labels"] for row in parts[1]]
     for system in options.systems:
         if system in ONE_LEVEL and name in MANY_LABELS:
             continue
         folder = scratch / system
         folder.mkdir()
-        row = measured(commands(system, *files, folder, options), folder, options)
+        row = measured(commands(system, *map(str, files), folder, k, options), folder, options)
         if row is None:
             print(f"| {name} | {system} | not within {options.minutes:g} minutes |", flush=True)
             continue
@@ -80,15 +80,15 @@ def measure_set(name, options, scratch):
         print(f"| {name} | {system} | {' | '.join(cells)} |", flush=True)
 
 
-def commands(system, train, test, folder, options):
+def commands(system, train, test, folder, k, options):
     """Command lines that write ``answers.jsonl`` or ``predictions.jsonl`` into the folder."""
     if system not in OURS:
         peer = Path(__file__).parent / "peers" / "_main.py"
-        names = [system, str(options.threads), train, test, str(folder), str(K)]
+        names = [system, str(options.threads), train, test, str(folder), str(k)]
         return [[options.peers_python, str(peer), *names]]
     run = str(folder / "run")
     tfxc = [sys.executable, "-m", "tfxc"]
-    output = ["--k", str(K), "--output", str(folder / "predictions.jsonl")]
+    output = ["--k", str(k), "--output", str(folder / "predictions.jsonl")]
     return [
         [*tfxc, "train", train, "--run", run, *OURS[system]],
         [*tfxc, "predict", run, test, *output],

@@ -27,7 +27,7 @@ def preparation(path):
     from tfxc.core.config import DataSettings
     from tfxc.data.store.preparation import prepare
 
-    features = {"name": "tfidf", "min_df": LEAST}
+    features = {"name": "tfidf", "min_df": LEAST, "token_pattern": r"\b\w\w+\b"}
     settings = DataSettings(name="benchmark", train=str(path), text_features=features)
     return lambda: prepare(settings, path.with_suffix(".prepared"), jobs=1)
 

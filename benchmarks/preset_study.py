@@ -34,19 +34,17 @@ SETS = (
     "eurlex_domains",
     "eurlex57k",
 )
-KEYS = ("view", "cost", "positive", "threshold")
-# Views, costs of an example, and factors of the costs of positive ones.
-GRID = (
-    ("words", 1.0, 1.0),
-    *itertools.product(["words+characters"], [0.5, 1.0], [1.0]),
-)
+KEYS = ("view", "cost", "threshold")
+GRID = tuple(itertools.product(["words", "words+characters"], [0.5, 1.0, 2.0]))
 # View, labels under a leaf, cost, threshold.
 TREES = (
+    ("words", 100, 1.0, 0.1),
     ("words", 100, 1.0, 0.03),
     ("words", 100, 2.0, 0.03),
     ("words", 400, 1.0, 0.03),
+    ("words+characters", 100, 1.0, 0.1),
+    ("words+characters", 100, 1.0, 0.03),
     ("words+characters", 100, 2.0, 0.03),
-    ("words+characters", 100, 2.0, 0.1),
 )
 THRESHOLDS = (0.0, 0.01, 0.03, 0.1)
 
@@ -87,9 +85,9 @@ def study(name, options):
     texts = [[row["text"] for row in rows] for rows in (train, test)]
     for view, settings in itertools.groupby(GRID, key=lambda setting: setting[0]):
         vectors = features(name, view, *texts)
-        for _, cost, positive in settings:
-            for line in one_level(*vectors, targets, truth, cost, positive):
-                line = {"set": name, "view": view, "cost": cost, "positive": positive, **line}
+        for _, cost in settings:
+            for line in one_level(*vectors, targets, truth, cost):
+                line = {"set": name, "view": view, "cost": cost, **line}
                 with open(options.json, "a") as stream:
                     stream.write(json.dumps(line) + "\n")
 
@@ -134,12 +132,12 @@ def label_matrices(train, test, most):
     return positives, truth
 
 
-def one_level(train, test, positives, truth, cost, positive):
+def one_level(train, test, positives, truth, cost):
     """Yields what one-versus-rest classifiers reach, for each threshold of their weights."""
     from tfxc.ops.linear.settings import SolverSettings
     from tfxc.ops.linear.solver import solve_block
 
-    settings = SolverSettings(cost * positive, cost, threshold=0.0)
+    settings = SolverSettings(cost, cost, threshold=0.0)
     begin = time.process_time()
     block = solve_block(train, positives, settings)
     seconds = time.process_time() - begin
@@ -191,7 +189,10 @@ def study_trees(name, options):
             for beam in (10, 30):
                 ids = ranker.predict(test_features, 5, beam_size=beam, threads=1)[0]
                 hits = np.array(
-                    [[i >= 0 and i in true for i in row] for row, true in zip(ids, truth, strict=True)]
+                    [
+                        [i >= 0 and i in true for i in row]
+                        for row, true in zip(ids, truth, strict=True)
+                    ]
                 )
                 line = {
                     "set": name,

@@ -130,8 +130,9 @@ def measured(command_lines, folder, options):
     predictions = folder / "predictions.jsonl"
     if predictions.exists():
         lines = (json.loads(line) for line in predictions.read_text().splitlines())
-        answers = (json.dumps(list(zip(*map(line.get, ("labels", "scores"))))) for line in lines)
-        (folder / "answers.jsonl").write_text("\n".join(answers) + "\n")
+        pairs = (zip(line["labels"], line["scores"], strict=True) for line in lines)
+        answers = "".join(f"{json.dumps(list(row))}\n" for row in pairs)
+        (folder / "answers.jsonl").write_text(answers)
     return row
 
 

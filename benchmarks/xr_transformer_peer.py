@@ -41,6 +41,7 @@ def matrices(train, dev, terms):
     vectorizer = TfidfVectorizer(
         ngram_range=tuple(terms.get("ngram_range", (1, 1))),
         min_df=terms.get("min_df", 1),
+        token_pattern=terms.get("token_pattern", r"\w+"),
         sublinear_tf=terms.get("sublinear_tf", False),
         dtype=np.float32,
     )

@@ -30,43 +30,43 @@ def test_from_a_table_to_labels(folder, capsys):
     assert lines[1] == "  texts: the longest has 33 characters (row 12)"
     assert lines[2].startswith("preset fast: recipe xr_linear; 5 times 20 % of the examples are")
     assert lines[2].endswith("then the model is trained on all (6 trainings)")
-    assert "config: runs/mine-fast.json" in lines
+    assert "config: runs/mine.json" in lines
     (end,) = (line for line in lines if line.startswith("trained in "))
     assert re.search(r"; dev P@1 [\d.]+ \([\d.]+ to [\d.]+\)  ", end)
     assert end.endswith("each example by a model trained without it; the run is trained on all")
     assert "note: 94 examples are few to measure on; see the interval of P@1" in lines
     following = [shlex.split(line)[1:] for line in lines[lines.index("next:") + 1 :]]
-    assert ["predict", "runs/mine-fast", "FILE"] in following and len(following) == 4
+    assert ["predict", "runs/mine", "FILE"] in following and len(following) == 4
     for command, *options in following:
         completion.command_parser(command).parse_args(options)
 
     (folder / "new.csv").write_text("text\nred blue fox sea rose number 0\n")
-    (answer,) = call(capsys, predict, "--run", "runs/mine-fast", "new.csv").out.splitlines()
+    (answer,) = call(capsys, predict, "--run", "runs/mine", "new.csv").out.splitlines()
     assert json.loads(answer)["labels"][0] in ("animal", "plant", "water"), "without a label"
     for split in ((), ("--split", "dev")):  # it was trained on these examples
-        found = call(capsys, evaluate, "--run", "runs/mine-fast", *split)
+        found = call(capsys, evaluate, "--run", "runs/mine", *split)
         first, best, *_ = found.out.splitlines()
-        assert first.startswith("runs/mine-fast on dev: 94 examples that were held out, measured")
+        assert first.startswith("runs/mine on dev: 94 examples that were held out, measured")
         assert best.split(maxsplit=1)[1] in end
-        problem = call(capsys, evaluate, "--run", "runs/mine-fast", "--k", "1", *split).problem()
+        problem = call(capsys, evaluate, "--run", "runs/mine", "--k", "1", *split).problem()
         assert "the run was trained on all examples of its training file" in problem
-        assert "or measure runs/mine-fast/held-out-0, which was trained without" in problem
-    found = call(capsys, evaluate, "--run", "runs/mine-fast", "--json")
+        assert "or measure runs/mine/held-out-0, which was trained without" in problem
+    found = call(capsys, evaluate, "--run", "runs/mine", "--json")
     assert json.loads(found.out)["examples"] == 94
-    found = call(capsys, evaluate, "--run", "runs/mine-fast/held-out-0", "--json")
+    found = call(capsys, evaluate, "--run", "runs/mine/held-out-0", "--json")
     record = json.loads(found.out)
     assert record["data"] == "dev" and record["examples"] == 19
     assert record["metrics"]["P@1"] == pytest.approx(record["metrics"]["accuracy"])
     assert "@1" in found.err, "the table is still there to read"
 
-    written = load_config("runs/mine-fast.json")
-    assert written == load_config("runs/mine-fast/config.json")
-    again = call(capsys, train, "--config", "runs/mine-fast.json")
+    written = load_config("runs/mine.json")
+    assert written == load_config("runs/mine/config.json")
+    again = call(capsys, train, "--config", "runs/mine.json")
     assert again.code == 0 and "already finished" in again.out
-    (folder / "runs/mine-fast.json").write_text("{}")
+    (folder / "runs/mine.json").write_text("{}")
     again = call(capsys, train, "mine.csv", *FAST)
-    assert "note: runs/mine-fast.json is another config; `tfxc train --config" in again.out
-    assert (folder / "runs/mine-fast.json").read_text() == "{}"
+    assert "note: runs/mine.json is another config; `tfxc train --config" in again.out
+    assert (folder / "runs/mine.json").read_text() == "{}"
 
 
 def test_labels_that_only_the_test_file_has(folder, capsys):
@@ -76,15 +76,16 @@ def test_labels_that_only_the_test_file_has(folder, capsys):
     outcome = call(capsys, train, "mine.csv", "--test", "test.csv", *FAST)
     assert outcome.code == 0
     assert "'animal' and 'Animal' differ only in upper and lower case, but are two" in outcome.err
+    assert outcome.err.count("differ only in upper and lower case") == 1, "not for each fold"
     for data in (("--split", "test"), ("--data", "test.csv")):
-        found = call(capsys, evaluate, "--run", "runs/mine-fast", *data).out.splitlines()[0]
+        found = call(capsys, evaluate, "--run", "runs/mine", *data).out.splitlines()[0]
         assert (
             "20 examples, 15 of their labels are unknown to the run: 'Animal', 'Water', " in found
         )
         assert found.endswith("('Animal' and 'animal' differ only in upper and lower case)")
     with pytest.warns(UserWarning, match="20 examples, 15 of their labels are unknown to the run"):
-        tfxc.Run("runs/mine-fast").evaluate("test.csv")
-    written = call(capsys, report, "--run", "runs/mine-fast", "--no-plots", "--no-page")
+        tfxc.Run("runs/mine").evaluate("test.csv")
+    written = call(capsys, report, "--run", "runs/mine", "--no-plots", "--no-page")
     assert "test: 20 examples, 15 of their labels are unknown to the run: " in written.out
 
 

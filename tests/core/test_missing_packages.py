@@ -109,7 +109,7 @@ def test_tfxc_light_in_an_environment_of_its_own(tmp_path):
     assert re.fullmatch(f"tfxc: {MESSAGE}", network.stderr.splitlines()[-1])
     linear = run(*tfxc, "train", "t.csv", "--preset", "fast", folder=tmp_path, **outside)
     assert not linear.returncode, linear.stderr
-    found = run(*tfxc, "predict", "runs/t-fast", "t.csv", folder=tmp_path, **outside)
+    found = run(*tfxc, "predict", "runs/t", "t.csv", folder=tmp_path, **outside)
     assert found.stdout.count("animal") >= 20, found.stderr
     doctor = run(*tfxc, "doctor", folder=tmp_path, **outside)
     assert "pip install 'tfxc-light[report]'" in doctor.stdout, doctor.stderr

@@ -35,21 +35,21 @@ def hub_folder(name: str, where: str) -> Path:
     """
     with missing_package("hub", where=where):
         import huggingface_hub
-        from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+        from huggingface_hub import errors
     try:
         for weights in _WEIGHTS:
             patterns = [*_ABOUT, weights]
             folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns))
             if any(folder.glob(weights)):
                 break
-    except LocalEntryNotFoundError:
+    except errors.LocalEntryNotFoundError:
         raise ConfigError(
             "there is no such folder, huggingface.co cannot be reached, and its cache does not "
             "have the model",
             where=where,
             fix="check the network, or give the folder of a downloaded model",
         ) from None
-    except (HfHubHTTPError, HFValidationError) as error:
+    except (errors.HfHubHTTPError, errors.HFValidationError) as error:
         raise ConfigError(
             f"there is no such folder, and huggingface.co refuses the name: "
             f"{str(error).strip().splitlines()[0].rstrip('.')}",

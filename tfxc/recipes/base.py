@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tfxc.core.config import Config
 from tfxc.core.declared import Declared
 from tfxc.core.errors import CheckpointError, ConfigError, number_spans
-from tfxc.core.messages import OUTPUT
+from tfxc.core.messages import NOTES, OUTPUT, silent
 from tfxc.data.store.manifest import Manifest
 from tfxc.runs import resuming
 from tfxc.runs.folder import RunFolder
@@ -271,12 +271,13 @@ class Recipe(Declared):
             context.start()  # what is to be removed is removed before the runs inside begin
         held_out = []
         for name, config in held_out_configs(context.config).items():
-            if context.prepare is None:
-                from tfxc.data.store.preparation import ensure_prepared
+            with silent(NOTES):  # what there is to say was said of all examples
+                if context.prepare is None:
+                    from tfxc.data.store.preparation import ensure_prepared
 
-                folder = ensure_prepared(config.data, context.data_folder.parent)
-            else:
-                folder = context.prepare(config.data)
+                    folder = ensure_prepared(config.data, context.data_folder.parent)
+                else:
+                    folder = context.prepare(config.data)
             inner = dataclasses.replace(
                 context, config=config, data_folder=folder, run=context.run / name, fresh=False
             )

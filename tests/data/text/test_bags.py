@@ -50,8 +50,12 @@ def assert_rows_equal(rows, expected):
     np.testing.assert_allclose(rows.data, expected.data, rtol=3e-7)
 
 
+WORDS_OF_ANY_LENGTH = r"\w+"
+# Where the defaults are not scikit-learn's.
+OWN = {"sublinear_tf": True, "token_pattern": WORDS_OF_ANY_LENGTH}
 SETTINGS = [
     {},
+    {"token_pattern": r"(?u)\b\w\w+\b"},
     {"sublinear_tf": False, "norm": "l1"},
     {"use_idf": False, "norm": None},
     {"ngram_range": (1, 2), "min_df": 3},
@@ -65,9 +69,10 @@ SETTINGS = [
 
 def views_of_scikit_learn(characters, settings):
     """scikit-learn's vectorisers of words and of the characters within words."""
+    own = {key: value for key, value in settings.items() if key != "token_pattern"}
     return [
         TfidfVectorizer(**settings),
-        TfidfVectorizer(**settings | {"analyzer": "char_wb", "ngram_range": characters}),
+        TfidfVectorizer(**own | {"analyzer": "char_wb", "ngram_range": characters}),
     ]
 
 
@@ -81,7 +86,7 @@ def views_of_scikit_learn(characters, settings):
 def test_characters_next_to_words_like_scikit_learn(settings):
     texts = [*sample_texts(), "a ab\x1cabc\u3000\xa0abcd\n\n abcde"]
     other = [*sample_texts(50, seed=1), "Zürich\tzur zz", "\U0001f600 ."]
-    own = {"sublinear_tf": True} | settings
+    own = OWN | settings
     views = views_of_scikit_learn(own.pop("characters"), own)
     words, characters = (view.fit(texts) for view in views)
     features = TfidfFeatures(**settings).fit(iter(lists_of(texts)))
@@ -105,10 +110,18 @@ def test_one_part_may_have_no_terms():
         TfidfFeatures(characters=(2, 2), min_df=2).fit([["red", "fox"]])
 
 
+def test_words_of_one_letter_or_digit_count():
+    texts = ["vitamin D", "type 2, C++"]
+    assert TfidfFeatures().fit([texts]).vocabulary() == ["2", "c", "d", "type", "vitamin"]
+    assert HashingFeatures().transform(texts).getnnz(axis=1).tolist() == [2, 3]
+    of_scikit_learn = TfidfFeatures(token_pattern=r"(?u)\b\w\w+\b")
+    assert of_scikit_learn.fit([texts]).vocabulary() == ["type", "vitamin"]
+
+
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_tfidf_like_scikit_learn(settings):
     texts, other = sample_texts(), sample_texts(50, seed=1)
-    oracle = TfidfVectorizer(**({"sublinear_tf": True} | settings)).fit(texts)
+    oracle = TfidfVectorizer(**(OWN | settings)).fit(texts)
     features = TfidfFeatures(**settings).fit(iter(lists_of(texts)))
     assert features.vocabulary() == oracle.get_feature_names_out().tolist()
     assert features.num_features == len(oracle.vocabulary_)
@@ -132,7 +145,7 @@ def test_tfidf_like_scikit_learn(settings):
 )
 def test_hashing_like_scikit_learn(settings):
     texts = sample_texts()
-    arguments = {"alternate_sign": False} | settings
+    arguments = {"alternate_sign": False, "token_pattern": WORDS_OF_ANY_LENGTH} | settings
     characters = arguments.pop("characters", None)
     oracle = HashingVectorizer(n_features=arguments.pop("num_features"), **arguments)
     if characters is not None:
@@ -273,7 +286,7 @@ def test_build():
 def test_real_data_like_scikit_learn():
     with lzma.open(data_folder("cooking") / "train.jsonl.xz", "rt", encoding="utf-8") as stream:
         texts = [json.loads(line)["text"] for line in stream]
-    oracle = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2)).fit(texts)
+    oracle = TfidfVectorizer(ngram_range=(1, 2), **OWN).fit(texts)
     features = TfidfFeatures(ngram_range=(1, 2)).fit(lists_of(texts, 1000))
     assert features.vocabulary() == oracle.get_feature_names_out().tolist()
     assert_rows_equal(features.transform(texts), oracle.transform(texts))

@@ -135,6 +135,16 @@ def test_characters_as_scikit_learn_cuts_them(characters):
         assert found == collections.Counter(oracle(without_controls(text)))
 
 
+def test_more_words_than_are_remembered(in_python):
+    draw = random.Random(3)
+    words = ["".join(draw.choices("abcdefgh", k=60)) for _ in range(18_000)]
+    cutter = WordTerms(r"\w+", characters=(2, 4))
+    texts = [" ".join([*words[:5], *words, *words[:5]])]
+    found = cutter.cut(texts)
+    for name, value in vars(in_python(cutter.cut, texts)).items():
+        assert_equal(getattr(found, name), value)
+
+
 @pytest.mark.parametrize("kind", [
     TfidfFeatures,
     functools.partial(TfidfFeatures, characters=(2, 5), min_df=2),

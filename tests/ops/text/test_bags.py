@@ -127,6 +127,9 @@ def test_bytes_that_are_no_text_count_as_replacement_characters():
     {"lowercase": False, "norm": None, "token_pattern": r"(?u)\b\w+\b"},
     {"use_idf": False, "token_pattern": r"\w{3,}"},
     {"ngram_range": (1, 3), "max_features": 40, "token_pattern": r"\w\w\w+"},
+    {"ngram_range": (1, 2), "characters": (2, 5), "min_df": 2},
+    {"characters": (5, 7), "norm": "l1", "lowercase": False},
+    {"characters": (1, 1), "norm": None, "token_pattern": "[a-z]+"},
 ])  # fmt: skip
 def test_tfidf_equals_scikit_learn(settings, tmp_path):
     features = TfidfFeatures(**settings).fit([random_texts(200, seed=1)])
@@ -161,12 +164,18 @@ def test_hashing_equals_scikit_learn(settings, tmp_path):
     assert_same(features, texts, tmp_path)
     own = {key: value for key, value in settings.items() if key != "num_features"}
     direct = HashingVectorizer(
-        n_features=settings["num_features"], **{"alternate_sign": False, **own}
+        n_features=settings["num_features"],
+        **{"alternate_sign": False, "token_pattern": r"\w+", **own},
     )
     texts = [without_marks(text.replace("İ", "")) for text in texts]  # lower case has a mark
     bag = TextBag(features.settings(), features.num_features)(tf.constant(texts))
     difference = to_csr(bag, features.num_features) - direct.transform(texts)
     assert abs(difference).max() < 1e-6
+
+
+def test_hashed_characters(tmp_path):
+    features = HashingFeatures(num_features=2**20, characters=(2, 4))
+    assert_same(features, random_texts(60, seed=3), tmp_path)
 
 
 def test_murmurhash_equals_scikit_learn():
@@ -186,6 +195,9 @@ def test_empty_batches(tmp_path):
     assert empty["row_splits"].numpy().tolist() == [0] and empty["ids"].shape == (0,)
     blank = bag(tf.constant(["", "..."]))
     assert blank["row_splits"].numpy().tolist() == [0, 0, 0] and blank["ids"].shape == (0,)
+    bag = TextBag(HashingFeatures(num_features=8, characters=(2, 3)).settings(), 8)
+    assert bag(tf.constant([], tf.string))["row_splits"].numpy().tolist() == [0]
+    assert bag(tf.constant(["", " \0\uffff"]))["row_splits"].numpy().tolist() == [0, 0, 0]
 
 
 def test_terms_are_the_n_grams_of_a_text():
@@ -208,7 +220,10 @@ def test_real_texts(name, tmp_path):
     if not readable:
         pytest.skip(f"no {name} under {DATA} (TFXC_DATA)")
     texts = raw_texts(readable[0], 300)
-    assert_same(TfidfFeatures(ngram_range=(1, 2)).fit([texts[:200]]), texts, tmp_path)
+    for characters in (None, (2, 5)):
+        features = TfidfFeatures(ngram_range=(1, 2), characters=characters)
+        # A folder each: graphs share the table of a file.
+        assert_same(features.fit([texts[:200]]), texts, tmp_path / str(characters))
 
 
 def raw_texts(path, count):

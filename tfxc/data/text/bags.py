@@ -16,7 +16,6 @@ from annotated_types import Ge, Le
 from tfxc.core.declared import Count, Share
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.text.base import (
-    TOKEN_PATTERN,
     BagFeatures,
     Learner,
     Norm,
@@ -32,13 +31,15 @@ from tfxc.data.text.terms import (
     select_terms,
 )
 from tfxc.ops.csr import unit_rows
+from tfxc.ops.text.token_patterns import WORDS
 
 
 class TfidfFeatures(BagFeatures):
     """TF-IDF weighted n-grams of words; with these arguments those of scikit-learn's vectoriser.
 
-    scikit-learn cuts words at marks, such as the vowel signs of Hindi; here they stay whole, see
-    ``ops.text.token_patterns``.
+    Words are all runs of word characters; scikit-learn's own pattern, which leaves out words of one
+    letter or digit, is ``r"\\b\\w\\w+\\b"``. scikit-learn cuts words at marks, such as the vowel
+    signs of Hindi; here they stay whole, see ``ops.text.token_patterns``.
 
     A row holds, per term of the vocabulary, its count (with ``sublinear_tf`` 1 + ln(count)) times
     idf = 1 + ln((1 + documents) / (1 + documents with the term)), then divided by the row's norm.
@@ -67,7 +68,7 @@ class TfidfFeatures(BagFeatures):
 
     Example:
         >>> features = TfidfFeatures(min_df=2).fit([["red fox", "red hen"], ["a hen"]])
-        >>> features.vocabulary(), features.transform(["hen, hen"]).toarray().tolist()
+        >>> features.vocabulary(), features.transform(["hen, a"]).toarray().tolist()
         (['hen', 'red'], [[1.0, 0.0]])
         >>> TfidfFeatures(characters=(3, 3)).fit([["red"]]).vocabulary()
         ['red', '  re', ' ed ', ' red']
@@ -83,7 +84,7 @@ class TfidfFeatures(BagFeatures):
         max_features: Count | None = None,
         sublinear_tf: bool = True,
         lowercase: bool = True,
-        token_pattern: str = TOKEN_PATTERN,
+        token_pattern: str = WORDS,
         norm: Norm = "l2",
         use_idf: bool = True,
         characters: Sequence[Count] | None = None,
@@ -213,7 +214,7 @@ class HashingFeatures(BagFeatures):
         num_features: Annotated[int, Ge(1), Le(2**31 - 1)] = 2**18,
         ngram_range: Sequence[Count] = (1, 1),
         lowercase: bool = True,
-        token_pattern: str = TOKEN_PATTERN,
+        token_pattern: str = WORDS,
         alternate_sign: bool = False,
         norm: Norm = "l2",
         characters: Sequence[Count] | None = None,

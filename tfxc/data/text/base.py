@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from tfxc.ops.text.bags import TextBag
 
 
-#: scikit-learn's: words of two or more word characters.
-TOKEN_PATTERN = r"(?u)\b\w\w+\b"
 #: What to do where saved text features are damaged.
 COPY_AGAIN = "copy the run's text_features folder as a whole"
 #: By what the rows of a bag are divided.

@@ -125,9 +125,7 @@ class WordTerms(TermCutter):
             shortest, longest = self._characters
             for part in without_controls(text).split():
                 padded = f" {part} "
-                if len(padded) < shortest:
-                    terms.append(f" {padded}")
-                for n in range(shortest, min(longest, len(padded)) + 1):
+                for n in range(min(shortest, len(padded)), min(longest, len(padded)) + 1):
                     terms += [f" {padded[i : i + n]}" for i in range(len(padded) - n + 1)]
         return terms
 

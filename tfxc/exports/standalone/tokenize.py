@@ -163,6 +163,8 @@ class Bags:
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self._settings = settings
         self._idf = np.load(folder / "idf.npy") if settings.get("use_idf") else None
+        # Of each column, the number of the part of a row that it is scaled with, if there are any.
+        self._parts: np.ndarray | None = None
 
     def __call__(self, texts: Sequence[str]) -> Inputs:
         """Returns ``ids`` int32 (nnz,), ``weights`` float32 (nnz,), ``row_splits`` int64 (texts +
@@ -194,6 +196,10 @@ class Bags:
             counts = np.log(counts) + 1
         if self._idf is not None:
             counts = counts * self._idf[columns]
+        if self._parts is not None:
+            parts = self._parts[columns]
+            for part in np.unique(parts):
+                counts[parts == part] = unit(counts[parts == part], self._settings["norm"])
         return unit(counts, self._settings["norm"])
 
 
@@ -205,11 +211,13 @@ class Tfidf(Bags):
         terms = read_lines(folder / "vocabulary.txt")
         self._columns = {term: column for column, term in enumerate(terms)}
         self._find = finder(settings["word"])
+        if settings["characters"] is not None:
+            self._parts = np.array([term[:1] == " " for term in terms])
 
     def _counts(self, text: str) -> Mapping[int, int]:
         known = self._columns
         return collections.Counter(
-            known[term] for term in word_ngrams(text, self._find, self._settings) if term in known
+            known[term] for term in ngrams(text, self._find, self._settings) if term in known
         )
 
 
@@ -223,7 +231,7 @@ class Hashing(Bags):
     def _counts(self, text: str) -> Mapping[int, int]:
         size = self._settings["num_features"]
         counts: collections.Counter[int] = collections.Counter()
-        for term in word_ngrams(text, self._find, self._settings):
+        for term in ngrams(text, self._find, self._settings):
             number = murmur3(term.encode("utf-8"))
             sign = -1 if self._settings["alternate_sign"] and number < 0 else 1
             # The smallest number has no absolute value in 32 bits; scikit-learn's rule.
@@ -244,7 +252,8 @@ class PecosTfidf(Bags):
         self._blocks = list(zip(ranges, kinds, strict=True))
         terms = read_lines(folder / "vocabulary.txt")
         self._columns = {term: column for column, term in enumerate(terms)}
-        self._block_of = np.array([self._block(term) for term in terms], np.int64)
+        if len(self._blocks) > 1:
+            self._parts = np.array([self._block(term) for term in terms], np.int64)
 
     def _block(self, term: str) -> int:
         """Returns the number of the range a term is from."""
@@ -270,16 +279,6 @@ class PecosTfidf(Bags):
                 else:
                     terms += [f" {plain[i : i + n]}" for i in range(len(plain) - n + 1)]
         return collections.Counter(known[term] for term in terms if term in known)
-
-    def _weights(self, columns: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        weights = super()._weights(columns, counts)
-        norm = self._settings["norm"]
-        if len(self._blocks) == 1 or norm is None:
-            return weights
-        blocks = self._block_of[columns]
-        for block in range(len(self._blocks)):
-            weights[blocks == block] = unit(weights[blocks == block], norm)
-        return unit(weights, norm)
 
 
 class PretrainedSubwords:
@@ -343,20 +342,34 @@ def finder(pattern: str) -> Callable[[str], Iterable[str]]:
     find = re.compile(pattern).findall
 
     def words(text: str) -> list[str]:
-        text = _SURROGATES.sub("\ufffd", _NO_TEXT.sub(" ", text))
-        return [word for word in find(text) if word]
+        return [word for word in find(without_controls(text)) if word]
 
     return words
 
 
-def word_ngrams(
+def without_controls(text: str) -> str:
+    """Returns a text of characters of text alone."""
+    return _SURROGATES.sub("\ufffd", _NO_TEXT.sub(" ", text))
+
+
+def ngrams(
     text: str, find: Callable[[str], Iterable[str]], settings: Mapping[str, Any]
 ) -> list[str]:
-    """Returns the n-grams of a text's words, which are joined by a space."""
-    words = list(find(text.lower() if settings["lowercase"] else text))
+    """Returns the n-grams of a text's words, which are joined by a space, and those of the
+    characters between blanks, which a space precedes.
+    """
+    text = text.lower() if settings["lowercase"] else text
+    words = list(find(text))
     least, most = settings["ngram_range"]
     lengths = range(least, most + 1)
-    return [" ".join(words[i : i + n]) for n in lengths for i in range(len(words) - n + 1)]
+    terms = [" ".join(words[i : i + n]) for n in lengths for i in range(len(words) - n + 1)]
+    if settings["characters"] is not None:
+        shortest, longest = settings["characters"]
+        for part in without_controls(text).split():
+            padded = f" {part} "
+            for n in range(min(shortest, len(padded)), min(longest, len(padded)) + 1):
+                terms += [f" {padded[i : i + n]}" for i in range(len(padded) - n + 1)]
+    return terms
 
 
 def unit(weights: np.ndarray, norm: str | None) -> np.ndarray:

@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfxc.ops.text.token_patterns import MARK, marked, separators, shortest_run
+from tfxc.ops.text.token_patterns import (
+    BLANK,
+    MARK,
+    character_class,
+    marked,
+    separators,
+    shortest_run,
+)
 
 # Letters whose lower case depends on the server's locale in TensorFlow (Turkish, Lithuanian).
 _BY_LOCALE = "IJİĮÌÍĨ"
@@ -47,15 +54,18 @@ def words(texts: tf.Tensor, token_pattern: str, lowercase: bool = True) -> tf.Ra
         [[b'red', b'fox']]
     """
     least = shortest_run(token_pattern)
-    texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8")
-    texts = tf.strings.regex_replace(texts, "\0", " ")  # tf.strings.lower would end the text there
-    if lowercase:
-        texts = lower(texts)
+    texts = _readable(texts, lowercase)
     if least is None:
         parts = tf.strings.split(marked(texts, token_pattern), MARK)[:, 1::2]
         return tf.ragged.boolean_mask(parts, tf.strings.length(parts) > 0)
     parts = tf.strings.split(tf.strings.regex_replace(texts, separators(), " "), " ")
     return tf.ragged.boolean_mask(parts, tf.strings.length(parts, "UTF8_CHAR") >= least)
+
+
+def _readable(texts: tf.Tensor, lowercase: bool) -> tf.Tensor:
+    texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8")
+    texts = tf.strings.regex_replace(texts, "\0", " ")  # tf.strings.lower would end the text there
+    return lower(texts) if lowercase else texts
 
 
 def words_between_blanks(texts: tf.Tensor, most: int | None = None) -> tf.RaggedTensor:
@@ -96,13 +106,44 @@ def characters(texts: tf.Tensor, most: int | None = None) -> tf.RaggedTensor:
     return tf.strings.unicode_split(texts, "UTF-8")[:, :most]
 
 
+def character_ngrams(
+    texts: tf.Tensor, lengths: Sequence[int], lowercase: bool = True
+) -> tf.RaggedTensor:
+    """Returns the n-grams of the characters of what is between blanks, see ``WordTerms``.
+
+    Args:
+        texts: string (batch,); bytes that are not UTF-8 count as U+FFFD.
+        lengths: smallest and largest n.
+        lowercase: whether to lower the case first.
+
+    Returns:
+        string ``RaggedTensor`` (batch, n-grams), without the space that precedes terms.
+
+    Example:
+        >>> character_ngrams(tf.constant(["A Hen"]), (4, 4)).to_list()
+        [[b' a ', b' hen', b'hen ']]
+    """
+    blanks = f"[{character_class(BLANK)}{MARK}]+"
+    texts = tf.strings.regex_replace(_readable(texts, lowercase), blanks, " ")
+    parts = tf.strings.split(texts)
+    padded = parts.with_flat_values(tf.strings.join([" ", parts.flat_values, " "]))
+    grams = tf.strings.ngrams(
+        tf.strings.unicode_split(padded, "UTF-8"),
+        tuple(range(lengths[0], lengths[1] + 1)),
+        separator="",
+        preserve_short_sequences=True,
+    )
+    return grams.merge_dims(1, 2)
+
+
 def terms(texts: tf.Tensor, settings: Mapping[str, Any]) -> tf.RaggedTensor:
     """Returns the n-grams of each text: words joined by a space, or characters after a space.
 
     Args:
         texts: string (batch,).
-        settings: dict with ngram_range, one range or several, and with token_pattern and lowercase;
-            or, as PECOS cuts texts, with analyzer (``tfxc.data.text.pecos``) and max_length.
+        settings: dict with ngram_range, one range or several, and with token_pattern, lowercase and
+            maybe characters; or, as PECOS cuts texts, with analyzer (``tfxc.data.text.pecos``) and
+            max_length.
 
     Returns:
         string ``RaggedTensor`` (batch, terms).
@@ -110,15 +151,19 @@ def terms(texts: tf.Tensor, settings: Mapping[str, Any]) -> tf.RaggedTensor:
     ranges = settings["ngram_range"]
     ranges = ranges if isinstance(ranges[0], (list, tuple)) else [ranges]
     if "token_pattern" in settings:
-        return _ngrams(words(texts, settings["token_pattern"], settings["lowercase"]), ranges)
+        of_words = _ngrams(words(texts, settings["token_pattern"], settings["lowercase"]), ranges)
+        if settings.get("characters") is None:
+            return of_words
+        grams = character_ngrams(texts, settings["characters"], settings["lowercase"])
+        return tf.concat([of_words, tf.strings.join([" ", grams])], 1)
     analyzer = settings["analyzer"]
     most = settings["max_length"]
     kinds = [analyzer] * len(ranges) if isinstance(analyzer, str) else analyzer
-    of_words = [span for span, kind in zip(ranges, kinds, strict=True) if kind == "word"]
+    spans_of_words = [span for span, kind in zip(ranges, kinds, strict=True) if kind == "word"]
     of_characters = [span for span, kind in zip(ranges, kinds, strict=True) if kind != "word"]
     parts = []
-    if of_words:
-        parts.append(_ngrams(words_between_blanks(texts, most), of_words))
+    if spans_of_words:
+        parts.append(_ngrams(words_between_blanks(texts, most), spans_of_words))
     if of_characters:
         grams = _ngrams(characters(texts, most), of_characters, between="")
         parts.append(tf.strings.join([" ", grams]))

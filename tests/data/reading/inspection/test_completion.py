@@ -10,6 +10,7 @@ from tfxc.commands.train import check_config
 from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
+from tfxc.data.reading.inspection import presets
 from tfxc.data.reading.inspection.completion import Choice, complete, has_gaps, name_of
 from tfxc.data.reading.inspection.contents import Contents
 from tfxc.data.reading.inspection.presets import model_of
@@ -49,6 +50,23 @@ def test_presets_are_valid_configs_of_the_kind(kind, preset):
     if features and features["name"] != "tfidf":
         given = "tokens"
     assert registry.get("encoder", config.encoder.name).input_kind == given
+
+
+@pytest.mark.parametrize(
+    ("more", "characters", "leaf", "threshold"),
+    [
+        ({}, [2, 5], 3000, 0.03),
+        ({"length": 41}, None, 3000, 0.1),
+        ({"tokens": "characters"}, None, 3000, 0.1),
+        ({"labels": 3001}, [2, 5], 100, 0.03),
+        ({"kind": "sparse", "length": 0}, None, 3000, 0.1),
+    ],
+)
+def test_what_the_linear_ranker_learns_from(more, characters, leaf, threshold):
+    model = model_of(Contents(**{**vars(PLAIN), **more}), "fast")
+    assert model["data"].get("text_features", {}).get("characters") == characters
+    assert model["recipe"]["tree"] == {"max_leaf_size": leaf}
+    assert model["recipe"]["ranker"] == {"threshold": threshold}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +133,7 @@ def test_a_recipe_that_is_written(table):
 def test_dev_split_and_lines(table, tmp_path):
     dev = write(tmp_path / "dev.csv", "text,label", pairs(9), ";")
     found = complete({"data": {"train": table, "dev": dev}}, Choice("fast"))
-    assert "dev_share" not in found.tree["data"] and found.tree["run"] == "runs/mine-fast"
+    assert "dev_share" not in found.tree["data"] and found.tree["run"] == "runs/mine"
     assert found.tree["data"]["split_options"] == {"dev": {"delimiter": ";"}}
     first, *_, second = found.lines()
     assert "40 examples, texts 'text', labels 'label', 3 labels, one each" in first
@@ -156,7 +174,7 @@ def test_a_model_of_a_file_is_trained_on_all_of_it_at_last(
     found_refit = config.refit and config.refit.model_dump(exclude_none=True)
     assert found_refit == refit and config.data.dev_share == share
     trainings = {None: 0, "share": 2, "folds": 6}[next(iter(refit), None) if refit else None]
-    assert f"({trainings} trainings)" in found.lines()[1] or not trainings
+    assert f"({trainings} trainings)" in "\n".join(found.lines()) or not trainings
     once = parse_config(complete(tree, Choice(preset)).tree)
     assert once.refit is None or "refit" in more
 
@@ -164,19 +182,21 @@ def test_a_model_of_a_file_is_trained_on_all_of_it_at_last(
 @pytest.mark.parametrize(
     ("second", "more", "preset"),
     [
-        ([], {}, "balanced"),
+        ([], {}, "fast"),
         (["all"], {}, "fast"),
+        ([], {"training": {"epochs": 2}}, "balanced"),
         (["all"], {"training": {"epochs": 2}}, "balanced"),
         (["all"], {"recipe": "kfold"}, "balanced"),
     ],
 )
-def test_the_usual_preset_is_by_the_labels(tmp_path, second, more, preset):
+def test_the_usual_preset_of_texts(tmp_path, second, more, preset):
     rows = [{"text": f"word{n} and", "labels": [f"label{n % 2}", *second]} for n in range(40)]
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     found = complete({"data": {"train": str(tmp_path / "mine.jsonl")}, **more}, Choice())
     assert found.tree["run"] == "runs/mine" and found.preset == preset
     assert ("encoder" in found.tree) == (preset == "balanced")
-    assert ("calibrate" in found.tree.get("recipe", {})) == (preset == "fast")
+    calibrated = preset == "fast" and bool(second)
+    assert ("calibrate" in found.tree.get("recipe", {})) == calibrated
     undivided = {"data": {"train": str(tmp_path / "mine.jsonl"), "dev_share": None}, **more}
     assert "calibrate" not in complete(undivided, Choice()).tree.get("recipe", {})
 
@@ -195,7 +215,7 @@ def test_dev_of_another_format(table, tmp_path):
         complete({"data": {"train": table, "dev": str(other)}}, Choice())
 
 
-def test_pretrained(table, tmp_path):
+def test_pretrained(table, tmp_path, monkeypatch):
     (tmp_path / "model").mkdir()
     choice = Choice(pretrained=str(tmp_path / "model"), wanted=Wanted())
     with pytest.raises(
@@ -206,6 +226,9 @@ def test_pretrained(table, tmp_path):
     found = complete({"data": {"train": table}}, choice).tree
     assert found["run"] == "runs/mine-best" and found["encoder"]["name"] == "pretrained"
     check_config(parse_config(found))
+    monkeypatch.setattr(presets, "hub_folder", lambda name, where: tmp_path / "model")
+    from_hub = complete({"data": {"train": table}}, Choice(pretrained="somebody/tiny")).tree
+    assert from_hub == found, "of the same folder"
     with pytest.raises(ConfigError, match=r"only --preset best takes a pretrained model, not"):
         complete({"data": {"train": table}}, Choice("fast", choice.pretrained))
 

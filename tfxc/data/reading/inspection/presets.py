@@ -236,16 +236,17 @@ def _features(contents: Contents, bag: bool) -> dict[str, Any]:
     if not bag:
         length = min(512, max(32, 8 * -(-3 * contents.long // 16)))  # 1.5 times as much
         return {"data": {"text_features": {"name": contents.tokens, "max_length": length}}}
+    terms: dict[str, Any] = {"name": "tfidf"}
     if contents.tokens == "characters":
-        terms = {"ngram_range": [1, 3], "token_pattern": r"\S", "min_df": 2}
+        terms |= {"ngram_range": [1, 3], "token_pattern": r"\S", "min_df": 2}
     else:
         long = contents.length > _LONG_TEXT
-        terms = {"ngram_range": [1, 1 if long else 2], "token_pattern": r"(?u)\b\w+\b"}
+        terms["ngram_range"] = [1, 1 if long else 2]
         if _has_characters(contents):
             terms["characters"] = list(_CHARACTERS)
         if contents.examples > 20_000:
             terms["min_df"] = 3 if long else 2
-    return {"data": {"text_features": {"name": "tfidf", **terms}}}
+    return {"data": {"text_features": terms}}
 
 
 def _epochs(contents: Contents, seen: float, fewest: int, most: int) -> int:
