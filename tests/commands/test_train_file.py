@@ -76,6 +76,7 @@ def test_labels_that_only_the_test_file_has(folder, capsys):
     outcome = call(capsys, train, "mine.csv", "--test", "test.csv", *FAST)
     assert outcome.code == 0
     assert "'animal' and 'Animal' differ only in upper and lower case, but are two" in outcome.err
+    assert outcome.err.count("differ only in upper and lower case") == 1, "not for each fold"
     for data in (("--split", "test"), ("--data", "test.csv")):
         found = call(capsys, evaluate, "--run", "runs/mine", *data).out.splitlines()[0]
         assert (

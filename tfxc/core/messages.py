@@ -84,6 +84,26 @@ def printed(this_thread: bool = False) -> contextlib.AbstractContextManager[None
     return _printer.printing(threading.get_ident() if this_thread else None)
 
 
+@contextlib.contextmanager
+def silent(logger: logging.Logger) -> Iterator[None]:
+    """Drops, inside, what this thread has to say to a logger.
+
+    Example:
+        >>> with silent(NOTES):
+        ...     NOTES.warning("a label occurs once")
+    """
+    thread = threading.get_ident()
+
+    def passes(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    logger.addFilter(passes)
+    try:
+        yield
+    finally:
+        logger.removeFilter(passes)
+
+
 def is_printed() -> bool:
     """Tells whether the messages of this thread are printed, and so are progress lines."""
     return _printer.prints(threading.get_ident())

@@ -14,7 +14,7 @@ from tfxc.core import registry
 from tfxc.core.config import Config
 from tfxc.core.declared import Declared
 from tfxc.core.errors import CheckpointError, ConfigError, DataError, number_spans
-from tfxc.core.messages import NOTES, OUTPUT
+from tfxc.core.messages import NOTES, OUTPUT, silent
 from tfxc.data.store.manifest import Manifest
 from tfxc.runs import resuming
 from tfxc.runs.folder import RunFolder
@@ -302,12 +302,13 @@ class Recipe(Declared):
     def _held_out_contexts(self, context: Context) -> "Iterator[Context]":
         """Yields the contexts of the runs without what ``refit`` holds out."""
         for name, config in held_out_configs(context.config).items():
-            if context.prepare is None:
-                from tfxc.data.store.preparation import ensure_prepared
+            with silent(NOTES):  # what there is to say was said of all examples
+                if context.prepare is None:
+                    from tfxc.data.store.preparation import ensure_prepared
 
-                folder = ensure_prepared(config.data, context.data_folder.parent)
-            else:
-                folder = context.prepare(config.data)
+                    folder = ensure_prepared(config.data, context.data_folder.parent)
+                else:
+                    folder = context.prepare(config.data)
             yield dataclasses.replace(
                 context, config=config, data_folder=folder, run=context.run / name, fresh=False
             )

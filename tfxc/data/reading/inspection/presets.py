@@ -120,10 +120,11 @@ def _linear(contents: Contents) -> dict[str, Any]:
 def _has_characters(contents: Contents) -> bool:
     """Tells whether n-grams of characters are features next to those of words.
 
-    Each weighs less than a word, so that smaller weights count.
+    Each weighs less than a word, so that smaller weights count. Along a tree of more labels they
+    find no more, and cost several times the time.
     """
     of_words = contents.kind == TEXT.name and contents.tokens == "words"
-    return of_words and contents.length <= _SHORT_TEXT
+    return of_words and contents.length <= _SHORT_TEXT and contents.labels <= _ONE_LEVEL
 
 
 def _pretrained(contents: Contents, folder: str) -> dict[str, Any]:
