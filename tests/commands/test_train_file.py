@@ -177,17 +177,17 @@ def test_several_columns_of_texts(folder, capsys):
     columns = ["--text-column", "title", "--text-column", "body", "--label-column", "queue"]
     outcome = call(capsys, train, "tickets.csv", *columns, *FAST)
     assert outcome.code == 0 and "texts 'title' + 'body', labels 'queue'" in outcome.out
-    config = load_config("runs/tickets-fast.json")
+    config = load_config("runs/tickets.json")
     assert config.data.reader_options["text_field"] == ["title", "body"]
     read, _ = tfxc.read("tickets.csv", text_column=["title", "body"], label_column="queue")
     assert read[0] == f"title 0\n{next(rows())[0]}" and read[-2:] == ["red fox", "x"]
 
     text, label = next(rows())
     write(folder / "new.csv", "body,title", [f"{text},title 0"])
-    (answer,) = call(capsys, predict, "--run", "runs/tickets-fast", "new.csv").out.splitlines()
+    (answer,) = call(capsys, predict, "--run", "runs/tickets", "new.csv").out.splitlines()
     assert json.loads(answer)["labels"][0] == label
     write(folder / "half.csv", "body", [text])
-    outcome = call(capsys, predict, "--run", "runs/tickets-fast", "half.csv")
+    outcome = call(capsys, predict, "--run", "runs/tickets", "half.csv")
     assert outcome.code == 2 and "no column 'title', only 'body'" in outcome.err
     outcome = call(capsys, train, "tickets.csv", "--text-column", "title", "--text-column", "title")
     assert outcome.code == 2 and "neither a column nor a list of different columns" in outcome.err

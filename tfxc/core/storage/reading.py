@@ -94,7 +94,7 @@ def kind_of(path: str | Path) -> str | None:
 
 
 def _similar(path: Path) -> str:
-    """Returns ``", did you mean 'x'?"`` for a file beside a missing one that has nearly its name."""
+    """Returns ``", did you mean 'x'?"`` for a file beside a missing one, nearly called so."""
     try:
         with os.scandir(path.parent) as entries:
             names = [entry.name for entry in itertools.islice(entries, _MOST_NAMES)]
