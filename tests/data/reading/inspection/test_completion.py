@@ -58,7 +58,7 @@ def test_presets_are_valid_configs_of_the_kind(kind, preset):
         ({}, [2, 5], 3000, 0.03),
         ({"length": 41}, None, 3000, 0.1),
         ({"tokens": "characters"}, None, 3000, 0.1),
-        ({"labels": 3001}, [2, 5], 100, 0.03),
+        ({"labels": 3001}, None, 100, 0.1),
         ({"kind": "sparse", "length": 0}, None, 3000, 0.1),
     ],
 )
