@@ -153,7 +153,7 @@ class ImageFolder(EncodedImageReader):
             check_label_name(name, folder)
             if next(self._images(folder), None) is not None:
                 continue
-            if next(folder.glob("*.txt"), None) is not None:
+            if not skip_empty and next(folder.glob("*.txt"), None) is not None:
                 raise DataError(
                     "the files of the class are texts, and a folder per class is read for images",
                     where=folder,
