@@ -280,6 +280,7 @@ def test_openapi_names_every_address(client):
     assert set(document["paths"]) == served - {
         "/",
         "/docs",
+        "/feedback",  # of servers that take it
         "/labels",  # of runs that take labels
         "/openapi.json",
         "/reports/{name}/{file:path}",
