@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import gc
 import os
 import threading
@@ -297,7 +298,8 @@ class Application:
     ) -> None:
         """Calls ``work(*arguments, stop)`` in a thread, and stops it when nobody waits for it."""
         stop = threading.Event()
-        working = asyncio.get_running_loop().run_in_executor(None, work, *arguments, stop)
+        call = functools.partial(work, *arguments, stop)
+        working = asyncio.get_running_loop().run_in_executor(None, call)
         while not (await asyncio.wait([working], timeout=_SECONDS_BETWEEN_LOOKS))[0]:
             if self.draining or await request.is_disconnected():
                 stop.set()
