@@ -13,7 +13,7 @@ from tfxc.commands import predict, train
 from tfxc.core.escaping import clipped
 from tfxc.runs.dev_examples import FILE, DevExample, read_dev_examples
 
-SHORT = ("--preset", "fast", "--run", "run", "--no-refit")
+SHORT = ("--preset", "fast", "--no-refit", "--run", "run")
 
 
 @pytest.fixture
@@ -151,3 +151,11 @@ def test_the_server_offers_them(tmp_path):
     with client:
         (model,) = client.get("/models").json()["models"]
     assert model["texts"] == ["butter"]
+
+
+def test_a_refit_shows_texts_that_its_model_had_not_seen(folder, capsys):
+    outcome = call(capsys, train, "mine.csv", "--preset", "fast", "--run", "run")
+    assert outcome.code == 0
+    assert not (folder / "run" / FILE).exists(), "nothing is held out of the training on all"
+    assert read_dev_examples("run") == read_dev_examples("run/held-out-0")
+    assert len(read_dev_examples("run")) == 3 and "of the dev split:" in outcome.out

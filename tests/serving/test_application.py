@@ -280,7 +280,7 @@ def test_openapi_names_every_address(client):
     assert set(document["paths"]) == served - {
         "/",
         "/docs",
-        "/feedback",  # of a server that was started with --feedback
+        "/feedback",  # of servers that take it
         "/labels",  # of runs that take labels
         "/openapi.json",
         "/reports/{name}/{file:path}",

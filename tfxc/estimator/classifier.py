@@ -564,10 +564,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         if any(getattr(self, name) not in (getattr(plain, name), []) for name in names):
             return {}
         contents = contents_of(X, labels)
-        sections = model_of(contents, usual_preset(contents))
-        if "recipe" in sections:  # every estimator of texts has probabilities
-            sections = {"decision": {"probabilities": "rows"}, **sections}
-        return sections
+        return model_of(contents, usual_preset(contents))
 
     def _check_recipe(self) -> None:
         """Refuses an unknown recipe, and parameters that it has no use for."""

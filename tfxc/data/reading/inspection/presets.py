@@ -106,15 +106,16 @@ def model_of(
 
 
 def _linear(contents: Contents) -> dict[str, Any]:
-    """Returns a linear ranker; of several labels, it learns which ones are returned."""
+    """Returns a linear ranker that learns probabilities, and which of several labels it returns."""
     recipe = {
         "name": "xr_linear",
         "tree": {"max_leaf_size": _ONE_LEVEL if contents.labels <= _ONE_LEVEL else 100},
         "ranker": {"threshold": 0.03 if _has_characters(contents) else 0.1},
     }
-    decision = {"probabilities": {"name": "rows"}, "labels": {"name": "f_measure"}}
-    several = {"decision": decision} if contents.several_labels else {}
-    return _features(contents, bag=True) | {"recipe": recipe} | several
+    decision = {"probabilities": {"name": "rows"}}
+    if contents.several_labels:
+        decision["labels"] = {"name": "f_measure"}
+    return _features(contents, bag=True) | {"recipe": recipe, "decision": decision}
 
 
 def _has_characters(contents: Contents) -> bool:
