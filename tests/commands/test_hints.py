@@ -60,7 +60,7 @@ def test_one_choice_is_said_once(capsys):
 
 
 def test_a_host_that_is_none_of_this_machine():
-    with pytest.raises(ConfigError, match="300.1.1.1 is not an address of this machine"):
+    with pytest.raises(ConfigError, match=r"300\.1\.1\.1 is not an address of this machine"):
         listen("300.1.1.1", 0)
 
 
