@@ -59,6 +59,7 @@ def test_presets_are_valid_configs_of_the_kind(kind, preset):
         ({"length": 41}, None, 3000, 0.1),
         ({"tokens": "characters"}, None, 3000, 0.1),
         ({"labels": 3001}, None, 100, 0.1),
+        ({"labels": 2500, "examples": 20_001}, None, 100, 0.1),
         ({"kind": "sparse", "length": 0}, None, 3000, 0.1),
     ],
 )

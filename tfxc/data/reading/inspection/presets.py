@@ -21,6 +21,8 @@ _SHORT_TEXT = 40
 _CHARACTERS = (2, 5)
 # Up to so many labels, every one is scored: a tree saves little and loses some of the right ones.
 _ONE_LEVEL = 3000
+# Pairs of example and label beyond which that takes longer than a minute or two on two cores.
+_MOST_PAIRS = 50_000_000
 _ADAM = {"name": "adam"}
 _PRESET_OF_KERAS_HUB = "keras_hub:"
 _BASE_HIDDEN = 768  # units of BERT-base, assumed where the number is not known
@@ -109,13 +111,19 @@ def _linear(contents: Contents) -> dict[str, Any]:
     """Returns a linear ranker that learns probabilities, and which of several labels it returns."""
     recipe = {
         "name": "xr_linear",
-        "tree": {"max_leaf_size": _ONE_LEVEL if contents.labels <= _ONE_LEVEL else 100},
+        "tree": {"max_leaf_size": _ONE_LEVEL if _has_one_level(contents) else 100},
         "ranker": {"threshold": 0.03 if _has_characters(contents) else 0.1},
     }
     decision = {"probabilities": {"name": "rows"}}
     if contents.several_labels:
         decision["labels"] = {"name": "f_measure"}
     return _features(contents, bag=True) | {"recipe": recipe, "decision": decision}
+
+
+def _has_one_level(contents: Contents) -> bool:
+    """Tells whether every label is scored, without a tree."""
+    is_quick = contents.examples * contents.labels <= _MOST_PAIRS
+    return contents.labels <= _ONE_LEVEL and is_quick
 
 
 def _has_characters(contents: Contents) -> bool:
@@ -125,7 +133,7 @@ def _has_characters(contents: Contents) -> bool:
     find no more, and cost several times the time.
     """
     of_words = contents.kind == TEXT.name and contents.tokens == "words"
-    return of_words and contents.length <= _SHORT_TEXT and contents.labels <= _ONE_LEVEL
+    return of_words and contents.length <= _SHORT_TEXT and _has_one_level(contents)
 
 
 def _pretrained(contents: Contents, folder: str) -> dict[str, Any]:
