@@ -117,6 +117,16 @@ def test_rounding_where_a_calibration_is_steep():
                 checked_difference(*arguments)
 
 
+def test_rounding_where_a_sure_best_label_makes_the_others_less_likely():
+    """A calibration may fall where the best score of the list rises."""
+    curve = Curve(np.array([0.0, 1.0]), np.array([0.1, 0.9]))
+    calibration = Calibration(curve, np.array([0.0, 1.0, 0.0, -1.5]))
+    ids, scores = np.array([[3, 1]]), np.float32([[0.9, 0.5]])
+    right = calibration(scores)
+    assert calibration(scores - 1e-3)[0, 1] > right[0, 1] + 1e-6, "so it is no bound"
+    assert checked_difference((ids, right), (ids, scores), 1e-3, "it", calibration) == 0
+
+
 def bags_of(run):
     """``TEXTS`` as the features of a run on sparse bags."""
     rows = run.text_features.transform(TEXTS)

@@ -1,5 +1,6 @@
 """Whether an exported model answers as the run it was made from: a SavedModel, a converted one."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -177,8 +178,12 @@ def checked_difference(
     least = right
     most = right
     if calibration is not None:  # where its map is steep, rounding moves a probability far
-        least = calibration(raw - tolerance)
-        most = calibration(raw + tolerance)
+        places = np.arange(raw.shape[1])
+        moved = [right]  # the label's own score, and the best of the list, either way
+        for own, best in itertools.product((-tolerance, tolerance), repeat=2):
+            moved.append(calibration.at(raw + own, places, raw[:, :1] + best))
+        least = np.minimum.reduce(moved)
+        most = np.maximum.reduce(moved)
         tolerance = _CALIBRATED_TOLERANCE
     # Not NaN either, which no comparison holds for.
     within = (scores >= least - tolerance) & (scores <= most + tolerance)
