@@ -13,7 +13,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.heads.base import Head, rare_label_bias, seen_labels
 from tfxc.heads.bases.digits import Link, log_probabilities
 from tfxc.labels.hashing import bucket_lookups, check_buckets
-from tfxc.ops.distributed.devices import has_gpu
+from tfxc.ops.gpu import has_gpu
 from tfxc.ops.logit_group import LogitGroup
 from tfxc.ops.losses import distinct_positives
 from tfxc.ops.search.bucket_search import gather

@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfxc.ops.gpu import has_gpu
 from tfxc.ops.gradients import custom_gradient
 from tfxc.ops.training_step import sigmoid_loss
 
@@ -121,7 +122,7 @@ def sigmoid_cross_entropy(
         positives: int64 (batch, max_positives), distinct columns padded with -1.
     """
     # The operation has a kernel for the CPU only.
-    suited = logits.dtype == tf.float32 and not tf.config.list_logical_devices("GPU")
+    suited = logits.dtype == tf.float32 and not has_gpu()
     compiled = sigmoid_loss.get() if suited else None
     if compiled is not None:
         loss, slopes = compiled(logits, tf.cast(positives, tf.int64))

@@ -14,7 +14,8 @@ from tfxc.core import registry
 from tfxc.core.errors import NonFiniteLossError
 from tfxc.core.interrupts import Stopped, StopSignals
 from tfxc.data.sources.dataset import Share, copied_ahead, training_dataset
-from tfxc.ops.distributed.devices import GPU, has_gpu
+from tfxc.ops.distributed.devices import GPU
+from tfxc.ops.gpu import has_gpu
 from tfxc.ops.search.top_k import read_once
 from tfxc.runs.writer import WEIGHTS
 from tfxc.techniques.base import overrides

@@ -18,8 +18,3 @@ def on_gpu(variable: "tf.Variable | keras.Variable") -> bool:
         True
     """
     return "GPU" in variable.device
-
-
-def has_gpu() -> bool:
-    """Says whether TensorFlow uses a GPU, on which it then places the variables of a model."""
-    return bool(tf.config.list_logical_devices("GPU"))
