@@ -9,20 +9,29 @@ What is learned is written into the run, in place of what it had; predict, evalu
 and export apply it from then on. docs/decisions.md says which labels to return when.
 """
 
+import argparse
 import dataclasses
+import hashlib
 import json
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tfxc.core.bounds import Count, Option
 from tfxc.core.command_options import given, parse
 from tfxc.core.errors import ConfigError
 from tfxc.core.shared_options import ReaderOptions, RunOption
 
+if TYPE_CHECKING:
+    from tfxc.runs.loaded import LoadedRun
+
 
 def _section(text: str) -> Any:
     """Reads a method: its name, or a section as JSON."""
-    return json.loads(text) if text.startswith("{") else text
+    try:
+        return json.loads(text) if text.startswith("{") else text
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} is not JSON ({error})") from None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,22 +90,47 @@ def main(argv: Sequence[str] | None = None) -> int:
         method = getattr(settings, kind)
         if method is not None:
             registry.check_section(kind, method.section(), f"--{kind}")
-    split = None if options.data else "dev"
-    if split and split not in loaded.manifest["splits"]:
+    # One that was trained on all examples at last learns of those before, without a part of them.
+    before = [] if options.data else loaded.folder.held_out_runs()
+    parts = [load_run(run.path, options.trust) for run in before] or [loaded]
+    if options.data:
+        _check_unseen(loaded, options.data)
+    elif any("dev" not in part.manifest["splits"] for part in parts):
         raise ConfigError(
             "the run's data have no dev split", where=options.run, fix="name a file with --data"
         )
     examples = ExamplesOptions(
-        split=split,
+        split=None if options.data else "dev",
         data=options.data,
         features=options.features,
         reader=options.reader,
         reader_options=options.reader_options,
         prepared=options.prepared,
     )
-    name, rows = examples.examples(loaded)
+
+    def examined() -> Iterator[Examined]:
+        for part in parts:
+            _, rows = examples.examples(part)
+            excluded = examples.excluded(part, rows)
+            yield Examined(part.model, rows, part.vocabulary.names, excluded)
+
     with locked(loaded.folder):
-        examined = Examined(model, rows, loaded.vocabulary.names, examples.excluded(loaded, rows))
-        measured = decide(loaded, [examined], settings)
-    print(f"{options.run}, learned of {name}: {decision_line(measured)}")
+        measured = decide(loaded, examined(), settings)
+    print(f"{options.run}, learned of {options.data or 'dev'}: {decision_line(measured)}")
     return 0
+
+
+def _check_unseen(loaded: "LoadedRun", file: str) -> None:
+    """Refuses the training file: a model is far surer of what it has seen than of anything else."""
+    source = (loaded.manifest.get("sources") or {}).get("train") or {}
+    has_several_splits = "train" in loaded.config.data.split_options
+    if source.get("sha256") is None or has_several_splits or not Path(file).is_file():
+        return
+    with open(file, "rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest == source["sha256"]:
+        raise ConfigError(
+            f"the run was trained on {file}, of whose labels it is far surer than of new ones",
+            where="--data",
+            fix="leave it out to use the examples that were held out, or name another file",
+        )

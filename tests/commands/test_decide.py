@@ -1,0 +1,52 @@
+"""A decision that is learned again, by the command."""
+
+import json
+
+import pytest
+
+from tests.commands.calls import call
+from tests.linear_runs import write_texts
+from tfxc.commands import decide, predict, train
+from tfxc.runs.loaded import load_run
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, capsys):
+    """A file, and the run that the default makes of it, in folds."""
+    monkeypatch.chdir(tmp_path)
+    write_texts(tmp_path / "mine.jsonl", 200, 0)
+    write_texts(tmp_path / "new.jsonl", 60, 1)
+    assert call(capsys, train, "mine.jsonl").code == 0
+    return tmp_path
+
+
+def test_of_the_examples_that_were_held_out(folder, capsys):
+    """It is what the training learned of them; another rule is another file of the run."""
+    run = folder / "runs" / "mine"
+    content = (run / "decision.json").read_bytes()
+    weights = (run / "ranker" / "layer-0" / "values.npy").read_bytes()
+    outcome = call(capsys, decide, run)
+    assert outcome.code == 0 and f"{run}, learned of dev: decision: micro-F1 " in outcome.out
+    assert (run / "decision.json").read_bytes() == content
+    section = json.dumps({"name": "threshold", "value": 0.9, "at_least": 1})
+    assert call(capsys, decide, run, "--labels", section).code == 0
+    rule = load_run(run).model.decision.rule
+    assert rule.threshold == 0.9 and rule.at_least == 1 and rule.of_labels is None
+    answers = call(capsys, predict, run, "new.jsonl").out.splitlines()
+    assert all(json.loads(answer)["labels"] for answer in answers)
+    assert (run / "ranker" / "layer-0" / "values.npy").read_bytes() == weights
+    outcome = call(capsys, decide, run, "--data", "new.jsonl", "--labels", "f_measure")
+    assert outcome.code == 0 and f"{run}, learned of new.jsonl: " in outcome.out
+
+
+def test_what_is_refused(folder, capsys):
+    run = folder / "runs" / "mine"
+    before = (run / "decision.json").read_bytes()
+    for more, message in (
+        (("--data", "mine.jsonl"), "--data: the run was trained on mine.jsonl, of whose labels"),
+        (("--labels", "best"), "decision.labels: unknown labels 'best'"),
+        (("--labels", '{"name": "top_k"}'), "--labels: labels 'top_k' needs count"),
+        (("--labels", '{"name"'), '--labels: {"name" is not JSON'),
+    ):
+        assert message in call(capsys, decide, run, *more).err
+    assert (run / "decision.json").read_bytes() == before
