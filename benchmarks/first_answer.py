@@ -13,6 +13,7 @@ characters, fastText, and XR-Linear of libpecos.
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -30,7 +31,15 @@ DECISIONS = {
 }
 SYSTEMS = (*OURS, *DECISIONS)
 # One weight for each label and term, as scikit-learn keeps them, is more than memory holds.
-MANY_LABELS = ("eurlex57k", "genes", "debian_sources", "go", "icd10cm", "icd10cm_categories")
+MANY_LABELS = (
+    "eurlex57k",
+    "genes",
+    "debian_sources",
+    "go",
+    "icd10cm",
+    "icd10cm_categories",
+    "mixed",
+)
 ONE_LEVEL = ("sklearn_linear_svc", "sklearn_characters")
 K = 20  # labels of an answer, at most
 
@@ -70,7 +79,7 @@ def measure_set(name, options, scratch):
             continue
         answers = (folder / "answers.jsonl").read_text().splitlines()
         row |= precision(labels_of(answers), truth)
-        row |= f1(map(json.loads, answers), truth, DECISIONS.get(system, 0.5))
+        row |= f1(chosen(system, answers, folder, files[1], truth), truth)
         if options.json:
             with open(options.json, "a") as stream:
                 stream.write(json.dumps({"set": name, "system": system, **row}) + "\n")
@@ -95,15 +104,24 @@ def commands(system, train, test, folder, k, options):
     ]
 
 
-def f1(answers, truth, decision):
+def chosen(system, answers, folder, test, truth):
+    """The labels that the system says: the best, or ``tfxc predict``'s own, or those by score."""
+    pairs = map(json.loads, answers)
+    if all(len(labels) == 1 for labels in truth):
+        return [[label for label, _ in row[:1]] for row in pairs]
+    if system not in OURS:
+        return [[label for label, score in row if score > DECISIONS[system]] for row in pairs]
+    tfxc = [sys.executable, "-m", "tfxc", "predict", str(folder / "run"), str(test)]
+    lines = subprocess.run(tfxc, check=True, capture_output=True, text=True).stdout.splitlines()
+    return [json.loads(line)["labels"] for line in lines]
+
+
+def f1(said_of, truth):
     """Micro-F1, and the mean F1 of all labels that the test set has or the system says."""
-    one_each = all(len(labels) == 1 for labels in truth)
     hits = {}
     said = {}
     true = {}
-    for pairs, labels in zip(answers, truth, strict=True):
-        chosen = [label for label, score in pairs if one_each or score > decision]
-        chosen = chosen[:1] if one_each else chosen
+    for chosen, labels in zip(said_of, truth, strict=True):
         for counts, names in ((said, chosen), (true, labels), (hits, {*chosen} & {*labels})):
             for name in names:
                 counts[name] = counts.get(name, 0) + 1

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import scipy.optimize
 
 from tfxc.decision.logistic import log_odds, probabilities
 
@@ -37,9 +36,11 @@ class Curve:
             inputs: float (n,).
             hits: bool (n,).
         """
+        from scipy.optimize import isotonic_regression  # a third of a second, to learn only
+
         knots, places, sizes = np.unique(inputs, return_inverse=True, return_counts=True)
         shares = np.bincount(places, hits) / sizes
-        values = scipy.optimize.isotonic_regression(shares, weights=sizes).x
+        values = isotonic_regression(shares, weights=sizes).x
         kept = np.ones(len(values), bool)  # but for those between two equal ones
         kept[1:-1] = (values[1:-1] != values[:-2]) | (values[1:-1] != values[2:])
         return cls(knots[kept].astype(np.float64), values[kept])

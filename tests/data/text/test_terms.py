@@ -79,6 +79,8 @@ WORDS = [
     WordTerms(LONG_WORDS, (1, 2), characters=(2, 5)),
     WordTerms(r"\w+", (1, 1), lowercase=False, characters=(5, 6)),
     WordTerms(r"\w+", (2, 2), characters=(1, 1)),
+    WordTerms(r"\S", (1, 3)),
+    WordTerms(r"\S", (1, 2), lowercase=False, characters=(2, 3)),
 ]
 PECOS = [
     PecosTerms([([1, 2], "word"), ([1, 3], "char")], None, True),
@@ -103,10 +105,11 @@ def test_terms_and_counts(cutter, in_python):
     assert_equal(TermMatrix(vocabulary, cutter)(others), expected)
 
 
-@pytest.mark.parametrize("left_out", [(), ("ab", "ßé", "中文")])
-def test_words_in_order(left_out, in_python):
+@pytest.mark.parametrize("pattern", [r"\w+", r"\S"])
+@pytest.mark.parametrize("left_out", [(), ("ab", "ßé", "中文", "日")])
+def test_words_in_order(pattern, left_out, in_python):
     texts = [text.lower() for text in random_texts(1000)]
-    words = WordSequences(r"\w+", frozenset(left_out))
+    words = WordSequences(pattern, frozenset(left_out))
     expected = in_python(words.cut, texts)
     for part, of_python in zip(words.cut(texts), expected, strict=True):
         assert_equal(part, of_python)

@@ -30,7 +30,7 @@ TEXTS = [
 ]
 # What means the same to Python's re, but for marks.
 SAME = [
-    r"(?u)\b\w\w+\b", r"\w+", r"\w{3,}", r"\S+", r"[a-z]+", r"[^,\s]+", r"\d+", r"\w(\d+)",
+    r"(?u)\b\w\w+\b", r"\w+", r"\w{3,}", r"\S+", r"\S", r"[a-z]+", r"[^,\s]+", r"\d+", r"\w(\d+)",
     r"[\w'-]+",
     r"(?:\w+-)*\w+", r"\w+(?:'\w+)?", r"[^\W\d_]+", r"\D\d", r"[\s\d]", r"[]a]+",
     r"[^]a ]+", r"\[|\\|\]",

@@ -17,7 +17,7 @@ import scipy.sparse
 
 from tfxc.core.errors import DataError
 from tfxc.ops.csr import bounds_of
-from tfxc.ops.text.token_patterns import TokenPattern, shortest_run, without_controls
+from tfxc.ops.text.token_patterns import TokenPattern, compiled_tokens, without_controls
 
 try:
     from tfxc.ops.text import _terms
@@ -130,11 +130,11 @@ class WordTerms(TermCutter):
         return terms
 
     def tree(self, terms: Sequence[str] | None = None) -> "_terms.TermTree | None":
-        shortest = shortest_run(self._words.pattern)
-        if shortest is None:
+        tokens = compiled_tokens(self._words.pattern)
+        if tokens is None:
             return None
-        least, most = self._range
-        blocks = [("runs", least, most)]
+        name, shortest = tokens
+        blocks = [(name, *self._range)]
         if self._characters is not None:
             least, most = self._characters
             blocks.append(("in_words", least, most))
@@ -274,10 +274,11 @@ class WordSequences:
 
     def tree(self, words: Sequence[str] | None = None) -> "_terms.TermTree | None":
         """Does what ``TermCutter.tree`` does."""
-        shortest = shortest_run(self._pattern.pattern)
-        if shortest is None:
+        tokens = compiled_tokens(self._pattern.pattern)
+        if tokens is None:
             return None
-        return term_tree([("runs", 1, 1)], shortest, terms=words, left_out=self._left_out)
+        name, shortest = tokens
+        return term_tree([(name, 1, 1)], shortest, terms=words, left_out=self._left_out)
 
 
 def cut_numbers(indptr: np.ndarray, ids: np.ndarray, terms: list[str], most: int) -> CutTexts:

@@ -39,6 +39,7 @@ cdef enum:
     CHARACTERS = 2
     CHARACTERS_OF_WORDS = 3
     CHARACTERS_IN_WORDS = 4
+    SYMBOLS = 5
     MEMORABLE = 64  # characters of a part of a text whose terms are remembered
     MEMORY = 1 << 22  # numbers: 16 MiB
 
@@ -48,7 +49,7 @@ cdef uint64_t SEED = <uint64_t>(<int64_t>hash("terms"))
 cdef uint8_t[CODE_POINTS] CLASSES
 cdef bint all_classified = False
 MODES = {"runs": RUNS, "word": BLANKS, "char": CHARACTERS, "char_wb": CHARACTERS_OF_WORDS,
-         "in_words": CHARACTERS_IN_WORDS}
+         "in_words": CHARACTERS_IN_WORDS, "symbols": SYMBOLS}
 
 
 cdef void classify(uint32_t first, uint32_t last) noexcept:
@@ -205,11 +206,11 @@ cdef class TermTree:
 
     Args:
         blocks: what to count, one after the other: what the tokens are ("runs" of word characters,
-            or by pecos_tfidf's names "word", "char" and "char_wb", or "in_words", characters as
-            ``WordTerms`` takes them, which may follow "runs"), and the smallest and the largest n
-            of the n-grams.
+            "symbols" other than blanks, or by pecos_tfidf's names "word", "char" and "char_wb", or
+            "in_words", characters as ``WordTerms`` takes them, which may follow one of the first
+            two), and the smallest and the largest n of the n-grams.
         shortest: characters of the shortest word of "runs".
-        most: tokens of a text, other than "runs", beyond which it is cut off; None = none.
+        most: tokens of a text, by pecos_tfidf's names, beyond which it is cut off; None = none.
         terms: strings, words with a space between or characters after a space: their numbers are
             their places, and no others are found. None = every term gets a number when it first
             occurs.
@@ -250,8 +251,8 @@ cdef class TermTree:
     def __cinit__(self, blocks, Py_ssize_t shortest=1, most=None, terms=None, left_out=()):
         self._blocks = [(MODES[tokens], least, longest) for tokens, least, longest in blocks]
         modes = {mode for mode, _, _ in self._blocks}
-        self._no_controls = CHARACTERS_IN_WORDS in modes
-        self._one_line = not modes <= {RUNS, CHARACTERS_IN_WORDS}
+        self._no_controls = not modes.isdisjoint({CHARACTERS_IN_WORDS, SYMBOLS})
+        self._one_line = not modes <= {RUNS, CHARACTERS_IN_WORDS, SYMBOLS}
         self._shortest = shortest
         self._most = -1 if most is None else most
         open_table(&self._words, 10)
@@ -442,6 +443,12 @@ cdef class TermTree:
         cdef Py_ssize_t count = 0, i = 0, start, length = self._length
         if mode == RUNS:
             return self._cut_runs()
+        if mode == SYMBOLS:
+            for i in range(length):
+                if self._text[i] != c" ":
+                    self._sequence[count] = self._word(i, i + 1)
+                    count += 1
+            return count
         if mode == BLANKS:
             while i < length and count != self._most:
                 start = i

@@ -11,8 +11,9 @@ where it changes nothing. Within a run, the zero-width joiner and non-joiner are
 as in Unicode's rules of word boundaries (UAX 29): Sinhala, Malayalam and Persian spell words with
 them. Elsewhere they separate, like the spaces that they look like in text copied from the web.
 
-Such runs are what Python's own ``re`` finds fastest, and without going back; everything else is
-left to TensorFlow's operation in Python, too.
+Such runs are what Python's own ``re`` finds fastest, and without going back, and single characters
+other than blanks (``\S``) need no search; everything else is left to TensorFlow's operation in
+Python, too.
 """
 
 import functools
@@ -38,6 +39,8 @@ WORD = r"\w"
 BLANK = r"\s"
 #: All runs of word characters, single ones too.
 WORDS = r"\w+"
+#: All characters but blanks, one by one.
+SYMBOLS = r"\S"
 _JOINERS = "\u200c\u200d"
 # Planes of Unicode that hold marks; to ask of all characters takes ten times as long.
 _MARK_PLANES = (range(0x300, 0x20000), range(0xE0000, 0xE1000))
@@ -60,6 +63,20 @@ def shortest_run(pattern: str) -> int | None:
     least = int(match["least"]) if match and match["least"] else 0
     least = len(match["each"]) // 2 if match and match["each"] else least
     return least if 1 <= least <= _MAX else None
+
+
+def compiled_tokens(pattern: str) -> tuple[str, int] | None:
+    r"""Returns what the tokens of a pattern are called in C, and the characters of the shortest
+    one; None if only Python can find them.
+
+    Example:
+        >>> compiled_tokens(r"\w\w+"), compiled_tokens(r"\S"), compiled_tokens("[a-z]+")
+        (('runs', 2), ('symbols', 1), None)
+    """
+    if pattern == SYMBOLS:
+        return "symbols", 1
+    shortest = shortest_run(pattern)
+    return None if shortest is None else ("runs", shortest)
 
 
 @functools.cache
@@ -266,7 +283,7 @@ class TokenPattern:
         least = shortest_run(pattern)
         # Without \b each letter of a run that is too short would be tried as its first one.
         self._run = None if least is None else rf"(?u)\b\w{{{least},}}"
-        if self._run is None:
+        if self._run is None and pattern != SYMBOLS:
             re2_pattern(pattern)
 
     def __call__(self, text: str) -> list[str]:
@@ -285,6 +302,8 @@ class TokenPattern:
                 else re.findall(python_pattern(self.pattern), text)
                 for text in texts
             ]
+        if self.pattern == SYMBOLS:
+            return [list("".join(without_controls(text).split())) for text in texts]
         import tensorflow as tf
 
         encoded = tf.constant([without_controls(text) for text in texts], tf.string)
