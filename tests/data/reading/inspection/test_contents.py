@@ -75,6 +75,8 @@ def test_the_columns_of_a_wide_table(tmp_path):
         inspect(path)
     found = inspect(path, Wanted(labels="kind"))
     assert (found.options["text_field"], found.options["labels_field"]) == ("words", "kind")
+    subjects = write(tmp_path / "b.csv", "id,subject,words,kind", lines)
+    assert inspect(subjects).options == {"text_field": "words", "labels_field": "kind"}
     with pytest.raises(DataError, match=r"there is no column 'kid', only .*did you mean 'kind'"):
         inspect(path, Wanted(labels="kid"))
 

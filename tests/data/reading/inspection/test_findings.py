@@ -1,5 +1,6 @@
 """What is odd in a data file, by counting it in plain Python."""
 
+import json
 import collections
 import itertools
 import random
@@ -121,3 +122,15 @@ def test_columns_that_are_not_used(tmp_path):
         "".join(f'{{"n": {n}, "text": "a b {n}", "labels": ["l{n % 3}"]}}\n' for n in range(60))
     )
     assert inspect(str(tmp_path / "a.jsonl")).unused == ["n"]
+
+    nested = [
+        {"doc": {"title": "t", "body": f"text {n} of them"}, "label": "ab"[n % 2]}
+        for n in range(40)
+    ]
+    (tmp_path / "b.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in nested))
+    assert inspect(str(tmp_path / "b.jsonl")).unused == ["doc.title"]
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for part in range(2):
+        write(folder / f"part-0000{part}.csv", "id,text,label,day", lines)
+    assert inspect(str(folder)).unused == ["id", "day"]

@@ -159,8 +159,13 @@ class JSONLines(TextReader):
         return Table(keys, ([example.get(key) for key in keys] for _, example in self._objects()))
 
     def column_names(self) -> list[str]:
-        objects = itertools.islice(self._objects(), _OBJECTS)
-        return list(dict.fromkeys(key for _, example in objects for key in example))
+        """Returns the keys of the first objects, and the paths to those of objects in them."""
+        names: dict[str, None] = {}
+        for _, example in itertools.islice(self._objects(), _OBJECTS):
+            for key, value in example.items():
+                inner = value if isinstance(value, dict) and value else None
+                names |= dict.fromkeys([key] if inner is None else [f"{key}.{k}" for k in inner])
+        return list(names)
 
     def _objects(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields ``(place, object)``, blank lines left out."""

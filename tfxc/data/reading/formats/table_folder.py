@@ -156,6 +156,10 @@ class TableFolder(TextReader):
         given = {key: value for key, value in given.items() if key != "split"}
         return _reader_of(file).options_of(file, wanted, None, given)
 
+    def column_names(self) -> Sequence[str]:
+        """Returns those of the first file."""
+        return self._parts[0].column_names()
+
     @property
     def bytes_read(self) -> int:
         return sum(part.bytes_read for part in self._parts)

@@ -421,8 +421,18 @@ class _Sample:
         for key, usual in defaults.items():
             names = options.get(key) or usual
             used.update([names] if isinstance(names, str) else names)
-        used |= {re.split(r"[.\[]", name)[0] for name in used}  # keys of nested objects
-        return [name for name in self.reader.column_names() if name not in used]
+        # A column of objects is read where something in it is, and the other way round.
+        read = {path for name in used for path in _paths_to(name)}
+        return [
+            name
+            for name in self.reader.column_names()
+            if name not in read and used.isdisjoint(_paths_to(name))
+        ]
+
+
+def _paths_to(name: str) -> list[str]:
+    """Returns a path to a value and those to the objects it is in."""
+    return [name, *(name[: step.start()] for step in re.finditer(r"[.\[]", name))]
 
 
 def _common_shape(images: Sequence[bytes] | np.ndarray) -> tuple[int, int, int] | None:

@@ -30,6 +30,8 @@ LABEL_NAMES = (
     "labels", "label", "categories", "category", "classes", "class", "tags", "tag", "topics",
     "topic", "intents", "intent", "targets", "target", "genres", "genre", "sentiment",
 )  # fmt: skip
+# What stands above a text: it may repeat, and be no label all the same.
+_HEADING_NAMES = ("title", "subject", "headline", "summary")
 #: Names of columns that readers look for where none are given.
 TEXT_FIELDS = ("text", "sentence")
 LABELS_FIELDS = ("labels", "label")
@@ -328,6 +330,8 @@ def _label_columns(
     if len(rest) == 1:
         return next(iter(rest))
     candidates = [name for name, values in rest.items() if _may_be_labels(values)]
+    others = [name for name in candidates if _by_name([name], _HEADING_NAMES) is None]
+    candidates = others or candidates
     if not texts and text is None and len(columns) == 2 and len(candidates) != 1:
         return min(rest, key=lambda name: (_distinct(rest[name]), _length(rest[name])))
     if len(candidates) == 1:
@@ -349,7 +353,8 @@ def _label_columns(
         raise DataError(
             f"several {kind}s could be the labels: {_listed(candidates)}{besides}",
             where=where,
-            fix=f"pick one, e.g. --label-column {candidates[0]}{own}",
+            fix=f"pick one, e.g. --label-column "
+            f"{min(candidates, key=lambda name: _distinct(rest[name]))}{own}",
         )
     repeat = [name for name in texts if _may_be_labels(columns[name])]
     if repeat:
