@@ -8,7 +8,8 @@ import pytest
 
 from tfxc.core.errors import DataError
 from tfxc.data.examples.chunk import Chunk
-from tfxc.data.reading.held_out import held_out_examples, open_split
+from tfxc.data.reading import held_out
+from tfxc.data.reading.held_out import held_out_examples, held_out_rows, open_split
 from tfxc.data.sources.shards import ShardSource
 from tfxc.data.store.manifest import Manifest, fingerprint
 from tfxc.data.store.preparation import DataSettings, prepare
@@ -62,6 +63,23 @@ def test_parts_are_folds(count, parts):
     groups = np.arange(count) // 2
     chosen = [held_out_examples(groups, 1 / parts, 1, part) for part in range(parts)]
     np.testing.assert_array_equal(np.sum(chosen, axis=0), np.ones(count))
+
+
+def test_a_file_is_read_once_as_long_as_it_stays_the_same(tmp_path, monkeypatch):
+    opened = []
+    reader_of = held_out._reader_of
+    monkeypatch.setattr(held_out, "_reader_of", lambda *args: opened.append(1) or reader_of(*args))
+    write_texts(tmp_path, [[0]] * 20)
+    parts = [settings_of(tmp_path, dev_share=0.5, dev_part=part) for part in range(2)]
+    first, second = map(held_out_rows, parts)
+    np.testing.assert_array_equal(first, ~second)
+    assert len(opened) == 1
+    write_texts(tmp_path, [[0]] * 30)
+    assert len(held_out_rows(parts[0])) == 30
+    other = settings_of(tmp_path, dev_share=0.5, reader_options={"text_field": "labels[0]"})
+    with pytest.raises(DataError, match="too few"):  # one text in all rows
+        held_out_rows(other)
+    assert len(opened) == 3
 
 
 def test_copies_of_a_text_stay_together(tmp_path):

@@ -19,7 +19,8 @@ def texts_of(open_reader: "Callable[[], Reader]", wanted: set[int]) -> dict[int,
     first = 0
     texts: dict[int, str] = {}
     try:
-        for chunk in open_reader().chunks() if wanted else ():
+        size = min(4096, max(wanted, default=0) + 1)
+        for chunk in open_reader().chunks(size) if wanted else ():
             if chunk.texts is None:
                 return {}
             if first > max(wanted):

@@ -2,6 +2,7 @@
 
 import array
 import dataclasses
+import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
@@ -16,7 +17,7 @@ from tfxc.data.examples.chunk import Chunk
 from tfxc.data.examples.lists import LabelLists
 from tfxc.data.examples.order import permutation
 from tfxc.data.reading.formats import named_by_split, open_reader
-from tfxc.data.reading.source_files import local_copy, source_path
+from tfxc.data.reading.source_files import local_copy, source_path, stamps_of
 
 if TYPE_CHECKING:
     from tfxc.core.settings import DataSettings
@@ -93,8 +94,9 @@ def held_out_rows(settings: "DataSettings") -> np.ndarray:
         DataError: as ``open_split``.
     """
     assert settings.dev_share is not None
-    reader = _reader_of(settings, "train")
-    groups = _text_numbers(reader)
+    train = {"train": settings.train, "reader": settings.reader, **settings.reader_options}
+    state = f"{train} {settings.split_options} {settings.skip_unlabelled} {stamps_of(settings)}"
+    groups = _text_numbers(_TrainingFile(state, settings))
     chosen = held_out_examples(groups, settings.dev_share, settings.seed, settings.dev_part)
     if not 0 < np.count_nonzero(chosen) < len(chosen):
         raise DataError(
@@ -105,9 +107,19 @@ def held_out_rows(settings: "DataSettings") -> np.ndarray:
     return chosen
 
 
-def _text_numbers(reader: "Reader") -> np.ndarray:
+@dataclasses.dataclass(frozen=True)
+class _TrainingFile:
+    """What is read of settings; equal where the same would be read."""
+
+    state: str
+    settings: "DataSettings" = dataclasses.field(compare=False)
+
+
+@functools.lru_cache(maxsize=1)  # one training asks several times, and each part of refit
+def _text_numbers(file: _TrainingFile) -> np.ndarray:
     """Returns int64 (examples,): equal for equal texts; examples without a text all differ."""
-    if not any(chunk.texts for chunk in itertools.islice(reader.chunks(), 1)):
+    reader = _reader_of(file.settings, "train")
+    if not any(chunk.texts for chunk in itertools.islice(reader.chunks(1), 1)):
         return np.arange(sum(len(labels) for labels in reader.label_lists()))
     # A number of 8 bytes stands for a text: two texts in a billion may share one, and a side.
     numbers = array.array("q")

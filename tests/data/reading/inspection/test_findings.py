@@ -1,8 +1,8 @@
 """What is odd in a data file, by counting it in plain Python."""
 
-import json
 import collections
 import itertools
+import json
 import random
 
 import pytest
