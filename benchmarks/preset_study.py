@@ -34,7 +34,7 @@ SETS = (
     "eurlex_domains",
     "eurlex57k",
 )
-KEYS = ("view", "cost", "threshold")
+KEYS = ("view", "cost", "epsilon", "threshold")
 GRID = tuple(itertools.product(["words", "words+characters"], [0.5, 1.0, 2.0]))
 # View, labels under a leaf, cost, threshold.
 TREES = (
@@ -55,6 +55,7 @@ def main():
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--rows", type=int, default=4000, help="of training, at most")
     parser.add_argument("--labels", type=int, default=5000, help="the most frequent ones, at most")
+    parser.add_argument("--epsilons", nargs="+", type=float, default=[0.1], help="of the solver")
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--trees", nargs="+", choices=FILES, help="sets of many labels")
@@ -85,9 +86,10 @@ def study(name, options):
     texts = [[row["text"] for row in rows] for rows in (train, test)]
     for view, settings in itertools.groupby(GRID, key=lambda setting: setting[0]):
         vectors = features(name, view, *texts)
-        for _, cost in settings:
-            for line in one_level(*vectors, targets, truth, cost):
-                line = {"set": name, "view": view, "cost": cost, **line}
+        pairs = itertools.product([cost for _, cost in settings], options.epsilons)
+        for cost, epsilon in pairs:
+            for line in one_level(*vectors, targets, truth, cost, epsilon):
+                line = {"set": name, "view": view, "cost": cost, "epsilon": epsilon, **line}
                 with open(options.json, "a") as stream:
                     stream.write(json.dumps(line) + "\n")
 
@@ -132,12 +134,12 @@ def label_matrices(train, test, most):
     return positives, truth
 
 
-def one_level(train, test, positives, truth, cost):
+def one_level(train, test, positives, truth, cost, epsilon):
     """Yields what one-versus-rest classifiers reach, for each threshold of their weights."""
     from tfxc.ops.linear.settings import SolverSettings
     from tfxc.ops.linear.solver import solve_block
 
-    settings = SolverSettings(cost, cost, threshold=0.0)
+    settings = SolverSettings(cost, cost, threshold=0.0, epsilon=epsilon)
     begin = time.process_time()
     block = solve_block(train, positives, settings)
     seconds = time.process_time() - begin
