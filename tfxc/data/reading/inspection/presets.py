@@ -109,11 +109,12 @@ def model_of(
 
 def _linear(contents: Contents) -> dict[str, Any]:
     """Returns a linear ranker that learns probabilities, and which of several labels it returns."""
-    recipe = {
-        "name": "xr_linear",
-        "tree": {"max_leaf_size": _ONE_LEVEL if _has_one_level(contents) else 100},
-        "ranker": {"threshold": 0.03 if _has_characters(contents) else 0.1},
-    }
+    ranker = {"threshold": 0.03 if _has_characters(contents) else 0.1}
+    leaf = 100
+    if _has_one_level(contents):
+        leaf = _ONE_LEVEL
+        ranker["epsilon"] = 0.4  # of more passes the order of the labels hardly changes
+    recipe = {"name": "xr_linear", "tree": {"max_leaf_size": leaf}, "ranker": ranker}
     decision = {"probabilities": {"name": "rows"}}
     if contents.several_labels:
         decision["labels"] = {"name": "f_measure"}
