@@ -131,7 +131,7 @@ def test_a_setting_on_a_worker(number, hopeless, code, address, tmp_path):
 
     log = tmp_path / "runs/one.log"
     with cluster(address):
-        assert search._train_there(arguments, run, received, hopeless) == code
+        assert trainings._train_there(arguments, run, received, hopeless) == code
     assert log.read_text().startswith("begins") or hopeless
 
 
