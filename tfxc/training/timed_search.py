@@ -18,7 +18,7 @@ from tfxc.core.progress import duration
 from tfxc.core.storage.files import write_json
 from tfxc.core.storage.locks import scratch_folder
 from tfxc.core.storage.ownership import check_own, clear_owned
-from tfxc.core.storage.reading import read_json
+from tfxc.core.storage.reading import read_json, read_json_lines
 from tfxc.data.reading.inspection.completion import Completed
 from tfxc.data.reading.inspection.preset_space import tunables
 from tfxc.data.store.preparation import ensure_prepared
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 _PATIENCE = 5.0
 # How often a setting that is new is asked for: few combinations may all have been tried.
 _ASKED = 20
+_FAILED = "failed"
+_LATE = "not in time"
+_STOPPED = "stopped"
+_TIMED = 5.0  # seconds after which the pace of a training says when it ends
 
 
 @dataclasses.dataclass
@@ -235,51 +239,57 @@ class _Search:
                 self._tried.append(attempt)
                 OUTPUT.info(f"{duration(max(0, left))} left: {attempt}")
                 self._train(preset, setting[0], attempt, limit)
+                if attempt.ended == _LATE:
+                    untried.clear()  # which are no quicker
 
     def _train(self, preset: _Preset, trial: "Trial", attempt: Try, limit: float) -> None:
         """Trains a setting, and keeps its runs if it is the best so far."""
         folder = self.folder_of(attempt)
         parts = _parts(attempt.of(self._completed))
         runs = {name: RunFolder(folder / name) for name in parts}
-        curves = [DevCurve(trial, run.path, preset.metric) for run in runs.values()]
-        curve = curves[0] if len(curves) == 1 else None  # those of folds are not one
+        name = min(parts)
+        curve = DevCurve(trial, runs[name].path, preset.metric)
+        pace = _Pace(runs[name].path, parts[name].training.epochs)
 
         def is_over() -> bool:
-            if self._signals.received is not None or time.monotonic() >= limit:
-                return True
-            return curve is not None and curve.is_hopeless()
+            alone = len(parts) == 1  # the first of several folds says little of the others
+            now = time.monotonic()
+            if self._signals.received is not None:
+                attempt.ended = _STOPPED
+            elif now >= limit or (alone and pace.end(now) > limit):
+                attempt.ended = _LATE
+            elif alone and curve.is_hopeless():
+                attempt.ended = PRUNED
+            return attempt.ended is not None
 
         began = time.monotonic()
         log = self._scratch / "log.txt"
         for name, part in parts.items():
             code = self._code(part, runs[name].path, log, is_over)
             if code:
+                attempt.ended = attempt.ended or _FAILED
                 break
-        attempt.seconds = time.monotonic() - began
-        if not code:
+        else:
             results = [result_of(run.path, preset.metric) for run in runs.values()]
             attempt.result = None if None in results else math.fsum(results) / len(results)
+            attempt.ended = _FAILED if attempt.result is None else None
+        attempt.seconds = time.monotonic() - began
+        if attempt.ended == PRUNED:
+            preset.study.prune(trial)
+        else:
+            preset.study.report(trial, attempt.result)
         removed: Try | None = attempt
         if attempt.result is not None:
             preset.seconds.append(attempt.seconds)
             preset.best = max(preset.best, attempt.result)
-            preset.study.report(trial, attempt.result)
             if self.best is None or attempt.result > self.best.result:
                 removed = self.best
                 self.best = attempt
                 for name, part in parts.items():  # their folder is to be another one
                     runs[name].write_config(part)
                     runs[name].record_file(CONFIG)
-        elif curve is not None and curve.pruned:
-            attempt.ended = PRUNED
-            preset.study.prune(trial)
-        else:
-            is_late = time.monotonic() >= limit
-            attempt.ended = "stopped" if self._signals.received else "failed"
-            attempt.ended = "not in time" if is_late else attempt.ended
-            preset.study.report(trial, None, code)
         notes = [", the best so far"] if attempt is self.best else []
-        if attempt.ended == "failed":
+        if attempt.ended == _FAILED:
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
             notes = [f": {lines[-1]}"] if lines else []
         OUTPUT.info(f"  {preset.metric} {''.join([_shown(attempt), *notes])}")
@@ -319,6 +329,34 @@ class _Search:
 
     def _ranked(self) -> list[Try]:
         return sorted(self._tried, key=lambda t: math.inf if t.result is None else -t.result)
+
+
+class _Pace:
+    """Tells when a training will be at its end, by its last evaluations.
+
+    Args:
+        run: run folder.
+        epochs: of the training.
+    """
+
+    def __init__(self, run: Path, epochs: float) -> None:
+        self._path = run / "metrics.jsonl"
+        self._epochs = epochs
+        self._first: tuple[float, float] | None = None  # time and epoch, without the start
+
+    def end(self, now: float) -> float:
+        """Returns the time of the end; ``now``, until that can be told."""
+        if not self._path.is_file():
+            return now
+        epochs = [line["epoch"] for line in read_json_lines(self._path) if "epoch" in line]
+        if not epochs:
+            return now
+        self._first = self._first or (now, epochs[-1])
+        seconds = now - self._first[0]
+        passed = epochs[-1] - self._first[1]
+        if seconds < _TIMED or passed <= 0:
+            return now
+        return now + (self._epochs - epochs[-1]) / passed * seconds
 
 
 def _shown(attempt: Try) -> str:
