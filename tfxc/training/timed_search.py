@@ -1,6 +1,7 @@
 """A search of so many minutes among presets and settings near them, by what is held out."""
 
 import dataclasses
+import itertools
 import math
 import shutil
 import signal
@@ -113,9 +114,9 @@ def choose(
 ) -> Completed:
     """Returns the config whose model is the best on the examples that are held out.
 
-    First every preset is trained as it is. Then Optuna changes the preset whose best model is the
-    best so far, as long as such a training is expected to end in time. The first training may take
-    longer; each other preset as it is gets half of the time that is left.
+    First every preset is trained as it is. Then Optuna changes the best setting so far, one key
+    after the other, as long as such a training is expected to end in time. The first training may
+    take longer; each other preset as it is gets half of the time that is left.
 
     Trainings run in processes of their own, in a scratch folder beside the run. What is kept is the
     winner's: as the run's training without the examples that are held out, so that the run goes on
@@ -176,14 +177,16 @@ class _Preset:
         self.study = Study(None, config, [key.values for key in keys], self.metric)
         self.study.resume(config.seed, 1)
         self.study.enqueue(self.usual)
+        self._keys = itertools.cycle(self.usual)
         self.best = -math.inf
         self.seconds: list[float] = []  # of the finished trainings
-        self.exhausted = False
+        self.exhausted = not keys
 
     def next_setting(self, tried: Sequence[Try]) -> "tuple[Trial, dict[str, Any]] | None":
         """Returns a trial and what it changes of the preset; None if all was tried."""
         for _ in range(_ASKED):
-            trial, values = self.study.ask()
+            # Few settings can be tried: most that differ in all keys would be worse.
+            trial, values = self.study.ask(next(self._keys) if self.seconds else None)
             changes = {key: value for key, value in values.items() if value != self.usual[key]}
             same = [each for each in tried if (each.preset, each.changes) == (self.name, changes)]
             if not same:

@@ -94,8 +94,11 @@ class Study:
         """Makes a setting the next one that is tried."""
         self._study.enqueue_trial({v.key: v.param_of(changes[v.key]) for v in self.tried})
 
-    def ask(self) -> tuple[Trial, dict[str, Any]]:
+    def ask(self, changed: str | None = None) -> tuple[Trial, dict[str, Any]]:
         """Returns the next trial, and its setting.
+
+        Args:
+            changed: the only key in which it differs from the best setting so far; None for all.
 
         Trial n is drawn by the seed and n, from the results of those before it: one at a time, a
         search that was killed goes on with the settings of one that was not.
@@ -108,9 +111,12 @@ class Study:
                 for trial in self._study.get_trials(deepcopy=False)
             )
             seed = self._seed + asked - len(self._study.user_attrs.get(_AGAIN, ()))
-            self._study.sampler = optuna.samplers.TPESampler(
-                seed=seed, constant_liar=self._jobs > 1
-            )
+            sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=self._jobs > 1)
+            self._study.sampler = sampler
+            if changed is not None:
+                best = {**self._study.best_trial.params}
+                best.pop(changed)
+                self._study.sampler = optuna.samplers.PartialFixedSampler(best, sampler)
             trial = self._study.ask()
             return trial, {values.key: values.suggest(trial) for values in self.tried}
 

@@ -264,7 +264,7 @@ def complete(
     elif not any(data.get(key, defaults["data"].get(key)) for key in ("dev", "dev_share")):
         defaults.pop("decision", None)  # learned on the dev split
     completed = merge(defaults, tree)
-    recipe = named("recipe", completed.get("recipe", "fit"))["name"]
+    recipe = named("recipe", completed.get("recipe", "fit")).get("name", "fit")
     share = completed["data"].get("dev_share")
     if choice.refit and share and "refit" not in tree and recipe in _REFITTED_RECIPES:
         few = contents.examples < FEW_EXAMPLES and recipe == "xr_linear"

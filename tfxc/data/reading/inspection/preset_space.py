@@ -35,7 +35,7 @@ def tunables(tree: Mapping[str, Any], given: Mapping[str, Any]) -> list[Tunable]
         ['recipe.ranker.cost_positive', 'recipe.ranker.cost_negative']
     """
     recipe = named("recipe", tree.get("recipe", "fit"))
-    found = _of_ranker(tree, recipe) if recipe["name"] == "xr_linear" else _of_network(tree)
+    found = _of_ranker(tree, recipe) if recipe.get("name") == "xr_linear" else _of_network(tree)
     return [key for key in found if not _has(given, key.values.key)]
 
 
@@ -50,8 +50,8 @@ def _has(tree: Any, key: str) -> bool:
 def _of_ranker(tree: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[Tunable]:
     ranker = recipe.get("ranker", {})
     found = [
-        _between("recipe.ranker.cost_positive", 0.3, 5.0, ranker.get("cost_positive", 1.0)),
-        _between("recipe.ranker.cost_negative", 0.3, 3.0, ranker.get("cost_negative", 1.0)),
+        _between("recipe.ranker.cost_positive", 0.4, 4.0, ranker.get("cost_positive", 1.0)),
+        _between("recipe.ranker.cost_negative", 0.4, 2.5, ranker.get("cost_negative", 1.0)),
         _one_of("recipe.ranker.threshold", [0.0, 0.01, 0.03, 0.1], ranker.get("threshold", 0.1)),
     ]
     terms = named("text_features", tree["data"].get("text_features"))
