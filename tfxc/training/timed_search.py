@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tfxc.core.config import Config, changed, parse_config
 from tfxc.core.errors import CheckpointError, MachineError, missing_package
@@ -31,10 +31,9 @@ from tfxc.tuning import trainings
 from tfxc.tuning.results import PRUNED, result_of
 
 with missing_package("search", where="--minutes"):
-    from tfxc.tuning.study import DevCurve, Study
-
-if TYPE_CHECKING:
     from optuna.trial import Trial
+
+    from tfxc.tuning.study import DevCurve, Study
 
 # Seconds that a training which is ended has to leave; what it has saved is removed anyway.
 _PATIENCE = 5.0
@@ -182,7 +181,7 @@ class _Preset:
         self.seconds: list[float] = []  # of the finished trainings
         self.exhausted = not keys
 
-    def next_setting(self, tried: Sequence[Try]) -> "tuple[Trial, dict[str, Any]] | None":
+    def next_setting(self, tried: Sequence[Try]) -> tuple[Trial, dict[str, Any]] | None:
         """Returns a trial and what it changes of the preset; None if all was tried."""
         for _ in range(_ASKED):
             # Few settings can be tried: most that differ in all keys would be worse.
@@ -245,7 +244,7 @@ class _Search:
                 if attempt.ended == _LATE:
                     untried.clear()  # which are no quicker
 
-    def _train(self, preset: _Preset, trial: "Trial", attempt: Try, limit: float) -> None:
+    def _train(self, preset: _Preset, trial: Trial, attempt: Try, limit: float) -> None:
         """Trains a setting, and keeps its runs if it is the best so far."""
         folder = self.folder_of(attempt)
         parts = _parts(attempt.of(self._completed))
