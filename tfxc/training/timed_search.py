@@ -31,7 +31,7 @@ from tfxc.tuning import trainings
 from tfxc.tuning.results import PRUNED, result_of
 
 with missing_package("search", where="--minutes"):
-    from optuna.trial import Trial
+    import optuna
 
     from tfxc.tuning.study import DevCurve, Study
 
@@ -181,7 +181,7 @@ class _Preset:
         self.seconds: list[float] = []  # of the finished trainings
         self.exhausted = not keys
 
-    def next_setting(self, tried: Sequence[Try]) -> tuple[Trial, dict[str, Any]] | None:
+    def next_setting(self, tried: Sequence[Try]) -> tuple[optuna.Trial, dict[str, Any]] | None:
         """Returns a trial and what it changes of the preset; None if all was tried."""
         for _ in range(_ASKED):
             # Few settings can be tried: most that differ in all keys would be worse.
@@ -244,7 +244,7 @@ class _Search:
                 if attempt.ended == _LATE:
                     untried.clear()  # which are no quicker
 
-    def _train(self, preset: _Preset, trial: Trial, attempt: Try, limit: float) -> None:
+    def _train(self, preset: _Preset, trial: optuna.Trial, attempt: Try, limit: float) -> None:
         """Trains a setting, and keeps its runs if it is the best so far."""
         folder = self.folder_of(attempt)
         parts = _parts(attempt.of(self._completed))
