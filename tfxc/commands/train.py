@@ -62,6 +62,16 @@ if TYPE_CHECKING:
 
 # Of so many, the interval of P@1 is up to 14 points wide.
 _FEW_DEV_EXAMPLES = 200
+# Options that --minutes has no use for.
+_NOT_IN_TIME = (
+    "config",
+    "rehearse",
+    "repetition",
+    "from_step",
+    "cluster",
+    "dry_run",
+    "print_config",
+)
 
 
 def _gpu(text: str) -> int | None:
@@ -239,7 +249,8 @@ def _config(options: Options) -> "tuple[Config, Completed | None]":
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         if options.minutes is None:
             completed = completed_of(options.file, options.choices, options.changes)
-            print("\n".join(completed.lines()))
+            for line in completed.lines():
+                print(line)
         else:
             completed = _best_in_time(options, options.file, options.minutes)
     return parse_config(completed.tree, where=options.file), completed
@@ -269,13 +280,14 @@ def _best_in_time(options: Options, file: str, minutes: float) -> "Completed":
             where="--run",
             fix="name another one, and copy the run when it is trained",
         )
-    *data, _ = presets[0].lines() or [""]
-    print("\n".join(data))
+    for line in presets[0].lines()[:-1]:
+        print(line)
     best = None if options.fresh else winner_of(run, presets)
     if best is None:
         given = changed({}, options.changes)
         best = choose(presets, 60 * minutes, given=given, command=_of_children(options))
-    print("\n".join(best.lines()[-1:]))
+    for line in best.lines()[-1:]:
+        print(line)
     return best
 
 
@@ -298,9 +310,7 @@ def _check(options: Options) -> None:
             fix = f"write --set {options.file}, if it is a key of the config: each needs its own"
         raise ConfigError(problem, where="FILE", fix=fix)
     if options.minutes is not None:
-        alone = ("config", "rehearse", "repetition", "from_step", "cluster")
-        alone += ("dry_run", "print_config")
-        for name in alone:
+        for name in _NOT_IN_TIME:
             if getattr(options, name) not in (None, False):
                 raise ConfigError(
                     "this option does not apply to --minutes, which searches on a data file",

@@ -272,9 +272,10 @@ class _Search:
                 attempt.ended = attempt.ended or _FAILED
                 break
         else:
-            results = [result_of(run.path, preset.metric) for run in runs.values()]
-            attempt.result = None if None in results else math.fsum(results) / len(results)
-            attempt.ended = _FAILED if attempt.result is None else None
+            found = [result_of(run.path, preset.metric) for run in runs.values()]
+            results = [result for result in found if result is not None]
+            attempt.ended = None if len(results) == len(runs) else _FAILED
+            attempt.result = None if attempt.ended else math.fsum(results) / len(results)
         attempt.seconds = time.monotonic() - began
         if attempt.ended == PRUNED:
             preset.study.prune(trial)
@@ -282,9 +283,10 @@ class _Search:
             preset.study.report(trial, attempt.result)
         removed: Try | None = attempt
         if attempt.result is not None:
+            is_better = attempt.result > max(each.best for each in self._presets)
             preset.seconds.append(attempt.seconds)
             preset.best = max(preset.best, attempt.result)
-            if self.best is None or attempt.result > self.best.result:
+            if is_better:
                 removed = self.best
                 self.best = attempt
                 for name, part in parts.items():  # their folder is to be another one
@@ -362,7 +364,7 @@ class _Pace:
 
 
 def _shown(attempt: Try) -> str:
-    return attempt.ended or f"{100 * attempt.result:.2f}"
+    return str(attempt.ended) if attempt.result is None else f"{100 * attempt.result:.2f}"
 
 
 def _parts(completed: Completed) -> dict[str, Config]:

@@ -54,7 +54,7 @@ class Study:
         space = [values._asdict() for values in tried]
         tree = config.model_dump(mode="json", exclude={"about", "run"})
         self._study = optuna.create_study(
-            storage=folder and f"sqlite:///{(folder / 'search.db').resolve()}",
+            storage=None if folder is None else f"sqlite:///{(folder / 'search.db').resolve()}",
             study_name=name_of({"config": tree, "space": space, "metric": metric, "of": smaller}),
             direction="minimize" if smaller else "maximize",
             load_if_exists=True,

@@ -46,6 +46,8 @@ def test_presets_of_one_model_are_one(file, tmp_path):
     assert [preset.preset for preset in several] == ["fast", "balanced"]
     (one,) = presets_of(file, FileChoices(preset="balanced"), [])
     assert one.tree["encoder"]["name"] == "fasttext"
+    (one,) = presets_of(file, FileChoices(), ["data.name=mine", "recipe=xr_linear"])
+    assert one.preset == "fast"
 
 
 def test_what_is_given_stays(file):

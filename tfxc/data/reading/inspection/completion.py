@@ -167,6 +167,7 @@ def presets_of(file: str, choices: FileChoices, changes: Iterable[str]) -> list[
     for preset in PRESETS if choices.preset is None else (choices.preset,):
         choice = _choice(choices, preset, choices.pretrained if preset == "best" else None)
         completed = complete(tree, choice, first.contents if first else None)
+        completed = dataclasses.replace(completed, preset=preset)  # also of a config without gaps
         first = first or completed
         if "refit" in completed.tree and "refit" in first.tree:
             completed.tree["refit"] = first.tree["refit"]
