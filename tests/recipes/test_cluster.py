@@ -15,6 +15,7 @@ from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.parallel import cluster
 from tfxc.ranker import shared_layer
 from tfxc.ranker.chain import train_ranker
+from tfxc.tuning import trainings
 
 
 @pytest.fixture(scope="module")
