@@ -12,6 +12,7 @@ from tests.commands.calls import call
 from tfxc.commands import search
 from tfxc.core.storage.locks import locked
 from tfxc.core.storage.ownership import lock_of
+from tfxc.tuning import trainings
 
 
 def test_search_goes_on(tmp_path, capsys, monkeypatch):
@@ -97,8 +98,8 @@ def test_the_training_of_a_killed_search_is_waited_for(tmp_path, monkeypatch):
         def wait(self, _):
             return 0
 
-    monkeypatch.setattr(search, "_wait_for", lambda *_: asked.set())
-    monkeypatch.setattr(search.subprocess, "Popen", Started)
+    monkeypatch.setattr(trainings, "_wait_for", lambda *_: asked.set())
+    monkeypatch.setattr(trainings.subprocess, "Popen", Started)
     training = threading.Thread(target=save)
     training.start()
     began.wait(60)

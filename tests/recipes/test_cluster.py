@@ -15,6 +15,7 @@ from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.parallel import cluster
 from tfxc.ranker import shared_layer
 from tfxc.ranker.chain import train_ranker
+from tfxc.tuning import trainings
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +132,7 @@ def test_a_setting_on_a_worker(number, hopeless, code, address, tmp_path):
 
     log = tmp_path / "runs/one.log"
     with cluster(address):
-        assert search._train_there(arguments, run, received, hopeless) == code
+        assert trainings._train_there(arguments, run, received, hopeless) == code
     assert log.read_text().startswith("begins") or hopeless
 
 

@@ -26,10 +26,7 @@ FOLDER/SETTING.log.
 import concurrent.futures
 import contextlib
 import dataclasses
-import functools
-import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -39,24 +36,17 @@ from tfxc.core.bounds import Count, Natural, Option
 from tfxc.core.command_options import parse
 from tfxc.core.errors import UserError
 from tfxc.core.interrupts import StopSignals
-from tfxc.core.messages import NOTES
 from tfxc.core.shared_options import ConfigOptions
-from tfxc.core.storage.files import ensured_parent
 from tfxc.core.storage.locks import locked
-from tfxc.parallel import cluster, programs, workers
+from tfxc.parallel import cluster, workers
+from tfxc.tuning import trainings
 from tfxc.tuning.results import PRUNED, Results, is_finished, result_of, value_text
 from tfxc.tuning.space import Values, name_of, settings, values_of
+from tfxc.tuning.trainings import STOPPED, Received
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.tuning.study import Study
-
-
-#: The signal that this process was sent, or None.
-Received = Callable[[], int | None]
-
-_STOPPED = 128  # exit codes from here on say that a signal stopped training
-_POLL = 1.0  # seconds between looks at a dev curve
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,7 +116,7 @@ def _try_all(options: Options, config: "Config") -> int:
         _announce(number, len(trials), changes)
         run = run_of(options, config, changes)
         code = 0 if is_finished(run) else train(options, changes, run, received)
-        if code <= _STOPPED:
+        if code <= STOPPED:
             results.add(run, changes, result_of(run, options.metric))
         return code
 
@@ -167,7 +157,7 @@ def in_parallel(attempt: Callable[[int, Received], int], count: int, jobs: int) 
         return signals.received
 
     def guarded(number: int) -> None:
-        if not (stops or received()) and (code := attempt(number, received)) > _STOPPED:
+        if not (stops or received()) and (code := attempt(number, received)) > STOPPED:
             stops.append(code)
 
     with (
@@ -181,9 +171,9 @@ def in_parallel(attempt: Callable[[int, Received], int], count: int, jobs: int) 
                     future.result()
                     break
                 except KeyboardInterrupt:  # training has received it too, and saves
-                    stops.append(_STOPPED + signal.SIGINT)
+                    stops.append(STOPPED + signal.SIGINT)
                 except BaseException:
-                    stops.append(_STOPPED)  # the others end, no further one begins
+                    stops.append(STOPPED)  # the others end, no further one begins
                     raise
     return stops[0] if stops else 0
 
@@ -233,7 +223,7 @@ def search(options: Options, config: "Config", count: int) -> int:
                 study.prune(trial)
                 results.add(run, changes, PRUNED)
                 return 0
-            if code > _STOPPED:
+            if code > STOPPED:
                 return code  # the trial stays unfinished, and is the first of the next start
             result = result_of(run, options.metric)
             study.report(trial, result, code)
@@ -293,53 +283,10 @@ def train(
         is_hopeless: function that is called from time to time; once it returns true, training is
             stopped, and saves.
     """
-    from tfxc.core.interrupts import stop_with_parent
-    from tfxc.core.storage.ownership import lock_of
-
-    arguments = ["-m", "tfxc.train", "--config", options.config, "--prepared", options.prepared]
+    arguments = ["--config", options.config, "--prepared", options.prepared]
     for change in [*options.set, *_texts(changes), f"run={run}"]:
         arguments += ["--set", change]
-    if workers() is not None:
-        return _train_there(arguments, run, received, is_hopeless)
-    with ensured_parent(run), locked(lock_of(run), functools.partial(_wait_for, run)):
-        pass  # the training of a killed search may still be saving
-    command = [sys.executable, *arguments]
-    # The table alone goes to standard output.
-    with subprocess.Popen(command, stdout=2, **stop_with_parent(os.environ)) as process:
-        while True:
-            try:
-                code = process.wait(_POLL if is_hopeless else None)
-                break
-            except KeyboardInterrupt:  # training has received it too, and saves
-                continue
-            except subprocess.TimeoutExpired:
-                if is_hopeless is not None and is_hopeless():
-                    process.terminate()
-                    is_hopeless = None
-    return 128 - code if code < 0 else code
-
-
-def _wait_for(run: Path, holder: str) -> None:
-    NOTES.info(f"waiting for {holder}, which is still writing to {run}")
-
-
-def _train_there(
-    arguments: list[str], run: Path, received: Received, is_hopeless: Callable[[], bool] | None
-) -> int:
-    """Trains a setting on a worker of the cluster; its exit code."""
-    run.parent.mkdir(parents=True, exist_ok=True)
-    with programs(run.parent, 1) as running:
-        future = running.submit(arguments, f"{run}.log")
-        while not concurrent.futures.wait([future], _POLL).done:
-            if (number := received()) and not running.stopped:
-                running.stop(number)
-            elif is_hopeless is not None and is_hopeless():
-                running.stop()
-                is_hopeless = None
-    code = future.result()
-    if code is None:  # stopped before it began
-        code = -(received() or signal.SIGTERM)
-    return 128 - code if code < 0 else code
+    return trainings.train(arguments, run, received, is_hopeless)
 
 
 def _texts(changes: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
     tfxc train my.csv
     tfxc train my.csv --test test.csv --preset fast
+    tfxc train my.csv --minutes 10
     tfxc train images/ --epochs 20
     tfxc train s3://bucket/my.csv --run s3://bucket/runs/my
     tfxc train --config quickstart
@@ -22,6 +23,11 @@ Run again, the same command resumes a stopped training run and does nothing afte
 With more epochs, a finished run continues from its end; with --from-step, a run continues from an
 earlier checkpoint (after a refit, of the training on all).
 
+With --minutes N, each preset is trained without the part that is held out, then the better one with
+other settings that Optuna chooses (of one preset, with --preset). After N minutes, or Ctrl-C, the
+best is trained on all; RUN/tried.json says what was tried. Stopped during that last training, the
+same command resumes it. Killed before, it starts again.
+
 With --rehearse, a config is trained on a stand-in for its data, drawn with the sizes of the
 published set, into RUN-rehearsal. The summary says how many seconds and how much memory and disk
 that took. With --dry-run as well, no file is needed and none is written.
@@ -40,6 +46,7 @@ from tfxc.core.bounds import KINDS, Count, Natural, Option, Positive, ShareAbove
 from tfxc.core.command_options import given, parse, value_of
 from tfxc.core.errors import ConfigError, option_of
 from tfxc.core.escaping import clipped, json_text, one_line
+from tfxc.core.interrupts import Stopped
 from tfxc.core.progress import duration
 from tfxc.core.shared_options import FileChoices, OptionalConfigOptions
 from tfxc.core.storage.mirror import mirrored
@@ -55,6 +62,16 @@ if TYPE_CHECKING:
 
 # Of so many, the interval of P@1 is up to 14 points wide.
 _FEW_DEV_EXAMPLES = 200
+# Options that --minutes has no use for.
+_NOT_IN_TIME = (
+    "config",
+    "rehearse",
+    "repetition",
+    "from_step",
+    "cluster",
+    "dry_run",
+    "print_config",
+)
 
 
 def _gpu(text: str) -> int | None:
@@ -68,6 +85,8 @@ class Options(OptionalConfigOptions):
 
     Attributes:
         file: training file or folder.
+        minutes: try presets and settings near the best of them for N minutes, and train the one
+            that is best on the examples that are held out (needs the extra 'search').
         epochs: short for --set training.epochs=E.
         batch_size: short for --set training.batch_size=N.
         seed: short for --set seed=N.
@@ -90,6 +109,7 @@ class Options(OptionalConfigOptions):
     """
 
     file: Annotated[str | None, Option("FILE", positional=True, remote=True)] = None
+    minutes: Annotated[Positive | None, Option("N")] = None
     epochs: Annotated[Positive | None, Option("E")] = None
     batch_size: Count | None = None
     seed: Natural | None = None
@@ -134,7 +154,11 @@ def train(options: Options) -> int:
             print(f"{name:14} {(method.__doc__ or '').strip().splitlines()[0]}")
         return 0
     _check(options)
-    config, completed = _config(options)
+    try:
+        config, completed = _config(options)
+    except Stopped as stop:
+        print(f"{stop}; the same command starts again")
+        return 128 + stop.signal_number
     with contextlib.ExitStack() as stack:
         rehearsal = None
         if (share := options.rehearse) is not None:
@@ -220,11 +244,59 @@ def _config(options: Options) -> "tuple[Config, Completed | None]":
     if options.config:
         return load_config(options.config, options.changes), None
     assert options.file is not None, "``_check`` has asked for it"
-    completed = completed_of(options.file, options.choices, options.changes)
-    config = parse_config(completed.tree, where=options.file)
-    for line in completed.lines():
-        print(line, file=sys.stderr if options.json or options.print_config else sys.stdout)
-    return config, completed
+    with contextlib.ExitStack() as stack:
+        if options.json or options.print_config:
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        if options.minutes is None:
+            completed = completed_of(options.file, options.choices, options.changes)
+            for line in completed.lines():
+                print(line)
+        else:
+            completed = _best_in_time(options, options.file, options.minutes)
+    return parse_config(completed.tree, where=options.file), completed
+
+
+def _best_in_time(options: Options, file: str, minutes: float) -> "Completed":
+    """Returns the best config that a search of so many minutes finds, or has found before."""
+    from tfxc.core.config import changed, parse_config
+    from tfxc.data.reading.inspection.completion import presets_of
+    from tfxc.training.timed_search import choose, winner_of
+
+    every = presets_of(file, options.choices, options.changes)
+    presets = []
+    refusals = []
+    for completed in every:
+        try:
+            check_config(parse_config(completed.tree, where=file))
+            presets.append(completed)
+        except ConfigError as error:
+            refusals.append(error)
+    if not presets:
+        raise refusals[0]
+    run = presets[0].tree["run"]
+    if is_remote(run):
+        raise ConfigError(
+            f"{run!r} is not a folder of this machine, which --minutes needs",
+            where="--run",
+            fix="name another one, and copy the run when it is trained",
+        )
+    for line in presets[0].lines()[:-1]:
+        print(line)
+    best = None if options.fresh else winner_of(run, presets)
+    if best is None:
+        given = changed({}, options.changes)
+        best = choose(presets, 60 * minutes, given=given, command=_of_children(options))
+    for line in best.lines()[-1:]:
+        print(line)
+    return best
+
+
+def _of_children(options: Options) -> list[str]:
+    """Returns options that processes which train a part of the run, or a try, need as well."""
+    values = {"--gpu": options.gpu, "--gpu_usage": options.gpu_usage}
+    return [
+        word for name, value in values.items() if value is not None for word in (name, str(value))
+    ]
 
 
 def _check(options: Options) -> None:
@@ -237,6 +309,14 @@ def _check(options: Options) -> None:
         if options.set and "=" in (options.file or ""):
             fix = f"write --set {options.file}, if it is a key of the config: each needs its own"
         raise ConfigError(problem, where="FILE", fix=fix)
+    if options.minutes is not None:
+        for name in _NOT_IN_TIME:
+            if getattr(options, name) not in (None, False):
+                raise ConfigError(
+                    "this option does not apply to --minutes, which searches on a data file",
+                    where=option_of(name),
+                    fix="leave one of them out; `tfxc search` searches around a config",
+                )
     for name in given(options.choices):
         if options.config:
             raise ConfigError(
@@ -276,7 +356,7 @@ def _train(
     """
     from tfxc.core import registry
     from tfxc.core.config import load_tree
-    from tfxc.core.interrupts import Stopped, watch_parent
+    from tfxc.core.interrupts import watch_parent
     from tfxc.data.reading.inspection.completion import write_config
     from tfxc.data.store.manifest import Manifest
     from tfxc.data.store.preparation import ensure_prepared
@@ -298,10 +378,7 @@ def _train(
         raise ConfigError("a rehearsal trains once", where="refit", fix="add --set refit=null")
     _check_cluster(options.cluster, config, recipe)
     run = None if options.dry_run else _run_folder(config)
-    of_children = ["--prepared", options.prepared]
-    for name in ("gpu", "gpu_usage"):
-        if getattr(options, name) is not None:
-            of_children += [f"--{name}", str(getattr(options, name))]
+    of_children = ["--prepared", options.prepared, *_of_children(options)]
     prepared = ensure_prepared if rehearsal is None else rehearsal.prepared
     with cluster(options.cluster):
         folder = prepared(config.data, options.prepared)
@@ -324,7 +401,8 @@ def _train(
             data_folder=folder,
             run=run,
             repetition=options.repetition,
-            fresh=options.fresh,
+            # A search has removed the earlier run, and left its winner there.
+            fresh=options.fresh and options.minutes is None,
             from_step=options.from_step,
             drop_later=options.drop_later,
             command=tuple(of_children),

@@ -6,6 +6,9 @@ from typing import Annotated, Any, Literal
 
 from tfxc.core.bounds import Count, Option
 
+#: The models that a data file can be completed with, the quickest first.
+PRESETS = ("fast", "balanced", "best")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrustOption:
@@ -105,7 +108,7 @@ class FileChoices(ColumnChoices):
 
     dev: Annotated[str | None, Option("FILE", remote=True)] = None
     test: Annotated[str | None, Option("FILE", remote=True)] = None
-    preset: Literal["fast", "balanced", "best"] | None = None
+    preset: Literal[PRESETS] | None = None  # type: ignore[valid-type]
     pretrained: Annotated[str | None, Option("MODEL")] = None
     no_refit: bool = False
     run: Annotated[str | None, Option("FOLDER", remote=True)] = None

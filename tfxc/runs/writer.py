@@ -55,6 +55,7 @@ PROGRESS = (
 )
 RUNS_INSIDE = ("fold-*", "level-*", "repetition-*")  # runs of their own, and their logs
 HELD_OUT = "held-out"  # begins the names of runs that were trained before the refit
+TRIED = "tried.json"  # what `tfxc train --minutes` has tried before this run
 TEACHER = "*teacher_logits*"  # is used again only if it is of the same teachers and data
 _BEGINNING = (
     CONFIG,
@@ -88,7 +89,7 @@ _OUTPUTS = (
     "examples.jsonl",
 )
 NAMES = (*(name.split("/")[0] for name in PROGRESS), *RUNS_INSIDE, TEACHER, *_BEGINNING, *_OUTPUTS)
-NAMES += (HELD_OUT, f"{HELD_OUT}-*")
+NAMES += (HELD_OUT, f"{HELD_OUT}-*", TRIED)
 NAMES += (f".new-{WEIGHTS}",)
 
 

@@ -61,6 +61,10 @@ class Values(NamedTuple):
             return json.loads(value)
         return value if self.integers else float(f"{value:.4g}")
 
+    def param_of(self, value: Any) -> Any:
+        """Returns a value as a trial holds it, the opposite of ``value_of``."""
+        return value if self.choices is None else json_text(value)
+
 
 def settings(tried: Sequence[Values], count: int | None, seed: int) -> list[dict[str, Any]]:
     """Returns the changes of every training, ``[{key: value}]``; none twice.

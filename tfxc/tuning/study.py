@@ -2,7 +2,7 @@
 
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ class Study:
     """The trials of one search space, kept in ``search.db`` of a folder.
 
     Args:
-        folder: an existing folder.
+        folder: an existing folder; None keeps them in memory.
         config: ``Config`` that is changed.
         tried: list of ``Values``.
         metric: name of the dev metric.
@@ -39,7 +39,7 @@ class Study:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | None,
         config: "Config",
         tried: Sequence[Values],
         metric: str,
@@ -54,7 +54,7 @@ class Study:
         space = [values._asdict() for values in tried]
         tree = config.model_dump(mode="json", exclude={"about", "run"})
         self._study = optuna.create_study(
-            storage=f"sqlite:///{(folder / 'search.db').resolve()}",
+            storage=None if folder is None else f"sqlite:///{(folder / 'search.db').resolve()}",
             study_name=name_of({"config": tree, "space": space, "metric": metric, "of": smaller}),
             direction="minimize" if smaller else "maximize",
             load_if_exists=True,
@@ -90,8 +90,15 @@ class Study:
         self._study.set_user_attr(_AGAIN, sorted(again))
         return done
 
-    def ask(self) -> tuple[Trial, dict[str, Any]]:
+    def enqueue(self, changes: Mapping[str, Any]) -> None:
+        """Makes a setting the next one that is tried."""
+        self._study.enqueue_trial({v.key: v.param_of(changes[v.key]) for v in self.tried})
+
+    def ask(self, changed: str | None = None) -> tuple[Trial, dict[str, Any]]:
         """Returns the next trial, and its setting.
+
+        Args:
+            changed: the only key in which it differs from the best setting so far; None for all.
 
         Trial n is drawn by the seed and n, from the results of those before it: one at a time, a
         search that was killed goes on with the settings of one that was not.
@@ -104,9 +111,12 @@ class Study:
                 for trial in self._study.get_trials(deepcopy=False)
             )
             seed = self._seed + asked - len(self._study.user_attrs.get(_AGAIN, ()))
-            self._study.sampler = optuna.samplers.TPESampler(
-                seed=seed, constant_liar=self._jobs > 1
-            )
+            sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=self._jobs > 1)
+            self._study.sampler = sampler
+            if changed is not None:
+                best = {**self._study.best_trial.params}
+                best.pop(changed)
+                self._study.sampler = optuna.samplers.PartialFixedSampler(best, sampler)
             trial = self._study.ask()
             return trial, {values.key: values.suggest(trial) for values in self.tried}
 

@@ -92,20 +92,21 @@ def try_lock(handle: int) -> bool:
 
 
 @contextlib.contextmanager
-def scratch_folder(name: str) -> Iterator[Path]:
-    """Yields a folder below the system's temporary one, which is removed at the end.
+def scratch_folder(name: str, parent: Path | None = None) -> Iterator[Path]:
+    """Yields a folder that is removed at the end.
 
     Those of processes that were killed are removed on the way.
 
     Args:
         name: what it is for, e.g. ``"worker"``.
+        parent: an existing folder that it is made in; None means the system's temporary one.
 
     Example:
         >>> with scratch_folder("example") as folder:
         ...     folder.is_dir()
         True
     """
-    parent = Path(tempfile.gettempdir())
+    parent = parent or Path(tempfile.gettempdir())
     sweep(parent, f"tfxc-{name}-????????")
     path = Path(tempfile.mkdtemp(prefix=f"tfxc-{name}-", dir=parent))
     with owned(path):

@@ -10,7 +10,8 @@ from typing import Any
 from tfxc.core import registry
 from tfxc.core.config import Config, changed, check_given, load_tree, merge, named, parse_config
 from tfxc.core.errors import ConfigError
-from tfxc.core.shared_options import ColumnChoices, FileChoices
+from tfxc.core.escaping import json_text
+from tfxc.core.shared_options import PRESETS, ColumnChoices, FileChoices
 from tfxc.core.storage.compression import COMPRESSED
 from tfxc.core.storage.files import write_json
 from tfxc.data.reading.formats import detect_format, named_by_split
@@ -140,6 +141,42 @@ def completed_of(file: str, choices: FileChoices, changes: Iterable[str]) -> Com
         ConfigError: an option does not fit the data.
         DataError: the file cannot be read, or nothing can be learned from it.
     """
+    return complete(
+        _given_tree(file, choices, changes), _choice(choices, choices.preset, choices.pretrained)
+    )
+
+
+def presets_of(file: str, choices: FileChoices, changes: Iterable[str]) -> list[Completed]:
+    """Returns the configs of a data file by each preset, or by the one that the user chooses.
+
+    Presets that make the same model are one. All hold out the same examples, and have the same run
+    folder.
+
+    Args:
+        file: training file or folder.
+        choices: what the user decides. A pretrained model is part of preset ``best``.
+        changes: texts ``"a.b=value"``, see ``load_config``.
+
+    Raises:
+        ConfigError, DataError: see ``completed_of``.
+    """
+    tree = _given_tree(file, choices, changes)
+    tree.setdefault("run", f"runs/{name_of(file)}-minutes")
+    first: Completed | None = None
+    found: dict[str, Completed] = {}
+    for preset in PRESETS if choices.preset is None else (choices.preset,):
+        choice = _choice(choices, preset, choices.pretrained if preset == "best" else None)
+        completed = complete(tree, choice, first.contents if first else None)
+        completed = dataclasses.replace(completed, preset=preset)  # also of a config without gaps
+        first = first or completed
+        if "refit" in completed.tree and "refit" in first.tree:
+            completed.tree["refit"] = first.tree["refit"]
+        found.setdefault(json_text(completed.tree, sort_keys=True), completed)
+    return list(found.values())
+
+
+def _given_tree(file: str, choices: FileChoices, changes: Iterable[str]) -> dict[str, Any]:
+    """Returns what the options of a command say of a config."""
     splits = {"train": file, "dev": choices.dev, "test": choices.test}
     tree: dict[str, Any] = {"data": {key: path for key, path in splits.items() if path is not None}}
     if choices.run is not None:
@@ -147,10 +184,13 @@ def completed_of(file: str, choices: FileChoices, changes: Iterable[str]) -> Com
     options = reading_options(choices)
     if options:
         tree["data"]["reader_options"] = options
-    choice = Choice(choices.preset, choices.pretrained, wanted_of(choices), not choices.no_refit)
     changes = list(changes)
     check_given(changed({}, changes), "--set")  # what is wrong in them is not the file's fault
-    return complete(changed(tree, changes), choice)
+    return changed(tree, changes)
+
+
+def _choice(choices: FileChoices, preset: str | None, pretrained: str | None) -> Choice:
+    return Choice(preset, pretrained, wanted_of(choices), not choices.no_refit)
 
 
 def wanted_of(choices: ColumnChoices) -> Wanted:
@@ -185,12 +225,15 @@ def has_gaps(tree: Mapping[str, Any]) -> bool:
     return network or "name" not in data or "run" not in tree
 
 
-def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
+def complete(
+    tree: Mapping[str, Any], choice: Choice, contents: Contents | None = None
+) -> Completed:
     """Returns a config without gaps: what the tree says comes before what is found.
 
     Args:
         tree: a config as a nested dict; at least ``data.train``.
         choice: preset and columns.
+        contents: what the training file holds, where it was looked at before.
 
     Raises:
         ConfigError: the preset does not fit the data.
@@ -204,7 +247,10 @@ def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
     if not has_gaps(tree):
         return Completed(dict(tree), None, None)
     data = tree["data"]
-    contents = inspect(data["train"], choice.wanted, data.get("reader"), data.get("reader_options"))
+    if contents is None:
+        contents = inspect(
+            data["train"], choice.wanted, data.get("reader"), data.get("reader_options")
+        )
     name = name_of(data["train"])
     usual = "balanced" if _describes_network(tree) else usual_preset(contents)
     preset = choice.preset or ("best" if choice.pretrained else usual)
@@ -219,7 +265,7 @@ def complete(tree: Mapping[str, Any], choice: Choice) -> Completed:
     elif not any(data.get(key, defaults["data"].get(key)) for key in ("dev", "dev_share")):
         defaults.pop("decision", None)  # learned on the dev split
     completed = merge(defaults, tree)
-    recipe = named("recipe", completed.get("recipe", "fit"))["name"]
+    recipe = named("recipe", completed.get("recipe", "fit")).get("name", "fit")
     share = completed["data"].get("dev_share")
     if choice.refit and share and "refit" not in tree and recipe in _REFITTED_RECIPES:
         few = contents.examples < FEW_EXAMPLES and recipe == "xr_linear"
