@@ -436,6 +436,17 @@ class EvaluationSettings(_Section):
         return found
 
 
+class AbstainSettings(_Section):
+    """When an example gets no label.
+
+    Attributes:
+        risk: share of the examples answered whose best label may be wrong, on those that are
+            learned from; the confidence that an answer needs follows.
+    """
+
+    risk: float = pydantic.Field(gt=0, lt=1)
+
+
 class DecisionSettings(_Section):
     """How scores become labels to act on; learned on the dev split when training is finished.
 
@@ -444,11 +455,14 @@ class DecisionSettings(_Section):
             are the model's own, if it has any.
         labels: how it is learned which labels are returned; None learns nothing.
         k: best labels of an example that are considered.
+        abstain: probability (or score, of a model without) of the best label below which an example
+            gets no label at all; or a section that says how often an answer may be wrong.
     """
 
     probabilities: Method | None = None
     labels: Method | None = None
     k: Positive = 20
+    abstain: float | AbstainSettings | None = None
 
 
 class RefitSettings(_Section):
