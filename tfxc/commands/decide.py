@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Learns the decision of one run."""
     options = parse(Options, argv, "decide", __doc__)
     from tfxc.core import registry
-    from tfxc.core.settings import DecisionSettings
+    from tfxc.core.config import parse_config
     from tfxc.inference.deciding import Examined
     from tfxc.reports.measurement import ExamplesOptions
     from tfxc.runs.loaded import load_run
@@ -99,7 +99,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in ("probabilities", "labels", "k", "abstain")
         if name in given(options)
     }
-    settings = DecisionSettings.model_validate(section)
+    tree = {**loaded.config.model_dump(), "decision": section}
+    settings = parse_config(tree, "decide").decision
+    assert settings is not None, "it has a section"
     for kind in ("probabilities", "labels"):
         method = getattr(settings, kind)
         if method is not None:

@@ -141,9 +141,9 @@ def _fitted(held_out: HeldOut, settings: "DecisionSettings", native: bool) -> Fi
         rule = rule or Decision(
             float("inf"), native or calibration is not None, at_least=1, at_most=1
         )
-        least = settings.abstain
-        if not isinstance(least, float):
-            least = least_confidence(held_out, least.risk)
+        least = settings.abstain.below
+        if settings.abstain.risk is not None:
+            least = least_confidence(held_out, settings.abstain.risk)
         rule = dataclasses.replace(rule, abstain=least)
     return FittedDecision(calibration, rule)
 
