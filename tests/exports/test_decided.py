@@ -72,7 +72,8 @@ def test_rules_equal_numpy(rule):
     again = Decision.of(content, 9)
     assert again == rule
     np.testing.assert_array_equal(again.predicted(ids, scores), expected)
-    for length in range(max(1, rule.at_least), 6):  # what a longer list would add is known to be possible
+    # That a longer list may add something is known.
+    for length in range(max(1, rule.at_least), 6):
         more = expected[:, length:].any(axis=1)
         asked = rule.may_go_on(ids[:, :length], scores[:, :length])
         assert not (more & ~asked).any()
