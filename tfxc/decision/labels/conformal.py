@@ -35,7 +35,8 @@ class Conformal(Labels):
         alpha: share of the true labels that may be missed.
         sets: adaptive or threshold; None chooses.
         penalty: of an adaptive set for each label behind the first ``free`` ones: it makes the
-            longest sets shorter, and others longer.
+            longest sets shorter, and others longer. 0.1 and 1 had the smallest mean size of a few
+            values tried on 95 % sets of clinc150 and banking77.
         free: labels without a penalty.
         tails: power of a label's share of the training examples by which its probability is
             divided. From 0 to 1, rare labels are missed less and common ones more.
@@ -46,8 +47,8 @@ class Conformal(Labels):
         self,
         alpha: ShareBelowOne = 0.1,
         sets: Literal["adaptive", "threshold"] | None = None,
-        penalty: NotNegative = 0.01,
-        free: Count = 5,
+        penalty: NotNegative = 0.1,
+        free: Count = 1,
         tails: Share = 0.0,
         at_least: Natural = 0,
     ) -> None:
