@@ -39,6 +39,13 @@ def test_of_the_examples_that_were_held_out(folder, capsys):
     assert outcome.code == 0 and f"{run}, learned of new.jsonl: " in outcome.out
 
 
+def test_as_many_for_each(folder, capsys):
+    run = folder / "runs" / "mine"
+    assert call(capsys, decide, run, "--labels", '{"name": "top_k", "count": 2}').code == 0
+    answers = call(capsys, predict, run, "new.jsonl").out.splitlines()
+    assert {len(json.loads(answer)["labels"]) for answer in answers} == {2}
+
+
 def test_sets_and_none_of_them(folder, capsys):
     run = folder / "runs" / "mine"
     section = json.dumps({"name": "conformal", "alpha": 0.2})

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfxc.decision.calibration import Calibration, Curve
-from tfxc.decision.decision import Decision
+from tfxc.decision.decision import NEVER, Decision
 from tfxc.exports.decided import calibrated, predicted
 from tfxc.exports.standalone import predict
 
@@ -48,7 +48,7 @@ def test_equals_numpy(calibration):
     [
         Decision(0.2, True, at_most=4),
         Decision(None, True, np.linspace(0.1, 0.4, 9).astype(np.float32), at_least=1, at_most=5),
-        Decision(float("inf"), True, at_least=2, at_most=2),
+        Decision(NEVER, True, at_least=2, at_most=2),
         Decision(0.25, True, at_most=5, penalty=0.0),
         Decision(0.1, True, at_most=6, penalty=0.03, free=2),
         Decision(0.25, True, at_least=2, at_most=5, penalty=0.01, abstain=0.3),

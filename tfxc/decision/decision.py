@@ -9,6 +9,8 @@ import numpy as np
 
 #: Labels searched per example where a threshold decides.
 SEARCHED = 100
+#: A threshold that no score reaches; JSON has no infinity.
+NEVER = float(np.finfo(np.float32).max)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Decision:
         kind = "probability" if self.probabilities else "score"
         if self.threshold is None:
             parts = [f"labels whose {kind} reaches the label's own threshold"]
+        elif self.threshold == NEVER:
+            parts = ["best labels"]
         elif self.penalty is not None:
             parts = [f"labels until those before have a {kind} of {1 - self.threshold:g} together"]
         else:

@@ -6,7 +6,7 @@ import numpy as np
 
 from tfxc.core.declared import Count, Natural, NotNegative, Share, ShareBelowOne
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.decision.decision import Decision
+from tfxc.decision.decision import NEVER, Decision
 from tfxc.decision.held_out import HeldOut
 from tfxc.decision.labels.base import Labels
 
@@ -86,7 +86,8 @@ class Conformal(Labels):
         counts = held_out.label_counts + 1.0  # no label has none
         shares = (counts / counts.mean()) ** self.tails
         adjusted = held_out.scores / shares[np.maximum(held_out.ids, 0)]
-        of_labels = (self._threshold(held_out, adjusted) * shares).astype(np.float32)
+        of_labels = np.minimum(self._threshold(held_out, adjusted) * shares, NEVER)
+        of_labels = of_labels.astype(np.float32)
         of_labels = np.nextafter(of_labels, np.float32(-np.inf))  # no label is lost by rounding
         return Decision(None, probabilities, of_labels=of_labels, **kept)
 
@@ -116,4 +117,4 @@ class Conformal(Labels):
                 where="held-out examples",
                 fix="raise decision.k or alpha, or give more examples",
             )
-        return float(values[order][place])
+        return min(float(values[order][place]), NEVER)
