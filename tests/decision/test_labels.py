@@ -1,6 +1,7 @@
 """Which labels are returned: beside brute force, and as what maximises the expected F-measure."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -16,7 +17,12 @@ from tfxc.decision.labels.threshold import Threshold
 from tfxc.decision.labels.top_k import TopK
 
 LABELS = 12
-SECTIONS = [{"name": "f_measure"}, {"name": "threshold"}, {"name": "top_k", "count": 2}]
+SECTIONS = [
+    {"name": "f_measure"},
+    {"name": "threshold"},
+    {"name": "top_k", "count": 2},
+    {"name": "conformal"},
+]
 
 
 def held_out(seed, count=2000, own=0.0):
@@ -33,7 +39,7 @@ def held_out(seed, count=2000, own=0.0):
     order = np.argsort(-chances, axis=1)
     lists = (np.take_along_axis(values, order, 1) for values in (chances, hits))
     scores, found = lists
-    return HeldOut(order.astype(np.int32), scores, found, int(hits.sum()), hits.sum(axis=0))
+    return HeldOut(order.astype(np.int32), scores, found, hits.sum(axis=1), hits.sum(axis=0))
 
 
 def matrices(examples, decision):
@@ -69,7 +75,10 @@ def test_what_every_rule_keeps(section):
         one = registry.create("labels", section | {"at_least": 1}).fit(examples, True)
         filled = one.predicted(examples.ids, examples.scores)
         assert filled[:, 0].all() and (filled[:, 1:] == chosen[:, 1:]).all()
-    assert str(decision).startswith("labels")
+    assert "label" in str(decision)
+    assert (
+        Decision.of(json.loads(json.dumps(decision.content(), allow_nan=False)), LABELS) == decision
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -84,9 +93,10 @@ def test_equal_scores_are_on_one_side():
     scores = np.array([[0.5, 0.5], [0.5, 0.1]])
     hits = np.array([[1, 0], [0, 0]], bool)
     ids = np.array([[0, 1], [0, 1]])
-    decision = Threshold().fit(HeldOut(ids, scores, hits, 1, np.ones(2, int)), True)
+    examples = HeldOut(ids, scores, hits, hits.sum(axis=1), np.ones(2, int))
+    decision = Threshold().fit(examples, True)
     assert decision.threshold == 0.5
-    assert Threshold(0.3).fit(HeldOut(ids, scores, hits, 1, np.ones(2, int)), True).threshold == 0.3
+    assert Threshold(0.3).fit(examples, True).threshold == 0.3
 
 
 def test_thresholds_are_half_of_the_f_measure():
@@ -139,7 +149,7 @@ def test_a_rule_of_one_half_holds_on_the_other():
     for seed in range(10):
         examples = held_out(seed, 3000)
         half = np.arange(3000) < 1500
-        parts = [examples.rows(part, int(examples.hits[part].sum())) for part in (half, ~half)]
+        parts = [examples.rows(part) for part in (half, ~half)]
         rule = FMeasure().fit(parts[0], True)
         values.append([measured(part, rule, "micro") for part in parts])
     differences = np.subtract(*np.transpose(values))
@@ -160,7 +170,14 @@ def test_what_is_refused():
         FMeasure().fit(held_out(0), False)
     with pytest.raises(ConfigError, match="balance: must be a number from 0 to 1, not 2"):
         FMeasure(2)
-    assert TopK(3).fit(held_out(0), False).at_most == 3
+
+
+def test_as_many_for_each():
+    examples = held_out(0)
+    rule = TopK(3).fit(examples, False)
+    assert str(rule) == "best labels, at least 3, at most 3"
+    chosen = rule.predicted(examples.ids, examples.scores)
+    assert chosen[:, :3].all() and not chosen[:, 3:].any()
 
 
 def test_lists_cut_at_a_least_score():

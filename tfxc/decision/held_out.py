@@ -15,7 +15,7 @@ class HeldOut:
         ids: int32 (n, k), best first, padded with -1.
         scores: float (n, k), minus infinity where there is no label.
         hits: bool (n, k), whether a label is true.
-        truths: number of true labels of all examples, listed or not.
+        num_true: int (n,), number of true labels of each example, listed or not.
         label_counts: int64 (num_labels,), training examples of each label.
 
     Raises:
@@ -25,7 +25,7 @@ class HeldOut:
     ids: np.ndarray
     scores: np.ndarray
     hits: np.ndarray
-    truths: int
+    num_true: np.ndarray
     label_counts: np.ndarray
 
     def __post_init__(self) -> None:
@@ -45,12 +45,16 @@ class HeldOut:
         """bool (n, k): where there is a label."""
         return self.ids >= 0
 
-    def rows(self, chosen: np.ndarray, truths: int) -> "HeldOut":
+    @property
+    def truths(self) -> int:
+        """Number of true labels of all examples."""
+        return int(self.num_true.sum())
+
+    def rows(self, chosen: np.ndarray) -> "HeldOut":
         """Returns some of the examples.
 
         Args:
             chosen: bool (n,) or numbers of rows.
-            truths: number of their true labels.
         """
-        arrays = (self.ids[chosen], self.scores[chosen], self.hits[chosen])
-        return HeldOut(*arrays, truths, self.label_counts)
+        arrays = (self.ids[chosen], self.scores[chosen], self.hits[chosen], self.num_true[chosen])
+        return HeldOut(*arrays, self.label_counts)
