@@ -45,8 +45,9 @@ class Options(RunOption, ReaderOptions):
             "given"; None means those in the file.
         probabilities: how probabilities are learned: rows, isotonic or logistic, or a section as
             JSON; None means as the run's config says, else rows where the model has none.
-        labels: which labels are returned: f_measure, threshold or top_k, or a section as JSON; None
-            means as the run's config says, else f_measure where examples have several labels.
+        labels: which labels are returned: f_measure, threshold, thresholds or top_k, or a section
+            as JSON; None means as the run's config says, else f_measure where examples have several
+            labels.
         k: best labels of an example that are considered; None means as the run's config says.
         prepared: folder of prepared records.
     """

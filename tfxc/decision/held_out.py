@@ -17,6 +17,8 @@ class HeldOut:
         hits: bool (n, k), whether a label is true.
         truths: number of true labels of all examples, listed or not.
         label_counts: int64 (num_labels,), training examples of each label.
+        labels: int32 (n, w), the true labels of each example, each once, padded with -1; None where
+            all of them are listed.
 
     Raises:
         DataError: no listed label is true, or all are, or a score is NaN or infinity.
@@ -27,6 +29,7 @@ class HeldOut:
     hits: np.ndarray
     truths: int
     label_counts: np.ndarray
+    labels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         listed = self.listed
@@ -45,6 +48,13 @@ class HeldOut:
         """bool (n, k): where there is a label."""
         return self.ids >= 0
 
+    @property
+    def positives(self) -> np.ndarray:
+        """int64 (num_labels,): held-out examples of each label, listed or not."""
+        num_labels = len(self.label_counts)
+        true = self.ids[self.hits & self.listed] if self.labels is None else self.labels.ravel()
+        return np.bincount(true[(true >= 0) & (true < num_labels)], minlength=num_labels)
+
     def rows(self, chosen: np.ndarray, truths: int) -> "HeldOut":
         """Returns some of the examples.
 
@@ -53,4 +63,5 @@ class HeldOut:
             truths: number of their true labels.
         """
         arrays = (self.ids[chosen], self.scores[chosen], self.hits[chosen])
-        return HeldOut(*arrays, truths, self.label_counts)
+        labels = None if self.labels is None else self.labels[chosen]
+        return HeldOut(*arrays, truths, self.label_counts, labels)

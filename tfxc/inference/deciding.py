@@ -86,7 +86,8 @@ def learn_decision(
     if not found:
         raise DataError("there is no example to learn a decision from", fix="check the file")
     ids, scores, right, labels = map(_padded, zip(*found, strict=True))
-    everything = HeldOut(ids, scores, right, _count(labels), label_counts)
+    labels = distinct_labels(labels)
+    everything = HeldOut(ids, scores, right, _count(labels), label_counts, labels)
     fitted = _fitted(everything, settings, native)
     measured: dict[str, float] = {}
     if fitted.rule is not None:
@@ -124,7 +125,7 @@ def _padded(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _count(labels: np.ndarray) -> int:
-    return int((distinct_labels(labels) >= 0).sum())
+    return int((labels >= 0).sum())
 
 
 def _fitted(held_out: HeldOut, settings: "DecisionSettings", native: bool) -> FittedDecision:
