@@ -1,4 +1,4 @@
-"""Processor seconds and peak memory of decisions over 670,091 labels, from the best 50 of each text.
+"""Processor seconds and peak memory of decisions over 670,091 labels, the best 50 of each text.
 
     python benchmarks/decision_cost.py [--examples 10000] [--labels 670091] [--k 50]
 
@@ -9,6 +9,7 @@ the process held before it.
 """
 
 import argparse
+import itertools
 import json
 import resource
 import subprocess
@@ -74,7 +75,7 @@ def measured(section, options):
         fitted.rule.predicted(held_out.ids, likely)
     times.append(time.process_time())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    seconds = [after - start for start, after in zip(times, times[1:], strict=False)]
+    seconds = [after - start for start, after in itertools.pairwise(times)]
     return [*seconds, max(0, peak - before) / 1e6]
 
 

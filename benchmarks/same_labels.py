@@ -6,7 +6,7 @@ Trains a linear ranker and a network over words on random texts with one to four
 both learn each decision of the same dev split, and compares the labels of ``tfxc predict`` with
 those of ``XCClassifier``, of ``tfxc serve`` by HTTP, and of every format that ``tfxc export``
 writes, each as it is used without tfxc. A format that a run has none of says why. Needs the extras
-``onnx`` and ``serve``; LiteRT runs in TensorFlow's own interpreter if ``ai-edge-litert`` is missing.
+``onnx`` and ``serve``; without ``ai-edge-litert``, LiteRT runs in TensorFlow's own interpreter.
 """
 
 import argparse
