@@ -42,7 +42,7 @@ def pairs(examples, labels, k):
     missed = random.integers(0, labels, (examples, 2), dtype=np.int32)
     true = np.concatenate([np.where(hits, ids, -1), missed], axis=1)
     counts = np.bincount(true[true >= 0], minlength=labels) * 50
-    return HeldOut(ids, scores, hits, int((true >= 0).sum()), counts, true)
+    return HeldOut(ids, scores, hits, (true >= 0).sum(axis=1), counts, true)
 
 
 def measured(section, options):

@@ -39,6 +39,24 @@ def test_of_the_examples_that_were_held_out(folder, capsys):
     assert outcome.code == 0 and f"{run}, learned of new.jsonl: " in outcome.out
 
 
+def test_sets_and_none_of_them(folder, capsys):
+    run = folder / "runs" / "mine"
+    section = json.dumps({"name": "conformal", "alpha": 0.2})
+    outcome = call(capsys, decide, run, "--labels", section, "--abstain", "2")
+    assert outcome.code == 0 and " labels each with " in outcome.out, outcome.err
+    rule = load_run(run).model.decision.rule
+    assert rule.abstain == 2 and rule.penalty is None
+    answers = call(capsys, predict, run, "new.jsonl").out.splitlines()
+    assert not any(json.loads(answer)["labels"] for answer in answers)
+    assert call(capsys, decide, run, "--labels", section, "--abstain", '{"risk": 0.3}').code == 0
+    rule = load_run(run).model.decision.rule
+    assert 0 < rule.abstain <= 1
+    impossible = json.dumps({"name": "conformal", "alpha": 0.0001})
+    message = call(capsys, decide, run, "--labels", impossible).err
+    assert "alpha 0.0001 needs " in message and "Raise decision.k or alpha" in message
+    assert load_run(run).model.decision.rule == rule
+
+
 def test_what_is_refused(folder, capsys):
     run = folder / "runs" / "mine"
     before = (run / "decision.json").read_bytes()
@@ -47,6 +65,9 @@ def test_what_is_refused(folder, capsys):
         (("--labels", "best"), "decision.labels: unknown labels 'best'"),
         (("--labels", '{"name": "top_k"}'), "--labels: labels 'top_k' needs count"),
         (("--labels", '{"name"'), '--labels: {"name" is not JSON'),
+        (("--abstain", "never"), "--abstain: never is neither a number nor JSON"),
+        (("--abstain", '{"risk": 2}'), "decide: decision.abstain.risk: must be "),
+        (("--abstain", "{}"), "decision.abstain: neither below nor risk is set"),
     ):
         assert message in call(capsys, decide, run, *more).err
     assert (run / "decision.json").read_bytes() == before

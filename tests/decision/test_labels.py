@@ -22,6 +22,7 @@ SECTIONS = [
     {"name": "threshold"},
     {"name": "thresholds"},
     {"name": "top_k", "count": 2},
+    {"name": "conformal"},
 ]
 
 
@@ -39,7 +40,7 @@ def held_out(seed, count=2000, own=0.0):
     order = np.argsort(-chances, axis=1)
     lists = (np.take_along_axis(values, order, 1) for values in (chances, hits))
     scores, found = lists
-    return HeldOut(order.astype(np.int32), scores, found, int(hits.sum()), hits.sum(axis=0))
+    return HeldOut(order.astype(np.int32), scores, found, hits.sum(axis=1), hits.sum(axis=0))
 
 
 def matrices(examples, decision):
@@ -90,16 +91,17 @@ def test_equal_scores_are_on_one_side():
     scores = np.array([[0.5, 0.5], [0.5, 0.1]])
     hits = np.array([[1, 0], [0, 0]], bool)
     ids = np.array([[0, 1], [0, 1]])
-    decision = Threshold().fit(HeldOut(ids, scores, hits, 1, np.ones(2, int)), True)
+    examples = HeldOut(ids, scores, hits, hits.sum(axis=1), np.ones(2, int))
+    decision = Threshold().fit(examples, True)
     assert decision.threshold == 0.5
-    assert Threshold(0.3).fit(HeldOut(ids, scores, hits, 1, np.ones(2, int)), True).threshold == 0.3
+    assert Threshold(0.3).fit(examples, True).threshold == 0.3
 
 
 def shortened(examples, width):
     """The first labels of each list, and all true ones; with equal scores."""
     labels = np.where(examples.hits, examples.ids, -1)
     lists = (part[:, :width] for part in (examples.ids, examples.scores.round(2), examples.hits))
-    return HeldOut(*lists, examples.truths, examples.label_counts, labels)
+    return HeldOut(*lists, examples.num_true, examples.label_counts, labels)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -205,7 +207,7 @@ def test_a_rule_of_one_half_holds_on_the_other():
     for seed in range(10):
         examples = held_out(seed, 3000)
         half = np.arange(3000) < 1500
-        parts = [examples.rows(part, int(examples.hits[part].sum())) for part in (half, ~half)]
+        parts = [examples.rows(part) for part in (half, ~half)]
         rule = FMeasure().fit(parts[0], True)
         values.append([measured(part, rule, "micro") for part in parts])
     differences = np.subtract(*np.transpose(values))

@@ -1,11 +1,15 @@
-"""Probabilities in the graph, against ``Calibration`` in NumPy."""
+"""Probabilities and rules in the graph and in the standalone script, against those in NumPy."""
+
+import json
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tfxc.decision.calibration import Calibration, Curve
-from tfxc.exports.decided import calibrated
+from tfxc.decision.decision import Decision
+from tfxc.exports.decided import calibrated, predicted
+from tfxc.exports.standalone import predict
 
 CURVE = Curve(np.array([-1.0, 0.0, 2.0]), np.array([0.0, 0.3, 1.0]))
 ODDS = Curve(np.array([-3.0, -1.0, 4.0]), np.array([0.01, 0.2, 0.98]))
@@ -37,3 +41,38 @@ def test_equals_numpy(calibration):
     np.testing.assert_allclose(function(scores), expected, rtol=1e-4, atol=1e-6)
     assert np.isneginf(expected).sum() == 7 and function(scores).dtype == tf.float32
     assert function(scores[:0]).shape == (0, 6)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Decision(0.2, True, at_most=4),
+        Decision(None, True, np.linspace(0.1, 0.4, 9).astype(np.float32), at_least=1, at_most=5),
+        Decision(float("inf"), True, at_least=2, at_most=2),
+        Decision(0.25, True, at_most=5, penalty=0.0),
+        Decision(0.1, True, at_most=6, penalty=0.03, free=2),
+        Decision(0.25, True, at_least=2, at_most=5, penalty=0.01, abstain=0.3),
+        Decision(0.2, True, at_least=1, abstain=0.35),
+    ],
+    ids=str,
+)
+def test_rules_equal_numpy(rule):
+    random = np.random.default_rng(2)
+    odds = np.exp(random.normal(0, 1.5, (1000, 9)))
+    chances = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
+    ids = np.argsort(-chances, axis=1)[:, :6].astype(np.int32)
+    scores = np.take_along_axis(chances, ids, 1)
+    ids[:40, 3:], scores[:40, 3:] = -1, -np.inf
+    ids[0], scores[0] = -1, -np.inf
+    expected = rule.predicted(ids, scores)
+    assert 0.1 < expected[:, :4].mean() < 0.9
+    np.testing.assert_array_equal(predicted(rule, ids, scores), expected)
+    content = json.loads(json.dumps(rule.content()))
+    np.testing.assert_array_equal(predict._opened_decision(content)(ids, scores), expected)
+    again = Decision.of(content, 9)
+    assert again == rule
+    np.testing.assert_array_equal(again.predicted(ids, scores), expected)
+    for length in range(max(1, rule.at_least), 6):  # what a longer list would add is known to be possible
+        more = expected[:, length:].any(axis=1)
+        asked = rule.may_go_on(ids[:, :length], scores[:, :length])
+        assert not (more & ~asked).any()

@@ -3,6 +3,7 @@
     tfxc decide RUN
     tfxc decide RUN --data held-out.csv --labels f_measure
     tfxc decide RUN --probabilities rows --labels '{"name": "threshold", "value": 0.7}'
+    tfxc decide RUN --labels conformal --abstain '{"risk": 0.05}'
 
 The examples must not be those that the run was trained on: the dev split, or a file of your own.
 What is learned is written into the run, in place of what it had; predict, evaluate, report, serve
@@ -34,6 +35,14 @@ def _section(text: str) -> Any:
         raise argparse.ArgumentTypeError(f"{text} is not JSON ({error})") from None
 
 
+def _confidence(text: str) -> Any:
+    """Reads a number, or a section as JSON."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is neither a number nor JSON") from None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(RunOption, ReaderOptions):
     """Options of ``tfxc decide``.
@@ -45,10 +54,14 @@ class Options(RunOption, ReaderOptions):
             "given"; None means those in the file.
         probabilities: how probabilities are learned: rows, isotonic or logistic, or a section as
             JSON; None means as the run's config says, else rows where the model has none.
-        labels: which labels are returned: f_measure, threshold, thresholds or top_k, or a section
-            as JSON; None means as the run's config says, else f_measure where examples have several
+        labels: which labels are returned: f_measure, threshold, thresholds, top_k, macro_f1_at_k,
+            coverage_at_k or conformal, or a section as JSON; None means as the run's config says,
+            else f_measure where examples have several
             labels.
         k: best labels of an example that are considered; None means as the run's config says.
+        abstain: probability of the best label below which an example gets no label, or a section as
+            JSON that says which share of the answers may be wrong, '{"risk": 0.05}'; None means as
+            the run's config says.
         prepared: folder of prepared records.
     """
 
@@ -57,6 +70,7 @@ class Options(RunOption, ReaderOptions):
     probabilities: Annotated[Any, Option("METHOD", read=_section)] = None
     labels: Annotated[Any, Option("METHOD", read=_section)] = None
     k: Count | None = None
+    abstain: Annotated[Any, Option("LEAST", read=_confidence)] = None
     prepared: Annotated[str, Option("FOLDER")] = "prepared"
 
 
@@ -64,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Learns the decision of one run."""
     options = parse(Options, argv, "decide", __doc__)
     from tfxc.core import registry
-    from tfxc.core.settings import DecisionSettings
+    from tfxc.core.config import parse_config
     from tfxc.inference.deciding import Examined
     from tfxc.reports.measurement import ExamplesOptions
     from tfxc.runs.loaded import load_run
@@ -83,10 +97,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         section["labels"] = None if loaded.single_label else "f_measure"
     section |= {
         name: getattr(options, name)
-        for name in ("probabilities", "labels", "k")
+        for name in ("probabilities", "labels", "k", "abstain")
         if name in given(options)
     }
-    settings = DecisionSettings.model_validate(section)
+    tree = {**loaded.config.model_dump(), "decision": section}
+    settings = parse_config(tree, "decide").decision
+    assert settings is not None, "it has a section"
     for kind in ("probabilities", "labels"):
         method = getattr(settings, kind)
         if method is not None:

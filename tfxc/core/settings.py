@@ -436,6 +436,34 @@ class EvaluationSettings(_Section):
         return found
 
 
+class AbstainSettings(_Section):
+    """When an example gets no label at all. A number alone is short for ``below``.
+
+    Attributes:
+        below: probability of the best label that an answer needs; of a model without, its score.
+        risk: share of the examples answered whose best label may be wrong, instead: what an answer
+            needs is learned.
+    """
+
+    below: float | None = None
+    risk: float | None = pydantic.Field(None, gt=0, lt=1)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _number_alone(cls, value):
+        return {"below": value} if isinstance(value, int | float) else value
+
+    @pydantic.model_validator(mode="after")
+    def _below_or_risk(self):
+        if (self.below is None) == (self.risk is None):
+            raise ConfigError(
+                "both below and risk are set" if self.risk else "neither below nor risk is set",
+                where="decision.abstain",
+                fix="set one of them, e.g. decision.abstain.risk=0.05",
+            )
+        return self
+
+
 class DecisionSettings(_Section):
     """How scores become labels to act on; learned on the dev split when training is finished.
 
@@ -444,11 +472,13 @@ class DecisionSettings(_Section):
             are the model's own, if it has any.
         labels: how it is learned which labels are returned; None learns nothing.
         k: best labels of an example that are considered.
+        abstain: when an example gets no label at all; None means by ``labels`` alone.
     """
 
     probabilities: Method | None = None
     labels: Method | None = None
     k: Positive = 20
+    abstain: AbstainSettings | None = None
 
 
 class RefitSettings(_Section):

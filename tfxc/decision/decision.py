@@ -24,6 +24,11 @@ class Decision:
         of_labels: float32 (num_labels,), the smallest score of each label, or None.
         at_least: labels that count however low their scores are.
         at_most: labels that count however high the others' scores are; None means all.
+        penalty: None, or ``threshold`` is held against what the labels before leave of 1, less this
+            for each place behind the first ``free`` ones: an adaptive set.
+        free: places without a penalty.
+        abstain: smallest score of the best label; where it has less, no label counts. None means
+            any.
 
     Example:
         >>> str(Decision(0.5, probabilities=True))
@@ -31,6 +36,8 @@ class Decision:
         >>> ids, scores = np.array([[3, 1, 2]]), np.array([[0.9, 0.6, 0.4]])
         >>> Decision(0.5, at_most=1).predicted(ids, scores).tolist()
         [[True, False, False]]
+        >>> Decision(0.3, penalty=0.0).predicted(ids, np.array([[0.5, 0.2, 0.1]])).tolist()
+        [[True, True, True]]
     """
 
     threshold: float | None = None
@@ -38,6 +45,9 @@ class Decision:
     of_labels: np.ndarray | None = dataclasses.field(default=None, compare=False)
     at_least: int = 0
     at_most: int | None = None
+    penalty: float | None = None
+    free: int = 1
+    abstain: float | None = None
 
     @property
     def best_alone(self) -> bool:
@@ -50,12 +60,16 @@ class Decision:
         kind = "probability" if self.probabilities else "score"
         if self.threshold is None:
             parts = [f"labels whose {kind} reaches the label's own threshold"]
+        elif self.penalty is not None:
+            parts = [f"labels until those before have a {kind} of {1 - self.threshold:g} together"]
         else:
             parts = [f"labels of {kind} {self.threshold:g} or more"]
         if self.at_least:
             parts.append(f"at least {self.at_least}")
         if self.at_most is not None:
             parts.append(f"at most {self.at_most}")
+        if self.abstain is not None:
+            parts.append(f"none where the best label has less than {self.abstain:g}")
         return ", ".join(parts)
 
     def predicted(self, ids: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -69,10 +83,24 @@ class Decision:
         if self.best_alone:
             return (places < 1) & (ids >= 0)
         least = self.threshold if self.of_labels is None else self.of_labels[np.maximum(ids, 0)]
-        reached = scores >= least
+        reached = self.held_against(scores) >= least
         if self.at_most is not None:
             reached &= places < self.at_most
-        return (reached | (places < self.at_least)) & (ids >= 0)
+        chosen = (reached | (places < self.at_least)) & (ids >= 0)
+        return chosen if self.abstain is None else chosen & (scores[:, :1] >= self.abstain)
+
+    def held_against(self, scores: np.ndarray) -> np.ndarray:
+        """Returns what thresholds are held against, float (batch, K).
+
+        Args:
+            scores: see ``predicted``.
+        """
+        if self.penalty is None:
+            return scores
+        likely = np.where(np.isneginf(scores), 0, scores).astype(scores.dtype)
+        before = np.cumsum(likely, axis=1) - likely
+        behind = np.maximum(np.arange(1, scores.shape[1] + 1) - self.free, 0)
+        return 1 - before - scores.dtype.type(self.penalty) * behind.astype(scores.dtype)
 
     def may_go_on(self, ids: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """Tells whether labels behind the end of each list may count, too: bool (batch,).
@@ -83,7 +111,7 @@ class Decision:
         if self.best_alone or (self.at_most is not None and self.at_most <= ids.shape[1]):
             return np.zeros(len(ids), bool)
         least = self.threshold if self.of_labels is None else self.of_labels.min()
-        return (scores[:, -1] >= least) & (ids[:, -1] >= 0)
+        return (self.held_against(scores)[:, -1] >= least) & (ids[:, -1] >= 0)
 
     def content(self) -> dict[str, Any]:
         """Returns what a JSON file holds of it.

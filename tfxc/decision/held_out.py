@@ -15,7 +15,7 @@ class HeldOut:
         ids: int32 (n, k), best first, padded with -1.
         scores: float (n, k), minus infinity where there is no label.
         hits: bool (n, k), whether a label is true.
-        truths: number of true labels of all examples, listed or not.
+        num_true: int (n,), number of true labels of each example, listed or not.
         label_counts: int64 (num_labels,), training examples of each label.
         labels: int32 (n, w), the true labels of each example, each once, padded with -1; None where
             all of them are listed.
@@ -27,7 +27,7 @@ class HeldOut:
     ids: np.ndarray
     scores: np.ndarray
     hits: np.ndarray
-    truths: int
+    num_true: np.ndarray
     label_counts: np.ndarray
     labels: np.ndarray | None = None
 
@@ -49,19 +49,23 @@ class HeldOut:
         return self.ids >= 0
 
     @property
+    def truths(self) -> int:
+        """Number of true labels of all examples."""
+        return int(self.num_true.sum())
+
+    @property
     def positives(self) -> np.ndarray:
         """int64 (num_labels,): held-out examples of each label, listed or not."""
         num_labels = len(self.label_counts)
         true = self.ids[self.hits & self.listed] if self.labels is None else self.labels.ravel()
         return np.bincount(true[(true >= 0) & (true < num_labels)], minlength=num_labels)
 
-    def rows(self, chosen: np.ndarray, truths: int) -> "HeldOut":
+    def rows(self, chosen: np.ndarray) -> "HeldOut":
         """Returns some of the examples.
 
         Args:
             chosen: bool (n,) or numbers of rows.
-            truths: number of their true labels.
         """
-        arrays = (self.ids[chosen], self.scores[chosen], self.hits[chosen])
+        arrays = (self.ids[chosen], self.scores[chosen], self.hits[chosen], self.num_true[chosen])
         labels = None if self.labels is None else self.labels[chosen]
-        return HeldOut(*arrays, truths, self.label_counts, labels)
+        return HeldOut(*arrays, self.label_counts, labels)

@@ -69,10 +69,16 @@ def predicted(rule: "Decision", ids: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
     least = rule.threshold
     if rule.of_labels is not None:
         least = tf.gather(tf.constant(rule.of_labels), tf.maximum(ids, 0))
-    reached = scores >= least
+    values = scores
+    if rule.penalty is not None:
+        likely = tf.where(tf.math.is_inf(scores), 0.0, scores)
+        behind = tf.cast(tf.maximum(places + 1 - rule.free, 0), tf.float32)
+        values = 1 - (tf.cumsum(likely, axis=1) - likely) - rule.penalty * behind
+    reached = values >= least
     if rule.at_most is not None:
         reached &= places < rule.at_most
-    return (reached | (places < rule.at_least)) & (ids >= 0)
+    chosen = (reached | (places < rule.at_least)) & (ids >= 0)
+    return chosen if rule.abstain is None else chosen & (scores[:, :1] >= rule.abstain)
 
 
 def _along(curve: "Curve", inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -8,11 +8,12 @@ import numpy as np
 
 from tfxc.core import registry
 from tfxc.core.errors import DataError
+from tfxc.decision.abstaining import least_confidence
 from tfxc.decision.decision import Decision
 from tfxc.decision.fitted import FittedDecision
 from tfxc.decision.held_out import HeldOut
 from tfxc.inference.searcher import Searcher
-from tfxc.metrics.base import distinct_labels, hits
+from tfxc.metrics.base import distinct_labels, hits, ratio
 from tfxc.metrics.classification import Classification
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def learn_decision(
         raise DataError("there is no example to learn a decision from", fix="check the file")
     ids, scores, right, labels = map(_padded, zip(*found, strict=True))
     labels = distinct_labels(labels)
-    everything = HeldOut(ids, scores, right, _count(labels), label_counts, labels)
+    everything = HeldOut(ids, scores, right, (labels >= 0).sum(axis=1), label_counts, labels)
     fitted = _fitted(everything, settings, native)
     measured: dict[str, float] = {}
     if fitted.rule is not None:
@@ -124,10 +125,6 @@ def _padded(parts: Sequence[np.ndarray]) -> np.ndarray:
     return joined
 
 
-def _count(labels: np.ndarray) -> int:
-    return int((labels >= 0).sum())
-
-
 def _fitted(held_out: HeldOut, settings: "DecisionSettings", native: bool) -> FittedDecision:
     calibration = None
     if settings.probabilities is not None:
@@ -139,6 +136,15 @@ def _fitted(held_out: HeldOut, settings: "DecisionSettings", native: bool) -> Fi
     if settings.labels is not None:
         method = registry.create("labels", settings.labels.section())
         rule = method.fit(held_out, native or calibration is not None)
+    if settings.abstain is not None:
+        # Where no labels are chosen, the best one is the answer.
+        rule = rule or Decision(
+            float("inf"), native or calibration is not None, at_least=1, at_most=1
+        )
+        least = settings.abstain.below
+        if settings.abstain.risk is not None:
+            least = least_confidence(held_out, settings.abstain.risk)
+        rule = dataclasses.replace(rule, abstain=least)
     return FittedDecision(calibration, rule)
 
 
@@ -147,10 +153,11 @@ def _measured(
 ) -> dict[str, float]:
     """Measures each half of the examples by the decision that is learned of the other half."""
     metric = Classification(Decision())
-    empty = 0
+    empty = size = 0
+    found = 0.0
     is_odd = np.arange(len(labels)) % 2 == 1
     for half in (is_odd, ~is_odd):
-        fitted = _fitted(held_out.rows(~half, _count(labels[~half])), settings, native)
+        fitted = _fitted(held_out.rows(~half), settings, native)
         assert fitted.rule is not None, "callers have one learned"
         ids = held_out.ids[half]
         scores = held_out.scores[half]
@@ -158,7 +165,14 @@ def _measured(
             scores = fitted.calibration(scores)
         metric.decision = fitted.rule
         metric.update(ids, scores, labels[half])
-        empty += int((~fitted.rule.predicted(ids, scores).any(axis=1)).sum())
-    names = ("micro-F1", "macro-F1")
+        chosen = fitted.rule.predicted(ids, scores)
+        empty += int((~chosen.any(axis=1)).sum())
+        size += int(chosen.sum())
+        right = (chosen & held_out.hits[half]).sum(axis=1)
+        found += float(ratio(right, held_out.num_true[half]).sum())
     result = metric.result()
-    return {name: result[name] for name in names} | {"without a label": empty / len(labels)}
+    return {name: result[name] for name in ("micro-F1", "macro-F1")} | {
+        "without a label": empty / len(labels),
+        "coverage": found / np.count_nonzero(held_out.num_true),
+        "labels": size / len(labels),
+    }

@@ -65,11 +65,22 @@ def decision_line(measured: dict[str, float]) -> str:
     """Returns the result as a line of text.
 
     Example:
-        >>> decision_line({"micro-F1": 0.567, "macro-F1": 0.387, "without a label": 0.013})
-        'decision: micro-F1 56.70, macro-F1 38.70, 1.3 % of the examples without a label'
+        >>> decision_line(
+        ...     {
+        ...         "micro-F1": 0.567,
+        ...         "macro-F1": 0.387,
+        ...         "without a label": 0.013,
+        ...         "coverage": 0.61,
+        ...         "labels": 2.2,
+        ...     }
+        ... )
+        'decision: micro-F1 56.70, macro-F1 38.70, 2.2 labels each with 61.0 % of the true ones, \
+1.3 % of the examples without a label'
     """
     if not measured:
         return "decision: probabilities learned"
     shares = ", ".join(f"{name} {100 * measured[name]:.2f}" for name in ("micro-F1", "macro-F1"))
     empty = 100 * measured["without a label"]
-    return f"decision: {shares}, {empty:.1f} % of the examples without a label"
+    sets = f"{measured['labels']:.1f} labels each with {100 * measured['coverage']:.1f} %"
+    without = f"{empty:.1f} % of the examples without a label"
+    return f"decision: {shares}, {sets} of the true ones, {without}"

@@ -165,10 +165,18 @@ def _opened_decision(about: dict[str, Any]) -> Callable[[np.ndarray, np.ndarray]
     def chosen(ids: np.ndarray, scores: np.ndarray) -> np.ndarray:
         places = np.arange(ids.shape[1])
         least = about["threshold"] if of_labels is None else of_labels[np.maximum(ids, 0)]
-        reached = scores >= least
+        values = scores
+        if about["penalty"] is not None:
+            likely = np.where(np.isneginf(scores), 0, scores).astype(scores.dtype)
+            behind = np.maximum(places + 1 - about["free"], 0)
+            before = np.cumsum(likely, axis=1) - likely
+            penalty = scores.dtype.type(about["penalty"])
+            values = 1 - before - penalty * behind.astype(scores.dtype)
+        reached = values >= least
         if about["at_most"] is not None:
             reached &= places < about["at_most"]
-        return (reached | (places < about["at_least"])) & (ids >= 0)
+        chosen = (reached | (places < about["at_least"])) & (ids >= 0)
+        return chosen if about["abstain"] is None else chosen & (scores[:, :1] >= about["abstain"])
 
     return chosen
 
