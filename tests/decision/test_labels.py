@@ -23,6 +23,8 @@ SECTIONS = [
     {"name": "thresholds"},
     {"name": "top_k", "count": 2},
     {"name": "conformal"},
+    {"name": "macro_f1_at_k", "count": 2},
+    {"name": "coverage_at_k", "count": 2},
 ]
 
 
