@@ -39,7 +39,8 @@ def pairs(examples, labels, k):
     order = np.argsort(-scores, axis=1)
     ids, scores = (np.take_along_axis(part, order, 1) for part in (ids, scores))
     hits = random.random(scores.shape) < scores
-    missed = random.integers(0, labels, (examples, 2), dtype=np.int32)
+    missed = random.integers(0, labels, (examples, 1), dtype=np.int32)
+    missed[random.random(missed.shape) > 0.1] = -1
     true = np.concatenate([np.where(hits, ids, -1), missed], axis=1)
     counts = np.bincount(true[true >= 0], minlength=labels) * 50
     return HeldOut(ids, scores, hits, (true >= 0).sum(axis=1), counts, true)
