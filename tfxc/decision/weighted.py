@@ -7,7 +7,7 @@ import numpy as np
 from tfxc.decision.decision import Decision
 from tfxc.decision.held_out import HeldOut
 
-_ROUNDS = 40
+_ROUNDS = 20
 
 
 def weighted_rule(
