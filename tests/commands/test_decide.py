@@ -6,7 +6,7 @@ import pytest
 
 from tests.commands.calls import call
 from tests.linear_runs import write_texts
-from tfxc.commands import decide, predict, train
+from tfxc.commands import decide, evaluate, predict, report, train
 from tfxc.runs.loaded import load_run
 
 
@@ -39,6 +39,13 @@ def test_of_the_examples_that_were_held_out(folder, capsys):
     assert outcome.code == 0 and f"{run}, learned of new.jsonl: " in outcome.out
 
 
+def test_as_many_for_each(folder, capsys):
+    run = folder / "runs" / "mine"
+    assert call(capsys, decide, run, "--labels", '{"name": "top_k", "count": 2}').code == 0
+    answers = call(capsys, predict, run, "new.jsonl").out.splitlines()
+    assert {len(json.loads(answer)["labels"]) for answer in answers} == {2}
+
+
 def test_sets_and_none_of_them(folder, capsys):
     run = folder / "runs" / "mine"
     section = json.dumps({"name": "conformal", "alpha": 0.2})
@@ -51,6 +58,18 @@ def test_sets_and_none_of_them(folder, capsys):
     assert call(capsys, decide, run, "--labels", section, "--abstain", '{"risk": 0.3}').code == 0
     rule = load_run(run).model.decision.rule
     assert 0 < rule.abstain <= 1
+    outcome = call(capsys, evaluate, run, "--data", "new.jsonl", "--json")
+    assert outcome.code == 0, outcome.err
+    found = json.loads(outcome.out)["metrics"]
+    assert found["set coverage"] >= 0.7 and found["mean set size"] >= found["set coverage"]
+    assert {"ECE@1", "adaptive ECE@5", "Brier@3", "AURC", "macro-F1@1", "median set size"} <= {
+        *found
+    }
+    assert {f"set coverage/{part}" for part in ("head", "torso", "tail")} <= {*found}
+    assert call(capsys, report, run, "--data", "new.jsonl", "--no-page").code == 0
+    assert "(sets.svg)" in (run / "report" / "report.md").read_text()
+    drawn = (run / "report" / "sets.svg").read_text()
+    assert "risk and coverage" in drawn and "sizes of the sets returned" in drawn
     impossible = json.dumps({"name": "conformal", "alpha": 0.0001})
     message = call(capsys, decide, run, "--labels", impossible).err
     assert "alpha 0.0001 needs " in message and "Raise decision.k or alpha" in message

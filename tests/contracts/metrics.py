@@ -43,7 +43,13 @@ def _repeated(labels):
 
 
 class MetricContract:
-    """Inherited by the test class of each metric."""
+    """Inherited by the test class of each metric.
+
+    Attributes:
+        largest: of its values.
+    """
+
+    largest = 1.0
 
     def make(self):
         """A fresh metric for labels 0 … NUM_LABELS − 1 and K = 8."""
@@ -115,7 +121,9 @@ class MetricContract:
         for seed in range(3):
             metric.update(*self.batch(seed))
             assert list(metric.result()) == keys
-            assert all(type(v) is float and 0 <= v <= 1 for v in metric.result().values())
+            assert all(
+                type(v) is float and 0 <= v <= self.largest for v in metric.result().values()
+            )
             assert all(type(v) is int for v in metric.support().values())
         assert any(metric.result().values())
 
@@ -129,12 +137,14 @@ class MetricContract:
         ids, scores, labels = self.batch()
         for none in (np.full_like(labels, -1), labels[:, :0]):
             result = self.result_of((ids, scores, none))
-            assert all(math.isfinite(value) and 0 <= value <= 1 for value in result.values())
+            assert all(
+                math.isfinite(value) and 0 <= value <= self.largest for value in result.values()
+            )
 
     def test_rows_without_predictions(self):
         ids, scores, labels = self.batch()
         result = self.result_of((np.full_like(ids, -1), scores, labels))
-        assert all(math.isfinite(value) and 0 <= value <= 1 for value in result.values())
+        assert all(math.isfinite(value) and 0 <= value <= self.largest for value in result.values())
 
     def test_reset(self):
         metric = self.make()

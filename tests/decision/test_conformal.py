@@ -1,5 +1,7 @@
 """Sets that hold the true labels: beside brute force, MAPIE and crepes, and on new examples."""
 
+import json
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -130,6 +132,15 @@ def test_one_half_within_the_binomial_interval():
         rule = Conformal(0.1, "threshold").fit(examples.rows(np.arange(n)), True)
         inside += low <= m * (1 - missed(rule, examples.rows(np.arange(n, n + m)))) <= high
     assert inside >= scipy.stats.binom(40, 0.9).ppf(0.001)
+
+
+@pytest.mark.parametrize("tails", [0.0, 1.0])
+def test_where_the_best_label_alone_is_enough(tails):
+    examples = several(13)
+    rule = Conformal(0.8, at_least=1, tails=tails).fit(examples, True)
+    chosen = rule.predicted(examples.ids, examples.scores)
+    assert chosen[:, 0].all() and not chosen[:, 1:].any()
+    json.dumps(rule.content(), allow_nan=False)
 
 
 def test_tails_help_rare_labels():

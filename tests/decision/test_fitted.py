@@ -7,7 +7,7 @@ import pytest
 
 from tfxc.core.errors import DataError
 from tfxc.decision.calibration import Calibration, Curve
-from tfxc.decision.decision import Decision
+from tfxc.decision.decision import NEVER, Decision
 from tfxc.decision.fitted import DECISION, FittedDecision
 
 CURVE = Curve(np.array([0.1, 0.5]), np.array([0.2, 0.9]))
@@ -17,7 +17,16 @@ WEIGHTED = Decision(None, True, THRESHOLDS, at_most=9, gains=THRESHOLDS * 2, cou
 
 
 @pytest.mark.parametrize("calibration", [None, Calibration(CURVE, np.arange(4.0), CURVE)])
-@pytest.mark.parametrize("rule", [None, RULE, WEIGHTED, Decision(0.5, at_most=3)])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        None,
+        RULE,
+        WEIGHTED,
+        Decision(0.5, at_most=3),
+        Decision(NEVER, at_least=2, at_most=2, abstain=0.5),
+    ],
+)
 def test_saved_and_loaded(tmp_path, calibration, rule):
     fitted = FittedDecision(calibration, rule)
     fitted.save(tmp_path)

@@ -1,6 +1,7 @@
 """Which labels are returned: beside brute force, and as what maximises the expected F-measure."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -78,7 +79,10 @@ def test_what_every_rule_keeps(section):
         one = registry.create("labels", section | {"at_least": 1}).fit(examples, True)
         filled = one.predicted(examples.ids, examples.scores)
         assert filled[:, 0].all() and (filled[:, 1:] == chosen[:, 1:]).all()
-    assert str(decision).startswith("labels")
+    assert "label" in str(decision)
+    assert (
+        Decision.of(json.loads(json.dumps(decision.content(), allow_nan=False)), LABELS) == decision
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -230,7 +234,14 @@ def test_what_is_refused():
         FMeasure().fit(held_out(0), False)
     with pytest.raises(ConfigError, match="balance: must be a number from 0 to 1, not 2"):
         FMeasure(2)
-    assert TopK(3).fit(held_out(0), False).at_most == 3
+
+
+def test_as_many_for_each():
+    examples = held_out(0)
+    rule = TopK(3).fit(examples, False)
+    assert str(rule) == "best labels, at least 3, at most 3"
+    chosen = rule.predicted(examples.ids, examples.scores)
+    assert chosen[:, :3].all() and not chosen[:, 3:].any()
 
 
 def test_lists_cut_at_a_least_score():

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfxc.decision.calibration import Calibration, Curve
-from tfxc.decision.decision import Decision
+from tfxc.decision.decision import NEVER, Decision
 from tfxc.exports.decided import calibrated, predicted
 from tfxc.exports.standalone import predict
 
@@ -51,7 +51,7 @@ def test_equals_numpy(calibration):
     [
         Decision(0.2, True, at_most=4),
         Decision(None, True, OF_LABELS, at_least=1, at_most=5),
-        Decision(float("inf"), True, at_least=2, at_most=2),
+        Decision(NEVER, True, at_least=2, at_most=2),
         Decision(0.25, True, at_most=5, penalty=0.0),
         Decision(0.1, True, at_most=6, penalty=0.03, free=2),
         Decision(0.25, True, at_least=2, at_most=5, penalty=0.01, abstain=0.3),
@@ -77,9 +77,8 @@ def test_rules_equal_numpy(rule):
     again = Decision.of(content, 9)
     assert again == rule
     np.testing.assert_array_equal(again.predicted(ids, scores), expected)
-    for length in range(
-        max(1, rule.at_least), 6
-    ):  # what a longer list would add is known to be possible
+    # That a longer list may add something is known.
+    for length in range(max(1, rule.at_least), 6):
         more = expected[:, length:].any(axis=1)
         asked = rule.may_go_on(ids[:, :length], scores[:, :length])
         assert not (more & ~asked).any()

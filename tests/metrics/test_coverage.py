@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from tests.contracts.metrics import NUM_LABELS, MetricContract, random_batch, true_labels
 from tfxc.core.errors import ConfigError
 from tfxc.labels.slices import LabelSlices
-from tfxc.metrics.coverage import LabelCoverage, SlicedPrecision, SlicedRecall
+from tfxc.metrics.coverage import LabelCoverage, MacroF1, SlicedPrecision, SlicedRecall
 from tfxc.metrics.ranking import Precision
 
 KS = (1, 3, 5)
@@ -44,6 +45,25 @@ class TestLabelCoverage(MetricContract):
     def test_no_labels_at_all_are_refused(self):
         with pytest.raises(ConfigError, match=r"num_labels: .* is less than 1"):
             LabelCoverage(0)
+
+
+class TestMacroF1(MetricContract):
+    def make(self):
+        return MacroF1(NUM_LABELS, KS)
+
+    def test_equals_scikit_learn(self):
+        batches = [random_batch(seed, rows=9) for seed in (1, 2)]
+        metric = self.make()
+        for batch in batches:
+            metric.update(*batch)
+        rows = [pair for batch in batches for pair in rows_of(batch)]
+        for k in KS:
+            matrices = np.zeros((2, len(rows), NUM_LABELS), bool)
+            for number, (ids, true) in enumerate(rows):
+                matrices[0, number, [label for label in true if label < NUM_LABELS]] = True
+                matrices[1, number, [label for label in ids[:k] if label >= 0]] = True
+            expected = f1_score(*matrices, average="macro", zero_division=0)
+            assert metric.result()[f"macro-F1@{k}"] == pytest.approx(expected)
 
 
 class TestSlicedRecall(MetricContract):

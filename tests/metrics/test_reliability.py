@@ -6,12 +6,12 @@ from tfxc.core.errors import ConfigError
 from tfxc.metrics.reliability import Reliability
 
 
-def by_hand(batches, num_bins, best_only):
+def by_hand(batches, num_bins, ranks):
     """Expected calibration error, prediction by prediction."""
     bins = [[] for _ in range(num_bins)]
     for ids, scores, labels in batches:
         for row, score, label in zip(ids.tolist(), scores.tolist(), labels, strict=True):
-            pairs = [*zip(row, score, strict=True)][: 1 if best_only else None]
+            pairs = [*zip(row, score, strict=True)][ranks]
             for found, probability in pairs:
                 place = next(n for n in range(num_bins) if probability <= (n + 1) / num_bins)
                 if found >= 0:
@@ -25,13 +25,14 @@ class TestReliability(MetricContract):
     def make(self):
         return Reliability(num_bins=7)
 
-    @pytest.mark.parametrize("best_only", [True, False])
-    def test_brute_force(self, best_only):
-        metric, batches = Reliability(10, best_only), [random_batch(seed) for seed in (1, 2)]
+    @pytest.mark.parametrize(("first", "last"), [(1, 1), (1, None), (2, 2), (3, 5)])
+    def test_brute_force(self, first, last):
+        metric, batches = Reliability(10, first, last), [random_batch(seed) for seed in (1, 2)]
+        ranks = slice(first - 1, last)
         for batch in batches:
             metric.update(*batch)
-        assert metric.result()["ECE"] == pytest.approx(by_hand(batches, 10, best_only))
-        counted = sum((ids[:, : 1 if best_only else None] >= 0).sum() for ids, *_ in batches)
+        assert metric.result()["ECE"] == pytest.approx(by_hand(batches, 10, ranks))
+        counted = sum((ids[:, ranks] >= 0).sum() for ids, *_ in batches)
         assert metric.support() == {"ECE": counted}
 
     def test_bins(self):

@@ -184,9 +184,11 @@ def test_everything_is_there(hostile):
     assert [found["href"] for found in page.attributes("a")] == targets
     identifiers = [found["id"] for _, found in page.elements if "id" in found]
     assert len(set(identifiers)) == len(identifiers) >= 9
-    assert [found["aria-label"] for found in page.attributes("svg")] == [
+    drawn = [found["aria-label"] for found in page.attributes("svg")]
+    assert drawn[:-1] == [
         "loss", "dev P@1", "means of the labels by frequency", "reliability diagram",
     ]  # fmt: skip
+    assert drawn[-1].startswith("risk and coverage, area ")
     assert page.texts["td"].count("head") == page.texts["td"].count("tail") == 1
     assert "5" * 64 in page.texts["td"]
 
@@ -195,19 +197,29 @@ def test_without_probabilities_there_is_no_diagram(tmp_path):
     write_page(tmp_path, measured(tmp_path, decision=Decision(0.5))[0])
     text = (tmp_path / FILE).read_text("utf-8")
     assert "are not probabilities" in text and "reliability diagram" not in text
+    assert "risk and coverage" not in text and "sizes of the sets returned" in text
     assert "ECE" not in text.replace("expected calibration error (ECE)", "")
 
 
-def test_several_labels_have_two_diagrams(tmp_path):
+def test_several_labels_have_a_diagram_of_each_rank_and_of_all(tmp_path):
     result, (ids, scores, labels) = measured(tmp_path, decision=Decision(0.5, True))
     write_page(tmp_path, result)
     page = Page((tmp_path / FILE).read_text("utf-8"))
     errors = [text for text in page.texts["b"] if text.startswith("ECE ")]
-    assert len(errors) == 2
+    assert len(errors) == 6
     hits = ids == labels
     edges = np.ceil(scores * 15).clip(1)
-    expected = sum(abs((hits - scores)[edges == e].sum()) for e in range(1, 16)) / scores.size
-    assert errors[1] == f"ECE {expected:.4f}"
+    for shown, ranks in ((errors[-1], slice(None)), (errors[1], slice(1, 2))):
+        gaps = (hits - scores)[:, ranks]
+        inside = edges[:, ranks]
+        expected = sum(abs(gaps[inside == edge].sum()) for edge in range(1, 16)) / gaps.size
+        assert shown == f"ECE {expected:.4f}"
+    sizes = (scores >= 0.5).sum(axis=1)
+    share = (sizes == sizes[0]).sum()
+    assert any(
+        text.startswith(f"{share:,} examples (") and text.endswith(f"get {sizes[0]} labels")
+        for text in page.texts["title"]
+    )
 
 
 def test_many_labels_are_in_the_data_and_few_in_the_document(tmp_path):

@@ -85,7 +85,12 @@ def write(folder: Path, measured: "Measured", plots: bool) -> None:
     """
     from tfxc.core.storage.files import atomic_file
     from tfxc.reports.charts import write_charts
-    from tfxc.reports.plots import confusion_matrix, labels_by_frequency, learning_charts
+    from tfxc.reports.plots import (
+        confusion_matrix,
+        labels_by_frequency,
+        learning_charts,
+        sets_charts,
+    )
 
     loaded = measured.loaded
     per_label = measured.decisions.per_label
@@ -98,6 +103,10 @@ def write(folder: Path, measured: "Measured", plots: bool) -> None:
             write_charts(folder / "curves.svg", charts)
         assert loaded.label_counts is not None, "measure has asked for them"
         labels_by_frequency(per_label, loaded.label_counts, folder / "labels.svg")
+        sets = sets_charts(measured.decisions)
+        drawn["sets"] = bool(sets)
+        if sets:
+            write_charts(folder / "sets.svg", sets)
         names = loaded.vocabulary.names
         drawn["confusions"] = confusion_matrix(per_label, names, folder / "confusions.svg")
     with atomic_file(folder / "report.md") as stream:
@@ -123,6 +132,8 @@ def _lines(
     yield f"Of the {per_label.decision}:\n"
     averages = average_rows(per_label, measured.loaded.vocabulary.names)
     yield markdown(("average", "precision", "recall", "F1"), averages) + "\n"
+    if drawn.get("sets"):
+        yield "![risk, coverage and sizes of sets](sets.svg)\n"
     if drawn.get("curves"):
         yield "## Learning curves\n\n![curves](curves.svg)\n"
     yield "## Labels\n"

@@ -9,6 +9,8 @@ import numpy as np
 
 #: Labels searched per example where a threshold decides.
 SEARCHED = 100
+#: A threshold that no score reaches; JSON has no infinity.
+NEVER = float(np.finfo(np.float32).max)
 _ARRAYS = ("of_labels", "gains")  # attributes that have a value for each label
 
 
@@ -68,6 +70,8 @@ class Decision:
             parts = [f"labels of the {self.count} highest weighted values of {kind}"]
         elif self.threshold is None:
             parts = [f"labels whose {kind} reaches the label's own threshold"]
+        elif self.threshold == NEVER:
+            parts = ["best labels"]
         elif self.penalty is not None:
             parts = [f"labels until those before have a {kind} of {1 - self.threshold:g} together"]
         else:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tfxc.decision.decision import Decision
+from tfxc.decision.decision import NEVER, Decision
 from tfxc.decision.held_out import HeldOut
 
 _ROUNDS = 20
@@ -32,7 +32,7 @@ def weighted_rule(
     width = held_out.ids.shape[1]
     sums = np.zeros(num_labels)
     chosen_counts = np.zeros(num_labels)
-    rule = Decision(at_least=count, at_most=count, threshold=np.inf)  # the likeliest ones
+    rule = Decision(NEVER, True, at_least=count, at_most=count)  # the likeliest ones
     for number in range(_ROUNDS):
         chosen = rule.predicted(held_out.ids, held_out.scores)
         ids = held_out.ids[chosen]

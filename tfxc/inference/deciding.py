@@ -9,7 +9,7 @@ import numpy as np
 from tfxc.core import registry
 from tfxc.core.errors import DataError
 from tfxc.decision.abstaining import least_confidence
-from tfxc.decision.decision import Decision
+from tfxc.decision.decision import NEVER, Decision
 from tfxc.decision.fitted import FittedDecision
 from tfxc.decision.held_out import HeldOut
 from tfxc.inference.searcher import Searcher
@@ -138,9 +138,7 @@ def _fitted(held_out: HeldOut, settings: "DecisionSettings", native: bool) -> Fi
         rule = method.fit(held_out, native or calibration is not None)
     if settings.abstain is not None:
         # Where no labels are chosen, the best one is the answer.
-        rule = rule or Decision(
-            float("inf"), native or calibration is not None, at_least=1, at_most=1
-        )
+        rule = rule or Decision(NEVER, native or calibration is not None, at_least=1, at_most=1)
         least = settings.abstain.below
         if settings.abstain.risk is not None:
             least = least_confidence(held_out, settings.abstain.risk)

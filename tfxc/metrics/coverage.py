@@ -74,6 +74,68 @@ class LabelCoverage(Metric):
             self.state[key][ids] = True
 
 
+class MacroF1(Metric):
+    """``macro-F1@k``: mean over all labels of the F1 of each, if the best k are what is predicted.
+
+    Labels that no example has count with 0, as in xcolumns and in Schultheis et al., "Generalized
+    test utilities for long-tail performance in extreme multi-label classification", NeurIPS 2023.
+
+    Args:
+        num_labels: size of the label space; labels outside of it do not count.
+        ks: cut-offs.
+
+    Example:
+        >>> metric = MacroF1(num_labels=4, ks=(1,))
+        >>> metric.update(np.array([[3], [3]]), np.array([[0.9], [0.8]]), np.array([[3], [2]]))
+        >>> round(metric.result()["macro-F1@1"], 6)
+        0.166667
+    """
+
+    def __init__(self, num_labels: int, ks: Sequence[int] = (1, 3, 5)) -> None:
+        self.num_labels = num_labels
+        self.ks = checked_ks(ks)
+        self.names = names_at("macro-F1", self.ks)
+        self.min_predictions = max(self.ks)
+        super().__init__()
+
+    def settings(self) -> tuple[Any, ...]:
+        return self.names, self.num_labels
+
+    def initial_state(self) -> dict[str, np.ndarray]:
+        # They grow to the largest id met, of 2^31 examples at most.
+        kinds = ("hits", "predicted")
+        keys = ("true", *(f"{kind}@{k}" for kind in kinds for k in self.ks))
+        return {key: np.zeros(0, np.int32) for key in keys}
+
+    def update_ranked(self, batch: "RankedBatch") -> None:
+        for k in self.ks:
+            ids = batch.ids[:, :k]
+            self._count(f"predicted@{k}", ids[ids >= 0])
+            self._count(f"hits@{k}", ids[batch.hits[:, :k]])
+        self._count("true", batch.labels[batch.labels >= 0])
+
+    def result(self) -> dict[str, float]:
+        true = zero_padded(self.state["true"], self.num_labels)
+        values = []
+        for k in self.ks:
+            found, predicted = (
+                zero_padded(self.state[f"{kind}@{k}"], self.num_labels)
+                for kind in ("hits", "predicted")
+            )
+            values.append(ratio(2.0 * found, predicted + true).sum() / self.num_labels)
+        return named(self.names, values)
+
+    def support(self) -> dict[str, int]:
+        """Returns the number of labels."""
+        return named(self.names, [self.num_labels] * len(self.ks))
+
+    def _count(self, key: str, ids: np.ndarray) -> None:
+        ids = ids[ids < self.num_labels]
+        if ids.size:
+            self.state[key] = zero_padded(self.state[key], ids.max() + 1)
+            np.add.at(self.state[key], ids, 1)
+
+
 class SlicedMetric(MeanMetric):
     """Base of the metrics by slice of the label set, under names such as ``R@5/few-shot``.
 

@@ -39,7 +39,8 @@ class Reliability(Metric):
 
     Args:
         num_bins: number of bins between 0 and 1.
-        best_only: whether the best label of each example alone is counted, or every prediction.
+        first, last: ranks of the predictions that are counted, from 1; ``last`` None means all
+            from the first one on. The best label alone by default.
 
     Raises:
         ConfigError: fewer than 1 bin.
@@ -54,15 +55,15 @@ class Reliability(Metric):
     names = ("ECE",)
     larger_is_better = False
 
-    def __init__(self, num_bins: int = 15, best_only: bool = True) -> None:
+    def __init__(self, num_bins: int = 15, first: int = 1, last: int | None = 1) -> None:
         if num_bins < 1:
             raise ConfigError(f"{num_bins} is less than 1", where="num_bins")
         self.num_bins = num_bins
-        self.best_only = best_only
+        self.ranks = slice(first - 1, last)
         super().__init__()
 
     def settings(self) -> tuple[Any, ...]:
-        return self.num_bins, self.best_only
+        return self.num_bins, self.ranks.start, self.ranks.stop
 
     def initial_state(self) -> dict[str, np.ndarray]:
         whole = np.zeros(self.num_bins, np.int64)
@@ -70,13 +71,12 @@ class Reliability(Metric):
         return {"count": whole, "hits": whole.copy(), "probability": real}
 
     def update_ranked(self, batch: "RankedBatch") -> None:
-        depth = 1 if self.best_only else batch.ids.shape[1]
-        counted = batch.ids[:, :depth] >= 0
-        scores = batch.scores[:, :depth][counted].astype(np.float64)
+        counted = batch.ids[:, self.ranks] >= 0
+        scores = batch.scores[:, self.ranks][counted].astype(np.float64)
         place = np.ceil(scores * self.num_bins).astype(np.int64) - 1
         place = np.clip(place, 0, self.num_bins - 1)
         np.add.at(self.state["count"], place, 1)
-        np.add.at(self.state["hits"], place, batch.hits[:, :depth][counted])
+        np.add.at(self.state["hits"], place, batch.hits[:, self.ranks][counted])
         np.add.at(self.state["probability"], place, scores)
 
     def result(self) -> dict[str, float]:

@@ -29,8 +29,8 @@ def build_metrics(
 ) -> "MetricSuite":
     """Returns the metrics that the given facts allow.
 
-    Always P, normalised P, R and nDCG at each k. With ``label_counts`` also label coverage and R
-    and P by frequency slice; with ``num_train_examples`` also PSP and PSnDCG.
+    Always P, normalised P, R and nDCG at each k. With ``label_counts`` also label coverage,
+    macro-F1, and R and P by frequency slice; with ``num_train_examples`` also PSP and PSnDCG.
 
     Args:
         ks: cut-offs.
@@ -76,11 +76,11 @@ def build_metrics(
     metrics += more
     if label_counts is not None:
         from tfxc.labels.slices import frequency_slices
-        from tfxc.metrics.coverage import LabelCoverage, SlicedPrecision, SlicedRecall
+        from tfxc.metrics.coverage import LabelCoverage, MacroF1, SlicedPrecision, SlicedRecall
 
         slices = slices or frequency_slices(label_counts)
         metrics += [SlicedRecall(slices, ks), SlicedPrecision(slices, ks)]
-        metrics.append(LabelCoverage(len(label_counts), ks))
+        metrics += [LabelCoverage(len(label_counts), ks), MacroF1(len(label_counts), ks)]
     if full_loss:
         from tfxc.metrics.loss import FullLoss
 
@@ -105,6 +105,35 @@ def metrics_of_pairs(ks: Sequence[int], trained: "LabelSlices | None", ranks: bo
         from tfxc.metrics.ranks import Ranks
 
         metrics.append(Ranks(ks, trained))
+    return metrics
+
+
+def metrics_of_decision(
+    decision: Decision,
+    ks: Sequence[int],
+    probabilities: bool,
+    label_counts: np.ndarray | None = None,
+) -> list[Metric]:
+    """Returns metrics of probabilities, and of the sets of labels that are returned.
+
+    Args:
+        decision: which labels are returned; of the best one alone there are no sets.
+        ks: cut-offs.
+        probabilities: whether the batches' scores are probabilities.
+        label_counts: (num_labels,) number of training examples of each label, for the slices head,
+            torso and tail; None leaves these out.
+    """
+    metrics: list[Metric] = []
+    if probabilities:
+        from tfxc.metrics.probability_errors import ProbabilityErrors, RiskCoverage
+
+        metrics += [ProbabilityErrors(ks), RiskCoverage()]
+    if not decision.best_alone:
+        from tfxc.labels.slices import frequency_slices
+        from tfxc.metrics.returned import SetCoverage, SetSizes
+
+        slices = None if label_counts is None else frequency_slices(label_counts, "shares")
+        metrics += [SetCoverage(decision, slices), SetSizes(decision, slices)]
     return metrics
 
 

@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from tfxc.metrics.classification import positive_label
 from tfxc.metrics.per_label import PerLabel
+from tfxc.metrics.probability_errors import RiskCoverage
 from tfxc.metrics.reliability import Reliability
+from tfxc.metrics.returned import SetSizes
 from tfxc.reports.tables import average_rows, write_tables
 
 if TYPE_CHECKING:
     from tfxc.decision.decision import Decision
     from tfxc.inference.searcher import SearchResult
     from tfxc.runs.loaded import LoadedRun
+
+_RANKS = 5  # that have a reliability diagram of their own
 
 
 class Decisions:
@@ -26,16 +30,25 @@ class Decisions:
     Attributes:
         per_label: ``PerLabel``.
         reliability: {what is counted: ``Reliability``}, where scores are probabilities.
+        risk: ``RiskCoverage``, where scores are probabilities; else None.
+        sizes: ``SetSizes``; None where the best label alone is returned.
     """
 
     def __init__(self, decision: "Decision", names: Sequence[str], most: int) -> None:
         self.decision = decision
         self.per_label = PerLabel(len(names), decision, most, positive_label(names))
         self.reliability: dict[str, Reliability] = {}
+        self.risk: RiskCoverage | None = None
+        self.sizes: SetSizes | None = None
         if decision.probabilities:
+            self.risk = RiskCoverage()
             self.reliability["best label of each example"] = Reliability()
             if not decision.best_alone:
-                self.reliability["all labels searched"] = Reliability(best_only=False)
+                for rank in range(2, _RANKS + 1):
+                    self.reliability[f"label at rank {rank}"] = Reliability(first=rank, last=rank)
+                self.reliability["all labels searched"] = Reliability(last=None)
+        if not decision.best_alone:
+            self.sizes = SetSizes(decision)
 
     def update(self, result: "SearchResult") -> None:
         """Counts the labels of a batch.
@@ -44,8 +57,9 @@ class Decisions:
             ConfigError: as ``PerLabel.update``.
         """
         self.per_label.update(*result)
-        for metric in self.reliability.values():
-            metric.update(*result)
+        for metric in (*self.reliability.values(), self.risk, self.sizes):
+            if metric is not None:
+                metric.update(*result)
 
     @property
     def scores(self) -> str:

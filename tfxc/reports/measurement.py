@@ -250,8 +250,9 @@ class Measurement(ExamplesOptions):
             ConfigError: the run has no labels, or a cut-off is larger than their number.
         """
         from tfxc.core.declared import check_k
+        from tfxc.decision.decision import Decision
         from tfxc.inference.decision import classification_of, measures_full_loss
-        from tfxc.metrics.suite import build_metrics, metrics_of_pairs
+        from tfxc.metrics.suite import build_metrics, metrics_of_decision, metrics_of_pairs
 
         loaded.require_labels()
         settings = loaded.config.evaluation
@@ -262,19 +263,26 @@ class Measurement(ExamplesOptions):
         ks = tuple(self.k or (k for k in settings.k if k <= num_labels))
         for k in ks:
             check_k(k, num_labels)
+        decision = self.decision(loaded)
+        classification = classification_of(
+            decision,
+            loaded.single_label,
+            num_labels,
+            loaded.vocabulary.names if num_labels == 2 else (),
+        )
+        # Sets that only the tables know are no part of the metrics.
+        rule = Decision() if classification is None else decision
+        calibrated = loaded.model.decision.calibration is not None
+        likely = decision.probabilities and (calibrated or not rule.best_alone)
+        more = metrics_of_pairs(ks, self._trained(loaded), settings.ranks)
         return build_metrics(
             ks=ks,
             label_counts=counts,
             num_train_examples=None if counts is None else splits["train"]["examples"],
             propensity=settings.propensity,
             full_loss=self.full_loss or measures_full_loss(settings, loaded.model),
-            classification=classification_of(
-                self.decision(loaded),
-                loaded.single_label,
-                num_labels,
-                loaded.vocabulary.names if num_labels == 2 else (),
-            ),
-            more=metrics_of_pairs(ks, self._trained(loaded), settings.ranks),
+            classification=classification,
+            more=more + metrics_of_decision(rule, ks, likely, counts),
         )
 
     def _trained(self, loaded: "LoadedRun") -> "LabelSlices | None":
@@ -326,6 +334,7 @@ class Measurement(ExamplesOptions):
         depth = rule.depth(metrics.min_predictions, num_labels, self.labels)
         full_loss = "full_loss" in metrics.names
         probabilities = rule.probabilities and (decisions is not None or not rule.best_alone)
+        probabilities |= "AURC" in metrics.names
         searcher = Searcher(
             loaded.model,
             depth,

@@ -19,7 +19,7 @@ from tfxc.core.storage.files import atomic_file
 from tfxc.reports.charts import Axis, Chart
 from tfxc.reports.curves import Curve, means_by_frequency
 from tfxc.reports.measured import MOST_WRONG, SLICE_COLUMNS, Measured
-from tfxc.reports.plots import learning_charts
+from tfxc.reports.plots import learning_charts, sets_charts
 from tfxc.reports.tables import (
     CONFUSION_COLUMNS,
     LABEL_COLUMNS,
@@ -174,6 +174,7 @@ def _charts(measured: Measured) -> dict[str, Any]:
     reliability = [
         (title, metric.result()["ECE"], metric.support()["ECE"], _reliability_chart(metric))
         for title, metric in measured.decisions.reliability.items()
+        if metric.support()["ECE"]
     ]
     return {
         "curves": learning_charts(measured.loaded.folder / "metrics.jsonl"),
@@ -181,6 +182,7 @@ def _charts(measured: Measured) -> dict[str, Any]:
         "slices": measured.slices(),
         "frequency": _frequency_chart(measured),
         "reliability": reliability,
+        "sets": sets_charts(measured.decisions),
     }
 
 

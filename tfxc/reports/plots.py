@@ -23,9 +23,12 @@ from tfxc.reports.curves import Curve
 if TYPE_CHECKING:
     from tfxc.metrics.per_label import PerLabel
     from tfxc.metrics.roc import Roc
+    from tfxc.reports.decisions import Decisions
 
 _MOST_LABELS = 60  # of a confusion matrix
 _CELL = 11
+_MOST_ANSWERED = 200  # points of a risk-coverage curve
+_LARGEST_SET = 20  # larger ones have one bar
 _NAMES = 150  # space for names of labels, which are cut
 _LONGEST_NAME = 18
 _BLUE = "#0b62a8"
@@ -73,6 +76,39 @@ def labels_by_frequency(per_label: "PerLabel", label_counts: np.ndarray, path: s
         cloud = [*zip(powers.tolist(), values.tolist(), strict=True)]
         charts.append(Chart(name, x, y, [mean], cloud=cloud))
     write_charts(path, charts)
+
+
+def sets_charts(decisions: "Decisions") -> list[Chart]:
+    """Returns the risk-coverage curve of the best labels, and the sizes of the sets returned.
+
+    Each is left out where there is none, see ``Decisions``.
+    """
+    charts = []
+    if decisions.risk is not None and decisions.risk.support()["AURC"]:
+        risks, last = decisions.risk.curve()
+        places = np.flatnonzero(last)
+        places = places[np.unique(np.linspace(0, len(places) - 1, _MOST_ANSWERED).astype(int))]
+        points = zip(((places + 1) / len(risks)).tolist(), risks[places].tolist(), strict=True)
+        axes = (
+            Axis("share of the examples answered, the surest first", 0, 1),
+            Axis("share of wrong best labels", 0, max(0.01, float(risks[places].max()))),
+        )
+        area = decisions.risk.result()["AURC"]
+        curve = Curve("wrong best labels", tuple(points))
+        charts.append(Chart(f"risk and coverage, area {area:.4f}", *axes, [curve]))
+    if decisions.sizes is not None and len(decisions.sizes.of_all()):
+        counts = decisions.sizes.of_all()
+        if len(counts) > _LARGEST_SET:
+            counts = np.append(counts[:_LARGEST_SET], counts[_LARGEST_SET:].sum())
+        shares = (counts / counts.sum()).tolist()
+        bars = []
+        for size, (count, share) in enumerate(zip(counts.tolist(), shares, strict=True)):
+            more = " or more" if size == _LARGEST_SET else ""
+            text = f"{count:,} examples ({share:.1%}) get {size}{more} labels"
+            bars.append((size - 0.4, size + 0.4, share, text))
+        axes = Axis("labels returned", -0.5, len(shares) - 0.5), Axis("share", 0, max(shares))
+        charts.append(Chart("sizes of the sets returned", *axes, bars=bars))
+    return charts
 
 
 def confusion_matrix(per_label: "PerLabel", names: Sequence[str], path: str | Path) -> bool:

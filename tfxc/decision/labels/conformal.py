@@ -6,7 +6,7 @@ import numpy as np
 
 from tfxc.core.declared import Count, Natural, NotNegative, Share, ShareBelowOne
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.decision.decision import Decision
+from tfxc.decision.decision import NEVER, Decision
 from tfxc.decision.held_out import HeldOut
 from tfxc.decision.labels.base import Labels
 
@@ -35,7 +35,8 @@ class Conformal(Labels):
         alpha: share of the true labels that may be missed.
         sets: adaptive or threshold; None chooses.
         penalty: of an adaptive set for each label behind the first ``free`` ones: it makes the
-            longest sets shorter, and others longer.
+            longest sets shorter, and others longer. 0.1 and 1 had the smallest mean size of a few
+            values tried on 95 % sets of clinc150 and banking77.
         free: labels without a penalty.
         tails: power of a label's share of the training examples by which its probability is
             divided. From 0 to 1, rare labels are missed less and common ones more.
@@ -46,8 +47,8 @@ class Conformal(Labels):
         self,
         alpha: ShareBelowOne = 0.1,
         sets: Literal["adaptive", "threshold"] | None = None,
-        penalty: NotNegative = 0.01,
-        free: Count = 5,
+        penalty: NotNegative = 0.1,
+        free: Count = 1,
         tails: Share = 0.0,
         at_least: Natural = 0,
     ) -> None:
@@ -85,7 +86,8 @@ class Conformal(Labels):
         counts = held_out.label_counts + 1.0  # no label has none
         shares = (counts / counts.mean()) ** self.tails
         adjusted = held_out.scores / shares[np.maximum(held_out.ids, 0)]
-        of_labels = (self._threshold(held_out, adjusted) * shares).astype(np.float32)
+        of_labels = np.minimum(self._threshold(held_out, adjusted) * shares, NEVER)
+        of_labels = of_labels.astype(np.float32)
         of_labels = np.nextafter(of_labels, np.float32(-np.inf))  # no label is lost by rounding
         return Decision(None, probabilities, of_labels=of_labels, **kept)
 
@@ -115,4 +117,4 @@ class Conformal(Labels):
                 where="held-out examples",
                 fix="raise decision.k or alpha, or give more examples",
             )
-        return float(values[order][place])
+        return min(float(values[order][place]), NEVER)

@@ -1,7 +1,7 @@
 """As many labels for every example."""
 
 from tfxc.core.declared import Count
-from tfxc.decision.decision import Decision
+from tfxc.decision.decision import NEVER, Decision
 from tfxc.decision.held_out import HeldOut
 from tfxc.decision.labels.base import Labels
 
@@ -17,4 +17,4 @@ class TopK(Labels):
         self.count = count
 
     def fit(self, held_out: HeldOut, probabilities: bool) -> Decision:
-        return Decision(float("inf"), probabilities, at_least=self.count, at_most=self.count)
+        return Decision(NEVER, probabilities, at_least=self.count, at_most=self.count)
