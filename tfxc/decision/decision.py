@@ -99,7 +99,8 @@ class Decision:
             reached = self.held_against(scores) >= least
         else:
             values = self.gains[np.maximum(ids, 0)] * scores - least
-            values = np.where((ids >= 0) & (places < self.at_most), values, -np.inf)
+            considered = places < (self.at_most or ids.shape[1])
+            values = np.where((ids >= 0) & considered, values, -np.inf)
             best = np.argsort(-values, axis=1, kind="stable")[:, : self.count]
             reached = np.zeros(ids.shape, bool)
             np.put_along_axis(reached, best, True, axis=1)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class FittedDecision:
         """
         if self.rule is None:
             return self
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for name, known in (("of_labels", self.rule.of_labels), ("gains", self.rule.gains)):
             if known is not None:
                 more = np.full(num_labels - len(known), np.median(known), np.float32)
