@@ -81,7 +81,7 @@ def gained(name, rule, examples, precision):
 def test_a_rule_is_as_good_as_what_sees_all_examples(name, precision):
     examples = held_out(0, 60 if name == "coverage" else 200)  # of more, all labels are found
     rule = METHODS[name](COUNT, precision).fit(examples, True)
-    assert gained(name, rule, examples, precision) > 0.95
+    assert gained(name, rule, examples, precision) > 0.9
     assert (predicted(rule, examples).sum(axis=1) == COUNT).all()
 
 
