@@ -139,6 +139,14 @@ def test_an_imported_model_learns_a_decision_of_a_file(frozen, tmp_path, capsys)
     solver = LogisticRegression(C=1e6, solver="newton-cholesky", tol=1e-12).fit(units, hits)
     expected = solver.predict_proba(units)[:, 1]
     np.testing.assert_allclose(np.concatenate(after.scores), expected, atol=1e-4)
+    # Without training examples that say how frequent a label is.
+    for labels in ("f_measure", '{"name": "macro_f1_at_k", "count": 2}'):
+        assert call(capsys, *deciding[:-1], labels, "--probabilities", "rows").code == 0
+        answers = (predict, "--run", run, queries, *option, "--output", tmp_path / "D.jsonl")
+        assert call(capsys, *answers).code == 0
+        counts = [len(row) for row in read_predictions(tmp_path / "D.jsonl").labels]
+        assert 0 < sum(counts) < 10 * len(counts) and (labels == "f_measure" or set(counts) == {2})
+        (tmp_path / "D.jsonl").unlink()
     outcome = call(capsys, evaluate, "--run", run, "--data", queries, *option, "--k", "1")
     assert "micro-F1" in outcome.out
 

@@ -26,6 +26,8 @@ from tfxc.commands import predict
 from tfxc.core import cli
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.examples.chunk import Chunk
+from tfxc.decision.decision import Decision
+from tfxc.decision.fitted import FittedDecision
 from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.inference.predictors import RunPredictor
 from tfxc.inference.savedmodel import SavedModelPredictor
@@ -420,6 +422,19 @@ def test_an_ensemble_of_runs(text_run, other_run, method, tmp_path, capsys):
         found = lines_of(capsys.readouterr().out)
         assert_answers(found, [[NAMES[i] for i in row] for row in ids], scores)
         assert found != answers
+
+
+def test_an_ensemble_has_no_decision_of_its_runs(text_run, other_run, tmp_path, capsys):
+    """A rule of one run's probabilities says nothing of what several give together."""
+    shutil.copytree(text_run, tmp_path / "decided")
+    FittedDecision(None, Decision(0.9, probabilities=True, at_most=12)).save(tmp_path / "decided")
+    (tmp_path / "in.txt").write_text("soup\n")
+    asked = ["--run", str(tmp_path / "decided"), "--run", str(other_run), str(tmp_path / "in.txt")]
+    for more, length, note in (([], 5, "several runs: the best 5 labels; "), (["--k", "3"], 3, "")):
+        predict.main([*asked, *more])
+        captured = capsys.readouterr()
+        assert [len(line["labels"]) for line in lines_of(captured.out)] == [length]
+        assert note in captured.err and ("what one run returns" in captured.err) == bool(note)
 
 
 def test_bad_ensembles(text_run, other_run, tmp_path):

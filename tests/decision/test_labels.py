@@ -6,22 +6,26 @@ import json
 import numpy as np
 import pytest
 import scipy.optimize
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, precision_recall_curve
 
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError
 from tfxc.decision.decision import Decision, at_least
 from tfxc.decision.held_out import HeldOut
 from tfxc.decision.labels.f_measure import FMeasure, label_offsets
-from tfxc.decision.labels.threshold import Threshold
+from tfxc.decision.labels.threshold import Threshold, common_threshold
+from tfxc.decision.labels.thresholds import Thresholds
 from tfxc.decision.labels.top_k import TopK
 
 LABELS = 12
 SECTIONS = [
     {"name": "f_measure"},
     {"name": "threshold"},
+    {"name": "thresholds"},
     {"name": "top_k", "count": 2},
     {"name": "conformal"},
+    {"name": "macro_f1_at_k", "count": 2},
+    {"name": "coverage_at_k", "count": 2},
 ]
 
 
@@ -83,7 +87,7 @@ def test_what_every_rule_keeps(section):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_threshold_is_the_best_one(seed):
-    examples = held_out(seed, 300)
+    examples = held_out(seed, 50)
     decision = Threshold().fit(examples, True)
     best = max(measured(examples, Decision(value), "micro") for value in np.unique(examples.scores))
     assert measured(examples, decision, "micro") == pytest.approx(best)
@@ -99,6 +103,66 @@ def test_equal_scores_are_on_one_side():
     assert Threshold(0.3).fit(examples, True).threshold == 0.3
 
 
+def shortened(examples, width):
+    """The first labels of each list, and all true ones; with equal scores."""
+    labels = np.where(examples.hits, examples.ids, -1)
+    lists = (part[:, :width] for part in (examples.ids, examples.scores.round(2), examples.hits))
+    return HeldOut(*lists, examples.num_true, examples.label_counts, labels)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_threshold_is_the_best_one(seed):
+    """Beside scikit-learn, where the true labels that a list lacks have the lowest score."""
+    examples = shortened(held_out(seed, 300), 4)
+    found = Thresholds(prior=0).fit(examples, True).of_labels
+    assert (examples.positives == examples.label_counts).all()
+    own = 0
+    for label in range(LABELS):
+        there = examples.ids == label
+        lacking = examples.positives[label] - examples.hits[there].sum()
+        hits = np.append(examples.hits[there], np.ones(lacking, bool))
+        scores = np.append(examples.scores[there], np.full(lacking, -1.0))
+        if not hits.any() or not examples.hits[there].any():
+            assert found[label] == np.float32(common_threshold(examples))
+            continue
+        own += 1
+        precision, recall, values = precision_recall_curve(hits, scores)
+        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+        best = f1[:-1][values > -1].max()
+        assert f1_score(hits, scores.astype(np.float32) >= found[label]) == pytest.approx(best)
+    assert own > LABELS / 2
+
+
+def test_thresholds_shrink_and_are_guarded():
+    examples = shortened(held_out(7, 300), 4)
+    common = common_threshold(examples)
+    own, shrunk, guarded = (
+        Thresholds(**settings).fit(examples, True).of_labels
+        for settings in ({"prior": 0}, {"prior": 10}, {"prior": 10, "fbr": 0.5})
+    )
+    count = examples.positives
+    np.testing.assert_allclose(shrunk, (count * own + 10 * common) / (count + 10), rtol=1e-6)
+    rare = guarded != shrunk
+    assert 0 < rare.sum() < LABELS
+    for label in range(LABELS):
+        there = examples.ids == label
+        chosen = examples.scores[there].astype(np.float32) >= own[label]
+        right = (chosen & examples.hits[there]).sum()
+        assert rare[label] == (2 * right / (chosen.sum() + count[label]) < 0.5)
+        if rare[label]:
+            assert guarded[label] == np.float32(examples.scores[there].max())
+
+
+def test_thresholds_need_no_probabilities():
+    examples = held_out(8, 300)
+    odds = np.log(examples.scores / (1 - examples.scores)) * 5
+    of_odds = Thresholds(prior=0).fit(dataclasses.replace(examples, scores=odds), False)
+    of_chances = Thresholds(prior=0).fit(examples, True)
+    assert not of_odds.probabilities
+    expected = np.log(of_chances.of_labels / (1 - of_chances.of_labels)) * 5
+    np.testing.assert_allclose(of_odds.of_labels, expected, rtol=1e-4)
+
+
 def test_thresholds_are_half_of_the_f_measure():
     """Of a label whose probabilities are true, the best threshold is half of the best F-measure."""
     examples = held_out(1, 20_000)
@@ -107,7 +171,7 @@ def test_thresholds_are_half_of_the_f_measure():
         there = examples.ids == label
         scores = examples.scores[there]
         hits = examples.hits[there]
-        grid = np.linspace(0.01, 0.9, 179)
+        grid = np.linspace(0.01, 0.9, 90)
         values = [f1_score(hits, scores >= value) for value in grid]
         assert of_labels[label] == pytest.approx(max(values) / 2, abs=0.06)
         reached = f1_score(hits, scores >= of_labels[label])

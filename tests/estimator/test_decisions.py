@@ -10,27 +10,38 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from tests.estimator.test_estimator import LISTS, TEXTS, small
 from tests.exports.methods import head_of
+from tests.small_runs import NAMES, make_run
 from tests.small_runs import TEXTS as EXAMPLES
-from tests.small_runs import make_run
 from tfxc.core import registry
+from tfxc.core.settings import DecisionSettings
+from tfxc.data.examples.chunk import Chunk
 from tfxc.estimator.classifier import XCClassifier
 from tfxc.heads.mach import Aggregate
+from tfxc.inference.deciding import Examined
+from tfxc.inference.predictors import RunPredictor
 from tfxc.reports.measurement import Measurement
 from tfxc.runs.loaded import load_run
+from tfxc.training.deciding import decide
 
 AGGREGATES = typing.get_args(Aggregate)
 
 LINKS = ("sigmoid", "softmax", "hinge")  # each has an objective of its name
 HEADS = [{**head_of(name)} for name in registry.names("head") if name not in ("mach", "label_text")]
 HEADS += [{**head_of("mach"), "aggregate": aggregate} for aggregate in AGGREGATES]
+SOFTMAX = {"name": "softmax"}
+LEARNED = {"probabilities": "rows", "labels": "f_measure"}
 LABELS = [["soup", "tea"], ["e"], [], ["tea", "日本", "0"], ["1"]]
 
 
-def measured(folder, examples, labels):
-    """The metric of the decisions that the tables have."""
+def write_examples(folder, examples, labels):
     lines = [json.dumps({"text": t, "labels": y}) for t, y in zip(examples, labels, strict=True)]
     (folder / "examples.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    loaded = load_run(folder / "run")
+
+
+def measured(folder, examples, labels, loaded=None):
+    """The metric of the decisions that the tables have."""
+    write_examples(folder, examples, labels)
+    loaded = loaded or load_run(folder / "run")
     measurement = Measurement(data=str(folder / "examples.jsonl"))
     decisions = measurement.decisions(loaded)
     _, rows = measurement.examples(loaded)
@@ -51,6 +62,25 @@ def by_prediction(model, examples, labels):
     )
     found = precision_recall_fscore_support(truth, predicted, average="micro", zero_division=0)
     return list(found[:3])
+
+
+SAYINGS = [" ".join(f"{first} {second}".split()[::2]) for first in EXAMPLES for second in EXAMPLES]
+
+
+@pytest.mark.parametrize("head", HEADS, ids=lambda head: "-".join(map(str, head.values())))
+def test_what_every_head_has_learned_to_decide(tmp_path, head):
+    """The best two labels are the true ones: neither none nor all are then predicted."""
+    make_run(tmp_path / "run", text_features={"name": "tfidf"}, head=head, objective=SOFTMAX)
+    loaded = load_run(tmp_path / "run")
+    lists = RunPredictor(loaded, len(NAMES))(Chunk(labels=[[]] * len(SAYINGS), texts=SAYINGS))
+    best = [row[:2] for row in lists.labels]
+    write_examples(tmp_path, SAYINGS, best)
+    examples = Measurement(data=str(tmp_path / "examples.jsonl")).examples(loaded)[1]
+    section = DecisionSettings.model_validate(LEARNED)
+    decide(loaded, [Examined(loaded.model, examples, loaded.vocabulary.names)], section)
+    found = by_prediction(XCClassifier.load(tmp_path / "run"), SAYINGS, best)
+    assert found == pytest.approx(averages(measured(tmp_path, SAYINGS, best, loaded)))
+    assert found[2] > 0.95
 
 
 def _pairs():
@@ -104,16 +134,17 @@ NARROW = {"ranker": {"only_topk": 1}, "tree": {"nr_splits": 2, "max_leaf_size": 
     [
         {"head": {"name": "mhp", "heads": [3, 2]}},
         {"head": LABEL_TEXT, "label_texts": "names", "epochs": 1},
+        {"head": LABEL_TEXT, "label_texts": "names", "epochs": 1, "decision": LEARNED},
         {"threshold": -1.0, "epochs": 1},
         {"recipe": {"name": "xr_linear", **NARROW}, "threshold": 0.01},
     ],
-    ids=["mhp", "label_text", "threshold", "xr_linear"],
+    ids=["mhp", "label_text", "decided", "threshold", "xr_linear"],
 )
 def test_a_trained_and_saved_one(tmp_path, settings):
     """As fitted, as loaded, and as the run's tables have it; a row may have no label at all."""
     model = XCClassifier(**settings) if "recipe" in settings else small(**settings)
     labels = [*LISTS[:4], []]
-    model.fit(TEXTS, LISTS)
+    model.fit(TEXTS, LISTS, validation_data=(TEXTS, LISTS) if "decision" in settings else None)
     model.save(tmp_path / "run")
     found = by_prediction(model, TEXTS[:5], labels)
     assert found == pytest.approx(averages(measured(tmp_path, TEXTS[:5], labels)))

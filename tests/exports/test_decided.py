@@ -14,6 +14,9 @@ from tfxc.exports.standalone import predict
 CURVE = Curve(np.array([-1.0, 0.0, 2.0]), np.array([0.0, 0.3, 1.0]))
 ODDS = Curve(np.array([-3.0, -1.0, 4.0]), np.array([0.01, 0.2, 0.98]))
 
+OF_LABELS = np.linspace(0.1, 0.4, 9).astype(np.float32)
+GAINS = np.linspace(2.0, 0.5, 9).astype(np.float32)
+
 
 @pytest.mark.parametrize(
     "calibration",
@@ -47,12 +50,14 @@ def test_equals_numpy(calibration):
     "rule",
     [
         Decision(0.2, True, at_most=4),
-        Decision(None, True, np.linspace(0.1, 0.4, 9).astype(np.float32), at_least=1, at_most=5),
+        Decision(None, True, OF_LABELS, at_least=1, at_most=5),
         Decision(NEVER, True, at_least=2, at_most=2),
         Decision(0.25, True, at_most=5, penalty=0.0),
         Decision(0.1, True, at_most=6, penalty=0.03, free=2),
         Decision(0.25, True, at_least=2, at_most=5, penalty=0.01, abstain=0.3),
         Decision(0.2, True, at_least=1, abstain=0.35),
+        Decision(None, True, OF_LABELS, at_most=5, gains=GAINS, count=2),
+        Decision(None, True, OF_LABELS, at_most=5, gains=GAINS, count=3, abstain=0.3),
     ],
     ids=str,
 )

@@ -54,9 +54,9 @@ class Options(RunOption, ReaderOptions):
             "given"; None means those in the file.
         probabilities: how probabilities are learned: rows, isotonic or logistic, or a section as
             JSON; None means as the run's config says, else rows where the model has none.
-        labels: which labels are returned: f_measure, threshold, top_k or conformal, or a section as
-            JSON; None means as the run's config says, else f_measure where examples have several
-            labels.
+        labels: which labels are returned: f_measure, threshold, thresholds, top_k, macro_f1_at_k,
+            coverage_at_k or conformal, or a section as JSON; None means as the run's config says,
+            else f_measure where examples have several labels.
         k: best labels of an example that are considered; None means as the run's config says.
         abstain: probability of the best label below which an example gets no label, or a section as
             JSON that says which share of the answers may be wrong, '{"risk": 0.05}'; None means as

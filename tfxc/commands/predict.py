@@ -249,8 +249,10 @@ def _predictor(options: Options, typed: bool) -> "Predictor":
         for path in rankers or options.run:  # without a ranker these options are refused
             runs[path] = load_run(path, options.trust, search)
     predictors = {}
+    decided = False
     for path, loaded in runs.items():
         loaded.require_labels()
+        decided |= loaded.model.decision.rule is not None
         listed = options.top or max(_LISTED, options.k or 0)
         listed = min(listed, loaded.manifest["num_labels"])
         try:
@@ -261,7 +263,11 @@ def _predictor(options: Options, typed: bool) -> "Predictor":
         if search.streamed:
             loaded.release()
     method = options.ensemble or _ENSEMBLE
-    return EnsemblePredictor(predictors, method, options.k, options.weights)
+    ensemble = EnsemblePredictor(predictors, method, options.k, options.weights)
+    if options.k is None and decided:
+        line = f"several runs: the best {ensemble.k} labels; what one run returns does not apply"
+        print(line, file=sys.stderr)
+    return ensemble
 
 
 def _score_pairs(options: Options) -> None:

@@ -11,14 +11,15 @@ import numpy as np
 SEARCHED = 100
 #: A threshold that no score reaches; JSON has no infinity.
 NEVER = float(np.finfo(np.float32).max)
+_ARRAYS = ("of_labels", "gains")  # attributes that have a value for each label
 
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
     """The one rule by which labels of a ranked list count as predicted.
 
-    They are the labels whose score reaches the threshold, all labels' or their own; without any
-    threshold the best label alone.
+    They are the labels whose score reaches the threshold, all labels' or their own; with gains,
+    those that exceed it by most; without any threshold the best label alone.
 
     Attributes:
         threshold: smallest score that counts, or None.
@@ -31,6 +32,9 @@ class Decision:
         free: places without a penalty.
         abstain: smallest score of the best label; where it has less, no label counts. None means
             any.
+        gains: float32 (num_labels,), or None. With them, the ``count`` labels count for which the
+            label's gain times its score, less ``of_labels``, is highest, of the first ``at_most``.
+        count: see ``gains``.
 
     Example:
         >>> str(Decision(0.5, probabilities=True))
@@ -50,6 +54,8 @@ class Decision:
     penalty: float | None = None
     free: int = 1
     abstain: float | None = None
+    gains: np.ndarray | None = dataclasses.field(default=None, compare=False)
+    count: int = 0
 
     @property
     def best_alone(self) -> bool:
@@ -60,7 +66,9 @@ class Decision:
         if self.best_alone:
             return "best label"
         kind = "probability" if self.probabilities else "score"
-        if self.threshold is None:
+        if self.gains is not None:
+            parts = [f"labels of the {self.count} highest weighted values of {kind}"]
+        elif self.threshold is None:
             parts = [f"labels whose {kind} reaches the label's own threshold"]
         elif self.threshold == NEVER:
             parts = ["best labels"]
@@ -87,7 +95,15 @@ class Decision:
         if self.best_alone:
             return (places < 1) & (ids >= 0)
         least = self.threshold if self.of_labels is None else self.of_labels[np.maximum(ids, 0)]
-        reached = self.held_against(scores) >= least
+        if self.gains is None:
+            reached = self.held_against(scores) >= least
+        else:
+            values = self.gains[np.maximum(ids, 0)] * scores - least
+            considered = places < (self.at_most or ids.shape[1])
+            values = np.where((ids >= 0) & considered, values, -np.inf)
+            best = np.argsort(-values, axis=1, kind="stable")[:, : self.count]
+            reached = np.zeros(ids.shape, bool)
+            np.put_along_axis(reached, best, True, axis=1)
         if self.at_most is not None:
             reached &= places < self.at_most
         chosen = (reached | (places < self.at_least)) & (ids >= 0)
@@ -114,6 +130,8 @@ class Decision:
         """
         if self.best_alone or (self.at_most is not None and self.at_most <= ids.shape[1]):
             return np.zeros(len(ids), bool)
+        if self.gains is not None:
+            return ids[:, -1] >= 0
         least = self.threshold if self.of_labels is None else self.of_labels.min()
         return (self.held_against(scores)[:, -1] >= least) & (ids[:, -1] >= 0)
 
@@ -123,9 +141,10 @@ class Decision:
         Thresholds are in base 64: of millions of labels, numbers would take minutes.
         """
         content = dataclasses.asdict(self)
-        if self.of_labels is not None:
-            array = self.of_labels.astype("<f4")
-            content["of_labels"] = base64.b64encode(array.tobytes()).decode("ascii")
+        for name in _ARRAYS:
+            array = getattr(self, name)
+            if array is not None:
+                content[name] = base64.b64encode(array.astype("<f4").tobytes()).decode("ascii")
         return content
 
     @classmethod
@@ -135,14 +154,16 @@ class Decision:
         Raises:
             ValueError, TypeError, KeyError: it is none, or not of so many labels.
         """
-        of_labels = content["of_labels"]
-        if of_labels is not None:
-            of_labels = np.frombuffer(base64.b64decode(of_labels, validate=True), "<f4")
-            if len(of_labels) != num_labels:
-                raise ValueError(
-                    f"it has thresholds of {len(of_labels):,} labels, not {num_labels:,}"
-                )
-        return cls(**{**content, "of_labels": of_labels})
+        arrays = {}
+        for name in _ARRAYS:
+            text = content[name]
+            if text is not None:
+                arrays[name] = np.frombuffer(base64.b64decode(text, validate=True), "<f4")
+                if len(arrays[name]) != num_labels:
+                    raise ValueError(
+                        f"it has thresholds of {len(arrays[name]):,} labels, not {num_labels:,}"
+                    )
+        return cls(**{**content, **arrays})
 
     def depth(self, least: int, num_labels: int, searched: int = SEARCHED) -> int:
         """Returns labels to search for each example.

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,13 +31,17 @@ class FittedDecision:
     rule: Decision | None = None
 
     def with_labels(self, num_labels: int) -> "FittedDecision":
-        """Returns the decision for more labels: the new ones have the others' median threshold."""
-        if self.rule is None or self.rule.of_labels is None:
+        """Returns the decision for more labels: the new ones have the others' median threshold,
+        and their median gain.
+        """
+        if self.rule is None:
             return self
-        known = self.rule.of_labels
-        more = np.full(num_labels - len(known), np.median(known), np.float32)
-        rule = dataclasses.replace(self.rule, of_labels=np.concatenate([known, more]))
-        return dataclasses.replace(self, rule=rule)
+        arrays: dict[str, Any] = {}
+        for name, known in (("of_labels", self.rule.of_labels), ("gains", self.rule.gains)):
+            if known is not None:
+                more = np.full(num_labels - len(known), np.median(known), np.float32)
+                arrays[name] = np.concatenate([known, more])
+        return dataclasses.replace(self, rule=dataclasses.replace(self.rule, **arrays))
 
     def save(self, folder: Path) -> None:
         """Writes ``DECISION`` into a run folder; without any decision, nothing."""

@@ -17,6 +17,8 @@ class HeldOut:
         hits: bool (n, k), whether a label is true.
         num_true: int (n,), number of true labels of each example, listed or not.
         label_counts: int64 (num_labels,), training examples of each label.
+        labels: int32 (n, w), the true labels of each example, each once, padded with -1; None where
+            all of them are listed.
 
     Raises:
         DataError: no listed label is true, or all are, or a score is NaN or infinity.
@@ -27,6 +29,7 @@ class HeldOut:
     hits: np.ndarray
     num_true: np.ndarray
     label_counts: np.ndarray
+    labels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         listed = self.listed
@@ -50,6 +53,13 @@ class HeldOut:
         """Number of true labels of all examples."""
         return int(self.num_true.sum())
 
+    @property
+    def positives(self) -> np.ndarray:
+        """int64 (num_labels,): held-out examples of each label, listed or not."""
+        num_labels = len(self.label_counts)
+        true = self.ids[self.hits & self.listed] if self.labels is None else self.labels.ravel()
+        return np.bincount(true[(true >= 0) & (true < num_labels)], minlength=num_labels)
+
     def rows(self, chosen: np.ndarray) -> "HeldOut":
         """Returns some of the examples.
 
@@ -57,4 +67,5 @@ class HeldOut:
             chosen: bool (n,) or numbers of rows.
         """
         arrays = (self.ids[chosen], self.scores[chosen], self.hits[chosen], self.num_true[chosen])
-        return HeldOut(*arrays, self.label_counts)
+        labels = None if self.labels is None else self.labels[chosen]
+        return HeldOut(*arrays, self.label_counts, labels)

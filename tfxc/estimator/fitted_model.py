@@ -87,8 +87,9 @@ class FittedModel(abc.ABC):
             return
         assert self._label_counts is not None, "``describe`` comes first"
         names = range(self.model.num_labels)
-        examined = self.held_out(data)
-        if data.dev is not None:
+        if data.dev is None:
+            examined = self.held_out(data)
+        else:
             examined = iter([Examined(self.model, data.dev, names)])
         size = self.config.evaluation.batch_size
         learned = learn_decision(examined, size, settings, self._label_counts, names)

@@ -74,7 +74,14 @@ def predicted(rule: "Decision", ids: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
         likely = tf.where(tf.math.is_inf(scores), 0.0, scores)
         behind = tf.cast(tf.maximum(places + 1 - rule.free, 0), tf.float32)
         values = 1 - (tf.cumsum(likely, axis=1) - likely) - rule.penalty * behind
-    reached = values >= least
+    if rule.gains is None:
+        reached = values >= least
+    else:
+        values = tf.gather(tf.constant(rule.gains), tf.maximum(ids, 0)) * scores - least
+        values = tf.where((ids >= 0) & (places < rule.at_most), values, -np.inf)
+        width = tf.shape(ids)[1]
+        best = tf.math.top_k(values, tf.minimum(rule.count, width)).indices
+        reached = tf.reduce_any(tf.one_hot(best, width, True, False, dtype=tf.bool), axis=1)
     if rule.at_most is not None:
         reached &= places < rule.at_most
     chosen = (reached | (places < rule.at_least)) & (ids >= 0)

@@ -87,8 +87,8 @@ def learn_decision(
     if not found:
         raise DataError("there is no example to learn a decision from", fix="check the file")
     ids, scores, right, labels = map(_padded, zip(*found, strict=True))
-    num_true = (distinct_labels(labels) >= 0).sum(axis=1)
-    everything = HeldOut(ids, scores, right, num_true, label_counts)
+    labels = distinct_labels(labels)
+    everything = HeldOut(ids, scores, right, (labels >= 0).sum(axis=1), label_counts, labels)
     fitted = _fitted(everything, settings, native)
     measured: dict[str, float] = {}
     if fitted.rule is not None:

@@ -3,6 +3,7 @@
 import abc
 
 from tfxc.core.declared import Declared
+from tfxc.core.errors import ConfigError
 from tfxc.decision.decision import Decision
 from tfxc.decision.held_out import HeldOut
 
@@ -21,3 +22,21 @@ class Labels(Declared, abc.ABC):
         Raises:
             ConfigError: probabilities are needed.
         """
+
+
+def check_probabilities(name: str, probabilities: bool) -> None:
+    """Refuses scores that are no probabilities.
+
+    Args:
+        name: of the method.
+        probabilities: whether they are.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    if not probabilities:
+        raise ConfigError(
+            f"labels {name!r} needs probabilities, and the model has none",
+            where="decision.labels",
+            fix="set decision.probabilities, e.g. to rows",
+        )

@@ -3,10 +3,9 @@
 import numpy as np
 
 from tfxc.core.declared import Natural, Share
-from tfxc.core.errors import ConfigError
 from tfxc.decision.decision import Decision
 from tfxc.decision.held_out import HeldOut
-from tfxc.decision.labels.base import Labels
+from tfxc.decision.labels.base import Labels, check_probabilities
 from tfxc.decision.logistic import log_odds, probabilities
 
 _SPREAD = 0.6  # standard deviation of labels' own log-odds about the calibrated ones
@@ -39,12 +38,7 @@ class FMeasure(Labels):
         self.at_least = at_least
 
     def fit(self, held_out: HeldOut, probabilities: bool) -> Decision:
-        if not probabilities:
-            raise ConfigError(
-                "labels 'f_measure' needs probabilities, and the model has none",
-                where="decision.labels",
-                fix="set decision.probabilities, e.g. to rows",
-            )
+        check_probabilities("f_measure", probabilities)
         return Decision(
             probabilities=True,
             of_labels=thresholds(held_out, self.balance),

@@ -158,9 +158,10 @@ class Predictor:
 
 def _opened_decision(about: dict[str, Any]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Returns a function of ids and scores, best first -> bool, which labels are returned."""
-    of_labels = about["of_labels"]
-    if of_labels is not None:
-        of_labels = np.frombuffer(base64.b64decode(of_labels), "<f4")
+    of_labels, gains = (
+        None if about[name] is None else np.frombuffer(base64.b64decode(about[name]), "<f4")
+        for name in ("of_labels", "gains")
+    )
 
     def chosen(ids: np.ndarray, scores: np.ndarray) -> np.ndarray:
         places = np.arange(ids.shape[1])
@@ -172,7 +173,14 @@ def _opened_decision(about: dict[str, Any]) -> Callable[[np.ndarray, np.ndarray]
             before = np.cumsum(likely, axis=1) - likely
             penalty = scores.dtype.type(about["penalty"])
             values = 1 - before - penalty * behind.astype(scores.dtype)
-        reached = values >= least
+        if gains is None:
+            reached = values >= least
+        else:
+            values = gains[np.maximum(ids, 0)] * scores - least
+            values = np.where((ids >= 0) & (places < about["at_most"]), values, -np.inf)
+            best = np.argsort(-values, axis=1, kind="stable")[:, : about["count"]]
+            reached = np.zeros(ids.shape, bool)
+            np.put_along_axis(reached, best, True, axis=1)
         if about["at_most"] is not None:
             reached &= places < about["at_most"]
         chosen = (reached | (places < about["at_least"])) & (ids >= 0)
