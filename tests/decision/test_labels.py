@@ -51,7 +51,7 @@ def measured(examples, decision, average):
 
 
 def f_measure(true, predicted):
-    """Of all pairs at once; scikit-learn's takes milliseconds, and here it is asked for thousands."""
+    """Of all pairs at once; scikit-learn's takes milliseconds, and thousands are asked for."""
     return 2 * (true & predicted).sum() / (true.sum() + predicted.sum())
 
 
