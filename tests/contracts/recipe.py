@@ -1,6 +1,7 @@
 """What every recipe must do: refuse, train, go on after a kill, and leave a run like any other."""
 
 import dataclasses
+import functools
 import os
 import shutil
 import signal
@@ -40,6 +41,12 @@ class Trained(Context):
     """A context, and the summary of its training once there is one."""
 
     summary: dict | None = None
+
+    @functools.cached_property
+    def answers(self):
+        """Best ids and scores of the dev examples, by the model of the run as it is now."""
+        model = load_run(self.run).model
+        return model.find_top_k(dev_batch(self)["features"], K)
 
 
 class RecipeContract:
@@ -148,8 +155,7 @@ class RecipeContract:
 
     def same(self, finished, other):
         """Compares two runs to the bit: what they find, and what was measured of them."""
-        one, two = answers(finished), answers(other)
-        for ours, theirs in zip(one, two, strict=True):
+        for ours, theirs in zip(finished.answers, other.answers, strict=True):
             np.testing.assert_array_equal(ours, theirs)
         summaries = [
             {key: found.summary.get(key) for key in ("steps", "dev")} for found in (finished, other)
@@ -224,7 +230,7 @@ class RecipeContract:
             self.train(self.longer(made[0], 1, **constant))
             for context in made:
                 context.summary = self.train(self.longer(context, 2, **constant))
-            for ours, theirs in zip(answers(made[0]), answers(made[1]), strict=True):
+            for ours, theirs in zip(made[0].answers, made[1].answers, strict=True):
                 np.testing.assert_array_equal(ours, theirs)
 
     def test_assembles_a_model(self, finished):
@@ -246,7 +252,7 @@ class RecipeContract:
         options = ("--run", finished.run, "--prepared", finished.data_folder.parent)
         outcome = call(capsys, evaluate, *options, "--split", "dev")
         assert outcome.code == 0, outcome.err
-        labels, (ids, _) = dev_batch(finished)["labels"], answers(finished)
+        labels, (ids, _) = dev_batch(finished)["labels"], finished.answers
         hits = (ids[:, :1] == labels).any(axis=1)
         found = read_json(finished.run / "evaluation-dev.json")["metrics"]
         assert found["P@1"] == pytest.approx(hits.mean(), abs=1e-6)
@@ -259,12 +265,6 @@ class RecipeContract:
 def dev_batch(context):
     """All examples of the dev split."""
     return next(open_source(context.data_folder, "dev").sequential(1000))
-
-
-def answers(context):
-    """Best ids and scores of the dev examples, by the model of the run."""
-    model = load_run(context.run).model
-    return model.find_top_k(dev_batch(context)["features"], K)
 
 
 def finished_at_all(run):

@@ -47,17 +47,25 @@ def exported(folder, probabilities=False, int8=False, **parts):
     return run, export_model(run, folder / "out", "runtime", 4, **kwargs).folder
 
 
+LINKS = ["softmax", "sigmoid", None]
+NETWORKS = {
+    **{name: {"encoder": {**BAG, "activation": name, "hidden": [6, 5]}} for name in ACTIVATIONS},
+    "hashed": {"encoder": {**BAG, "num_hashed_features": 7}},
+    "fused": {"encoder": BAG, **FUSED},
+}
+
+
+# A link is taken of the scores, whatever has computed them.
 @pytest.mark.parametrize(
-    "parts",
+    ("parts", "link"),
     [
-        {"encoder": BAG},
-        *({"encoder": {**BAG, "activation": name, "hidden": [6, 5]}} for name in ACTIVATIONS),
-        {"encoder": {**BAG, "num_hashed_features": 7}},
-        {"encoder": BAG, **FUSED},
+        *(pytest.param({"encoder": BAG}, link, id=f"bag-{link}") for link in LINKS),
+        *(
+            pytest.param(parts, LINKS[number % 3], id=f"{name}-{LINKS[number % 3]}")
+            for number, (name, parts) in enumerate(NETWORKS.items())
+        ),
     ],
-    ids=["bag", *ACTIVATIONS, "hashed", "fused"],
 )
-@pytest.mark.parametrize("link", ["softmax", "sigmoid", None])
 def test_same_answers(tmp_path, parts, link):
     run, folder = exported(
         tmp_path, probabilities=link is not None, objective={"name": link or "softmax"}, **parts

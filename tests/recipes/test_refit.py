@@ -71,6 +71,13 @@ def network(tmp_path_factory):
     return context, train(context)
 
 
+@pytest.fixture(scope="module")
+def found(network):
+    """What the model of that run answers."""
+    context, _ = network
+    return answers(context.run, context)
+
+
 IN_FOLDS = {"refit": {"folds": 3}, "decision": {"probabilities": "logistic", "k": 10}}
 
 
@@ -82,7 +89,7 @@ def ranker(tmp_path_factory):
     return context, train(context)
 
 
-def test_trained_on_all_for_as_long_as_the_best_without_the_rest(network, tmp_path):
+def test_trained_on_all_for_as_long_as_the_best_without_the_rest(network, found, tmp_path):
     """The weights are those that a training on all has at that step of the same schedule."""
     context, summary = network
     without = read_json(context.run / "held-out" / "summary.json")
@@ -95,12 +102,11 @@ def test_trained_on_all_for_as_long_as_the_best_without_the_rest(network, tmp_pa
     assert context.manifest.split("train").examples == 203
     assert set(context.manifest.splits) == {"train"}
     once = context_of(
-        tmp_path, "once", training={**STOPPING, "early_stopping": None, "checkpoint_every": 1}
-        | {"keep_checkpoints": 1000, "keep": "last"},
+        tmp_path, "once", training={**STOPPING, "early_stopping": None, "keep": "last"}
+        | {"checkpoint_every": summary["steps"], "keep_checkpoints": 1000},
     )  # fmt: skip
     train(once)
-    expected = answers(once.run, once, step=summary["steps"])
-    same(answers(context.run, context), expected)
+    same(found, answers(once.run, once, step=summary["steps"]))
 
 
 def test_figures_are_those_of_the_held_out_part(network):
@@ -129,7 +135,7 @@ def test_examples_that_were_trained_on_are_no_dev_split(network, split):
 
 
 @pytest.mark.parametrize("pieces", [1, 12, 20, 27])
-def test_a_network_that_was_killed_ends_as_another(network, pieces, tmp_path):
+def test_a_network_that_was_killed_ends_as_another(network, found, pieces):
     """In the first training, where the second begins, and in it."""
     context, summary = network
     again = context_of(
@@ -139,7 +145,7 @@ def test_a_network_that_was_killed_ends_as_another(network, pieces, tmp_path):
     assert first == 19 and first + summary["steps"] > 27
     resumed = killed_and_resumed(again, (TrainStep, "run"), pieces)
     assert resumed["dev"] == summary["dev"] and resumed["steps"] == summary["steps"]
-    same(answers(again.run, again), answers(context.run, context))
+    same(answers(again.run, again), found)
 
 
 def killed_and_resumed(context, work, pieces):
@@ -202,18 +208,16 @@ def test_a_ranker_that_was_killed_ends_as_another(ranker, pieces):
     assert files[0] == files[1]
 
 
-def test_more_epochs_extend_both(network, tmp_path):
-    context, _ = network
-    shutil.copytree(context.run.parent, tmp_path / "copy")
-    run = tmp_path / "copy" / "constant"
+def test_more_epochs_extend_both(tmp_path):
+    run = tmp_path / "constant"
     constant = {"schedule": {"name": "constant"}, "epochs": 1}
-    context = context_of(tmp_path / "copy", "constant", refit={"share": 0.25}, training=constant)
+    context = context_of(tmp_path, "constant", refit={"share": 0.25}, training=constant)
     assert train(context)["steps"] == 13
     longer = {**constant, "epochs": 2}
-    context = context_of(tmp_path / "copy", "constant", refit={"share": 0.25}, training=longer)
+    context = context_of(tmp_path, "constant", refit={"share": 0.25}, training=longer)
     assert train(context)["steps"] == 26
     assert read_json(run / "held-out" / "summary.json")["steps"] == 19
-    at_once = context_of(tmp_path / "copy", "at-once", refit={"share": 0.25}, training=longer)
+    at_once = context_of(tmp_path, "at-once", refit={"share": 0.25}, training=longer)
     assert train(at_once)["steps"] == 26
     same(answers(run, context), answers(at_once.run, at_once))
 
