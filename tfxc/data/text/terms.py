@@ -134,7 +134,8 @@ class WordTerms(TermCutter):
         if tokens is None:
             return None
         name, shortest = tokens
-        blocks = [(name, *self._range)]
+        least, most = self._range
+        blocks = [(name, least, most)]
         if self._characters is not None:
             least, most = self._characters
             blocks.append(("in_words", least, most))
