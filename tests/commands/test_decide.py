@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 
+from tests import tiny
 from tests.commands.calls import call
 from tests.linear_runs import write_texts
 from tfxc.commands import decide, evaluate, predict, report, train
@@ -74,6 +76,33 @@ def test_sets_and_none_of_them(folder, capsys):
     message = call(capsys, decide, run, "--labels", impossible).err
     assert "alpha 0.0001 needs " in message and "Raise decision.k or alpha" in message
     assert load_run(run).model.decision.rule == rule
+
+
+def test_a_network_of_one_label_each(tmp_path, capsys):
+    """Sets and abstaining are learned in training, of a softmax without further probabilities."""
+    for name, count, seed in (("train", 150, 0), ("dev", 60, 1)):
+        random = np.random.default_rng(seed)
+        rows = [
+            {"text": f"{label} n{random.integers(9)}", "labels": [label]}
+            for label in random.choice(["fox", "hen", "owl", "yak"], count).tolist()
+        ]
+        lines = [json.dumps(row) for row in rows]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    files = {name: str(tmp_path / f"{name}.jsonl") for name in ("train", "dev")}
+    config = tiny.write_config(
+        tmp_path,
+        data={**files, "text_features": {"name": "tfidf"}, "normalise": None},
+        objective={"name": "softmax"},
+        evaluation={"k": [1, 3]},
+        decision={"labels": "conformal", "abstain": 0.5},
+    )
+    outcome = call(capsys, train, "--config", config, "--prepared", tmp_path / "prepared")
+    assert outcome.code == 0 and "decision: micro-F1 " in outcome.out, outcome.err
+    rule = load_run(tmp_path / "run").model.decision.rule
+    assert rule.penalty == 0.1 and rule.abstain == 0.5 and rule.at_most == 4
+    (tmp_path / "new.txt").write_text("fox n1\nwords that are not known\n")
+    answers = call(capsys, predict, tmp_path / "run", tmp_path / "new.txt").out.splitlines()
+    assert [json.loads(answer)["labels"] for answer in answers] == [["fox"], []]
 
 
 def test_what_is_refused(folder, capsys):

@@ -3,6 +3,7 @@
 import numpy as np
 
 from tfxc.core.errors import DataError
+from tfxc.decision.decision import just_below
 from tfxc.decision.held_out import HeldOut
 
 
@@ -26,7 +27,7 @@ def least_confidence(held_out: HeldOut, risk: float) -> float:
         >>> ids, scores = np.array([[0], [1], [1]]), np.array([[0.9], [0.8], [0.3]])
         >>> hits = np.array([[True], [True], [False]])
         >>> examples = HeldOut(ids, scores, hits, np.ones(3, int), np.ones(2, int))
-        >>> least_confidence(examples, 0.4)
+        >>> round(least_confidence(examples, 0.4), 4)
         0.8
     """
     answered = held_out.listed[:, 0]
@@ -43,4 +44,4 @@ def least_confidence(held_out: HeldOut, risk: float) -> float:
             where="held-out examples",
             fix="raise decision.abstain.risk, or give more examples",
         )
-    return float(scores[possible[-1]])
+    return just_below(float(scores[possible[-1]]))

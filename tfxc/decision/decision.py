@@ -12,6 +12,18 @@ SEARCHED = 100
 #: A threshold that no score reaches; JSON has no infinity.
 NEVER = float(np.finfo(np.float32).max)
 _ARRAYS = ("of_labels", "gains")  # attributes that have a value for each label
+#: Of a probability in a graph, relative to it.
+ROUNDING = 1e-5
+
+
+def just_below(value: float) -> float:
+    """Returns a threshold that this score reaches wherever it is computed, however it is rounded.
+
+    Example:
+        >>> just_below(0.5)
+        0.499995
+    """
+    return value - ROUNDING * abs(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +85,11 @@ class Decision:
         elif self.threshold == NEVER:
             parts = ["best labels"]
         elif self.penalty is not None:
-            parts = [f"labels until those before have a {kind} of {1 - self.threshold:g} together"]
+            parts = [
+                f"labels until those before have a {kind} of {1 - self.threshold:.4g} together"
+            ]
+            if self.penalty:
+                parts = [f"{parts[0]}, counting {self.penalty:g} more for each place"]
         else:
             parts = [f"labels of {kind} {self.threshold:g} or more"]
         if self.at_least:

@@ -6,7 +6,7 @@ import numpy as np
 
 from tfxc.core.declared import Count, Natural, NotNegative, Share, ShareBelowOne
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.decision.decision import NEVER, Decision
+from tfxc.decision.decision import NEVER, ROUNDING, Decision, just_below
 from tfxc.decision.held_out import HeldOut
 from tfxc.decision.labels.base import Labels
 
@@ -80,6 +80,7 @@ class Conformal(Labels):
         if sets == "adaptive":
             rule = Decision(0.0, True, penalty=self.penalty, free=self.free, **kept)
             threshold = self._threshold(held_out, rule.held_against(held_out.scores))
+            threshold -= ROUNDING  # of sums of probabilities
             return Decision(threshold, True, penalty=self.penalty, free=self.free, **kept)
         if not self.tails:
             return Decision(self._threshold(held_out, held_out.scores), probabilities, **kept)
@@ -87,9 +88,7 @@ class Conformal(Labels):
         shares = (counts / counts.mean()) ** self.tails
         adjusted = held_out.scores / shares[np.maximum(held_out.ids, 0)]
         of_labels = np.minimum(self._threshold(held_out, adjusted) * shares, NEVER)
-        of_labels = of_labels.astype(np.float32)
-        of_labels = np.nextafter(of_labels, np.float32(-np.inf))  # no label is lost by rounding
-        return Decision(None, probabilities, of_labels=of_labels, **kept)
+        return Decision(None, probabilities, of_labels=of_labels.astype(np.float32), **kept)
 
     def _threshold(self, held_out: HeldOut, values: np.ndarray) -> float:
         """Returns the highest threshold with which examples miss little enough.
@@ -117,4 +116,5 @@ class Conformal(Labels):
                 where="held-out examples",
                 fix="raise decision.k or alpha, or give more examples",
             )
-        return min(float(values[order][place]), NEVER)
+        value = float(values[order][place])
+        return just_below(value) if value < NEVER else NEVER
