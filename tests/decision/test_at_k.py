@@ -126,5 +126,6 @@ def test_lists_shorter_than_the_count():
     examples = held_out(5, 100)
     rule = MacroF1AtK(40).fit(examples, True)
     assert rule.predicted(examples.ids, examples.scores).all()
+    assert str(rule) == "labels of highest weighted probability, 12 of the best 12"
     short = rule.predicted(examples.ids[:, :2], examples.scores[:, :2])
     assert short.all() and rule.may_go_on(examples.ids[:, :2], examples.scores[:, :2]).all()

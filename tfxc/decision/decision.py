@@ -79,7 +79,7 @@ class Decision:
             return "best label"
         kind = "probability" if self.probabilities else "score"
         if self.gains is not None:
-            parts = [f"labels of the {self.count} highest weighted values of {kind}"]
+            parts = [f"labels of highest weighted {kind}, {self.count} of the best {self.at_most}"]
         elif self.threshold is None:
             parts = [f"labels whose {kind} reaches the label's own threshold"]
         elif self.threshold == NEVER:
@@ -94,7 +94,7 @@ class Decision:
             parts = [f"labels of {kind} {self.threshold:g} or more"]
         if self.at_least:
             parts.append(f"at least {self.at_least}")
-        if self.at_most is not None:
+        if self.at_most is not None and self.gains is None:
             parts.append(f"at most {self.at_most}")
         if self.abstain is not None:
             parts.append(f"none where the best label has less than {self.abstain:g}")
