@@ -137,10 +137,10 @@ def test_nested_parameters():
 def test_scikit_learns_searches_and_scorers():
     Y = np.stack([MATRIX[:, 0] > 0, MATRIX[:, 1] > 0, MATRIX[:, 2] > 0.5], 1).astype(int)
     model = small(epochs=15, learning_rate=0.05)
-    found = cross_validate(model, MATRIX, Y, cv=2, scoring=["f1_micro", "accuracy"])
+    once = ShuffleSplit(1, test_size=0.5, random_state=0)
+    found = cross_validate(model, MATRIX, Y, cv=once, scoring=["f1_micro", "accuracy"])
     assert (found["test_f1_micro"] > 0.5).all() and found["test_accuracy"].max() <= 1
     grid = {"encoder__hidden": [[4], [8]]}
-    once = ShuffleSplit(1, test_size=0.5, random_state=0)
     small_one = small(encoder={"name": "bag_mlp"}, epochs=2)
     search = GridSearchCV(small_one, grid, cv=once, scoring="roc_auc_ovr", refit=False)
     search.fit(MATRIX, MATRIX[:, :3].argmax(1))

@@ -70,7 +70,8 @@ def test_what_the_user_has_chosen_is_trained(lists):
     assert clone(lists).set_params(epochs=1, batch_size=16).fit(TEXTS, LISTS)._recipe == {
         "name": "fit"
     }
-    kept = clone(lists).set_params(text_features="hashing", epochs=1).fit(TEXTS, LISTS)
+    hashing = {"name": "hashing", "num_features": 64}  # by default, a table of many megabytes
+    kept = clone(lists).set_params(text_features=hashing, epochs=1).fit(TEXTS, LISTS)
     assert kept._recipe == {"name": "fit"} and kept.text_features_.name == "hashing"
     assert lists.get_params()["recipe"] is None and clone(lists).recipe is None
     weighted = XCClassifier().fit(TEXTS, LISTS, sample_weight=np.ones(len(TEXTS)))

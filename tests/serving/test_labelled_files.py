@@ -29,9 +29,25 @@ def paths(runs):
     return {path.name: path for path in sorted(runs.iterdir())}
 
 
+@pytest.fixture(scope="module")
+def client(runs):
+    """A client of all runs, which the tests leave as they are."""
+    found, _ = client_of(paths(runs))
+    with found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def limited(runs):
+    """As ``client``, of a server that takes small files only."""
+    found, _ = client_of(paths(runs), Limits(file_bytes=100))
+    with found:
+        yield found
+
+
 @pytest.mark.parametrize("run", ["best", "decides"])
 @pytest.mark.parametrize("name", ["a.csv", "a.TSV", "a.jsonl", "a.txt"])
-def test_the_answer_is_what_predict_writes(runs, tmp_path, capsys, run, name):
+def test_the_answer_is_what_predict_writes(runs, client, tmp_path, capsys, run, name):
     contents = {
         ".csv": TABLE,
         ".tsv": "text\tnote\nbutter\t1\nsoup\t2\n",
@@ -44,26 +60,22 @@ def test_the_answer_is_what_predict_writes(runs, tmp_path, capsys, run, name):
     source.write_bytes(content)
     output = tmp_path / "labelled.csv"
     assert call(capsys, predict, runs / run, source, "--output", output).code == 0
-    client, _ = client_of(paths(runs))
-    with client:
-        query = {"name": name, "model": run}
-        answer = client.post("/predict-file", params=query, content=content)
-        again = client.post("/predict-file", params=query, content=content)
+    query = {"name": name, "model": run}
+    answer = client.post("/predict-file", params=query, content=content)
+    again = client.post("/predict-file", params=query, content=content)
     assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/csv")
     assert int(answer.headers["content-length"]) == len(answer.content)
     assert "attachment" in answer.headers["content-disposition"]
     assert answer.content == again.content == output.read_bytes()
 
 
-def test_many_rows_come_back_in_their_order(runs, tmp_path, capsys):
+def test_many_rows_come_back_in_their_order(runs, client, tmp_path, capsys):
     source = tmp_path / "a.csv"
     source.write_text("text\n" + "".join(f"butter {n} soup\n" for n in range(2000)))
     output = tmp_path / "labelled.csv"
     assert call(capsys, predict, runs / "best", source, "--output", output).code == 0
-    client, _ = client_of(paths(runs))
-    with client:
-        query = {"name": "a.csv", "model": "best"}
-        answer = client.post("/predict-file", params=query, content=source.read_bytes())
+    query = {"name": "a.csv", "model": "best"}
+    answer = client.post("/predict-file", params=query, content=source.read_bytes())
     assert answer.content == output.read_bytes()
 
 
@@ -79,30 +91,26 @@ def test_many_rows_come_back_in_their_order(runs, tmp_path, capsys):
         ({"name": "a.csv", "model": "features"}, "text\na\n", 400, "does not read texts alone"),
     ],
 )  # fmt: skip
-def test_what_is_refused(runs, query, content, status, words):
-    client, _ = client_of(paths(runs), Limits(file_bytes=100))
-    with client:
-        answer = client.post("/predict-file", params=query, content=content)
-        assert answer.status_code == status
-        assert words in answer.json()["error"]
-        assert "/tmp" not in answer.json()["error"]
-        good = client.post("/predict-file", params={"name": "a.csv"}, content="text\nsoup\n")
-        assert good.status_code == 200, "the next file is labelled"
+def test_what_is_refused(limited, query, content, status, words):
+    answer = limited.post("/predict-file", params=query, content=content)
+    assert answer.status_code == status
+    assert words in answer.json()["error"]
+    assert "/tmp" not in answer.json()["error"]
+    good = limited.post("/predict-file", params={"name": "a.csv"}, content="text\nsoup\n")
+    assert good.status_code == 200, "the next file is labelled"
 
 
-def test_a_page_of_another_host_gets_nothing(runs):
-    client, _ = client_of(paths(runs))
-    with client:
-        answer = client.post(
-            "/predict-file",
-            params={"name": "a.csv"},
-            content="text\na\n",
-            headers={"Origin": "http://evil.example"},
-        )
+def test_a_page_of_another_host_gets_nothing(client):
+    answer = client.post(
+        "/predict-file",
+        params={"name": "a.csv"},
+        content="text\na\n",
+        headers={"Origin": "http://evil.example"},
+    )
     assert answer.status_code == 403
 
 
-def test_one_file_at_a_time_and_other_requests_meanwhile(runs, monkeypatch):
+def test_one_file_at_a_time_and_other_requests_meanwhile(client, monkeypatch):
     begun = threading.Event()
     goes_on = threading.Event()
     write = labelled_files.write_predictions
@@ -113,22 +121,20 @@ def test_one_file_at_a_time_and_other_requests_meanwhile(runs, monkeypatch):
         write(*arguments)
 
     monkeypatch.setattr(labelled_files, "write_predictions", slow)
-    client, _ = client_of(paths(runs))
     answers = []
 
     def send():
         query = {"name": "a.csv", "model": "best"}
         answers.append(client.post("/predict-file", params=query, content="text\nsoup\n"))
 
-    with client:
-        sender = threading.Thread(target=send)
-        sender.start()
-        assert begun.wait(60)
-        second = client.post("/predict-file", params={"name": "a.csv"}, content="text\nsoup\n")
-        assert second.status_code == 503 and "another file" in second.json()["error"]
-        assert client.post("/predict", json={"texts": ["soup"], "model": "best"}).status_code == 200
-        goes_on.set()
-        sender.join(60)
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert begun.wait(60)
+    second = client.post("/predict-file", params={"name": "a.csv"}, content="text\nsoup\n")
+    assert second.status_code == 503 and "another file" in second.json()["error"]
+    assert client.post("/predict", json={"texts": ["soup"], "model": "best"}).status_code == 200
+    goes_on.set()
+    sender.join(60)
     assert answers[0].status_code == 200
 
 
@@ -158,9 +164,7 @@ def test_a_server_that_ends_stops_the_work(runs, monkeypatch):
     assert len(chunks) > 1
 
 
-def test_the_description_names_the_files(runs):
-    client, _ = client_of(paths(runs))
-    with client:
-        operation = client.get("/openapi.json").json()["paths"]["/predict-file"]["post"]
+def test_the_description_names_the_files(client):
+    operation = client.get("/openapi.json").json()["paths"]["/predict-file"]["post"]
     assert [part["name"] for part in operation["parameters"]] == ["name", "model"]
     assert json.dumps(operation["responses"]["200"]).count("text/csv") == 1
