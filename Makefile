@@ -19,7 +19,7 @@ test test-fast slow: export PYTHONDONTWRITEBYTECODE =
 
 test: $(VENV)/installed
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # The inner loop, within 90 seconds: no training, no exported model, no command, no pretrained
 # tokenizer, no sets of images, and without the files that take longest.
@@ -29,7 +29,7 @@ NOT_FAST = data/images/test_image_sets.py data/text/test_subwords.py data/text/t
 	objectives/test_umax.py objectives/test_asgd.py
 test-fast: $(VENV)/installed
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(addprefix tests/,$(FAST)) $(addprefix --ignore=tests/,$(NOT_FAST))
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(addprefix tests/,$(FAST)) $(addprefix --ignore=tests/,$(NOT_FAST))
 
 slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
