@@ -1,6 +1,7 @@
 """That operations compile with the flags of every class of processors."""
 
 import platform
+import shutil
 import subprocess
 
 import pytest
@@ -63,3 +64,16 @@ def test_loops_are_compiled_for_each_class_of_processors(tmp_path):
         library = compiled_operations._library(compiler, operation.source, operation.what)
         content = library.read_bytes()
         assert b"arch_x86_64_v3" in content and b"arch_x86_64_v4" in content
+
+
+@pytest.mark.usefixtures("compiled_operations")
+def test_a_process_loads_an_operation_once(tmp_path, monkeypatch):
+    """TensorFlow takes no second one of the name, as a library in another cache would bring."""
+    first = adam.get()
+    compiler = compiled_operations._compiler()
+    library = compiled_operations._library(compiler, adam.source, adam.what)
+    shutil.copy(library, tmp_path)
+    monkeypatch.setenv("TFXC_CACHE", str(tmp_path))
+    assert compiled_operations._library(compiler, adam.source, adam.what).parent == tmp_path
+    adam.forget()
+    assert adam.get() is first

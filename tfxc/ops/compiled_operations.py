@@ -51,6 +51,8 @@ class CompiledOperation:
     """
 
     all: ClassVar[list["CompiledOperation"]] = []
+    # By source: a second library, of another cache, would have operations of the same names.
+    _loaded: ClassVar[dict[Path, Any]] = {}
 
     def __init__(self, source: Path, name: str, what: str) -> None:
         self.source = source
@@ -78,8 +80,10 @@ class CompiledOperation:
             self.problem = "there is no C++ compiler: install g++, or name one in CXX"
         else:
             try:
-                library = tf.load_op_library(str(_library(compiler, self.source, self.what, retry)))
-                self._operation = getattr(library, self._name)
+                path = _library(compiler, self.source, self.what, retry)
+                if self.source not in self._loaded:
+                    self._loaded[self.source] = tf.load_op_library(str(path))
+                self._operation = getattr(self._loaded[self.source], self._name)
             except (OSError, UserError, tf.errors.OpError) as error:
                 self.problem = str(error).strip().splitlines()[0]
                 NOTES.warning(
