@@ -176,13 +176,15 @@ def test_what_the_search_does_not_find_cannot_be_promised():
     found = examples.hits.any(axis=1).mean()
     assert found < 0.9
     message = rf"alpha 0\.1 needs 90\.2% of .* 3 best ones of 500 examples have {found:.1%}"
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as refused:
         Conformal().fit(examples, True)
+    assert refused.value.fix == "raise decision.k or alpha"
     rule = Conformal(1 - found + 0.01).fit(examples, True)
     assert missed(rule, examples) <= 1 - found + 0.01
     # Nor can nine examples promise more than nine in ten.
-    with pytest.raises(DataError, match="more examples"):
+    with pytest.raises(DataError, match=r"alpha 0\.05 needs 19 examples, and there are 10\. Raise alpha, or give"):
         Conformal(0.05).fit(one_each(9, 10), True)
+    Conformal(0.05).fit(one_each(9, 19), True)
 
 
 def test_examples_without_a_label_have_nothing_to_miss():

@@ -1,5 +1,6 @@
 """Sets of labels that hold the true ones as often as is asked for."""
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -109,12 +110,21 @@ class Conformal(Labels):
         wanted = (1 - self.alpha) * (count + 1) * (1 - 1e-12)
         place = int(np.searchsorted(sums, wanted))
         if place == len(sums):
-            share = sums[-1] / count
+            if wanted > count:  # not even with every true label found
+                raise DataError(
+                    f"alpha {self.alpha:g} needs {math.ceil(1 / self.alpha - 1):,} examples, and "
+                    f"there are {count:,}",
+                    where="held-out examples",
+                    fix="raise alpha, or give more examples",
+                )
+            listed = held_out.ids.shape[1]
             raise DataError(
                 f"alpha {self.alpha:g} needs {wanted / count:.1%} of the true labels, and the "
-                f"{held_out.ids.shape[1]} best ones of {count:,} examples have {share:.1%}",
+                f"{listed} best ones of {count:,} examples have {sums[-1] / count:.1%}",
                 where="held-out examples",
-                fix="raise decision.k or alpha, or give more examples",
+                fix="raise alpha"
+                if listed >= len(held_out.label_counts)
+                else "raise decision.k or alpha",
             )
         value = float(values[order][place])
         return just_below(value) if value < NEVER else NEVER
