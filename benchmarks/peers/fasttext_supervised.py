@@ -9,27 +9,31 @@ import re
 
 def answer(train, labels, test, threads, folder, k):
     """The ``k`` best labels of each text of ``test`` with their scores, best first."""
+    return answer_of(trained(train, labels, threads, folder), labels, test, k)
+
+
+def trained(train, labels, threads, folder, **settings):
+    """The model, with other settings than those above where some are given."""
     import fasttext
     from _texts import numbered
 
-    names, ids = numbered(labels)
+    ids = numbered(labels)[1]
     path = folder / "train.txt"
     with open(path, "w") as stream:
         for text, numbers in zip(train, ids, strict=True):
             marks = " ".join(f"__label__{number}" for number in numbers)
             stream.write(f"{marks} {_words(text)}\n")
     several = any(len(numbers) > 1 for numbers in ids)
-    model = fasttext.train_supervised(
-        str(path),
-        lr=0.5,
-        epoch=25,
-        wordNgrams=2,
-        dim=50,
-        bucket=200_000,
-        loss="ova" if several else "softmax",
-        thread=threads,
-        verbose=0,
-    )
+    usual = {"lr": 0.5, "epoch": 25, "wordNgrams": 2, "dim": 50, "bucket": 200_000}
+    settings = {**usual, "loss": "ova" if several else "softmax", **settings}
+    return fasttext.train_supervised(str(path), thread=threads, verbose=0, **settings)
+
+
+def answer_of(model, labels, test, k):
+    """What ``answer`` returns, of a model that was trained on texts with these labels."""
+    from _texts import numbered
+
+    names = numbered(labels)[0]
     queries = [f"{_words(text)}\n" for text in test]
     found, scores = model.f.multilinePredict(queries, k, 0.0, "strict")
     numbers = ([int(mark.removeprefix("__label__")) for mark in marks] for marks in found)

@@ -19,7 +19,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.storage.files import copy_folder
 from tfxc.core.storage.locks import scratch_folder
 from tfxc.data.reading.held_out import held_out_examples
-from tfxc.data.reading.inspection.completion import DEV_SHARE, FEW_EXAMPLES, FOLDS
+from tfxc.data.reading.inspection.completion import DEV_SHARE, folds_of
 from tfxc.data.sources.base import RowStream
 from tfxc.data.sources.matrices import matrices
 from tfxc.estimator.fitted_model import FitData, FittedModel, best_labels
@@ -82,8 +82,8 @@ class FittedLinear(FittedModel):
     def held_out(self, data: FitData) -> "Iterator[Examined]":
         """Yields models that were trained without a part of the examples, and that part.
 
-        As in a refit, the parts are five folds of few examples, else one of 15 %; equal examples
-        are in the same.
+        The parts are those of ``tfxc train FILE``: folds, or one of 15 %; equal examples are in the
+        same.
         """
         X, Y = matrices(data.train)
         rows = data.train.rows()
@@ -92,9 +92,9 @@ class FittedLinear(FittedModel):
         contents = [(matrix.indices[a:b].tobytes(), matrix.data[a:b].tobytes()) for a, b in bounds]
         number_of = {content: number for number, content in enumerate(contents)}
         groups = np.array([number_of[content] for content in contents])
-        few = len(groups) < FEW_EXAMPLES
-        share = 1 / FOLDS if few else DEV_SHARE
-        for part in range(FOLDS if few else 1):
+        folds = folds_of(*Y.shape, several_labels=bool((np.diff(Y.indptr) > 1).any()))
+        share = 1 / folds if folds else DEV_SHARE
+        for part in range(folds or 1):
             chosen = held_out_examples(groups, share, self.config.seed, part)
             if chosen.any() and not chosen.all():
                 with scratch_folder("linear") as folder:

@@ -144,6 +144,15 @@ def test_dev_split_and_lines(table, tmp_path):
     assert "15 % of the examples are held out" in held_out.lines()[-1]
 
 
+def test_of_several_labels_every_example_is_held_out_once(tmp_path):
+    lines = (f"text {i},{'|'.join('abc'[i % 3 :])}" for i in range(2000))
+    table = write(tmp_path / "mine.csv", "text,labels", lines)
+    found = complete({"data": {"train": table}}, Choice(refit=True))
+    assert found.tree["refit"] == {"folds": 3}
+    networks = complete({"data": {"train": table}}, Choice("balanced", refit=True))
+    assert networks.tree["refit"] == {"share": 0.15}
+
+
 FOLDS = {"folds": 5}
 
 

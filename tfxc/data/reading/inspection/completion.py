@@ -21,15 +21,12 @@ from tfxc.data.reading.inspection.contents import (
     inspect,
     options_of,
 )
-from tfxc.data.reading.inspection.presets import model_of, usual_preset
+from tfxc.data.reading.inspection.presets import has_one_level, model_of, usual_preset
 from tfxc.data.reading.parsing.column_guess import Wanted
 from tfxc.data.reading.source_files import is_builtin, staged
 
 DEV_SHARE = 0.15
-# Of fewer examples, every one is measured, in folds where a training takes seconds: 15 % of them
-# would say little.
-FEW_EXAMPLES = 2000
-FOLDS = 5
+_FEW_EXAMPLES = 2000
 # Recipes that can be trained once more on all examples.
 _REFITTED_RECIPES = ("fit", "xr_linear")
 _NETWORK = ("encoder", "head", "objective")
@@ -268,11 +265,31 @@ def complete(
     recipe = named("recipe", completed.get("recipe", "fit")).get("name", "fit")
     share = completed["data"].get("dev_share")
     if choice.refit and share and "refit" not in tree and recipe in _REFITTED_RECIPES:
-        few = contents.examples < FEW_EXAMPLES and recipe == "xr_linear"
-        folds = few and "dev_share" not in data
+        folds = None
+        if recipe == "xr_linear" and "dev_share" not in data:
+            folds = folds_of(contents.examples, contents.labels, contents.several_labels)
         del completed["data"]["dev_share"]
-        completed["refit"] = {"folds": FOLDS} if folds else {"share": share}
+        completed["refit"] = {"share": share} if folds is None else {"folds": folds}
     return Completed(completed, contents, preset)
+
+
+def folds_of(examples: int, labels: int, several_labels: bool) -> int | None:
+    """Returns in how many folds a linear ranker holds out every example; None: one part is enough.
+
+    A part of few examples would say little. Which of several labels are returned is learned the
+    better, the more examples there are to learn it from: where a training takes seconds, of all.
+
+    Args:
+        examples, labels: numbers of them.
+        several_labels: whether an example has several.
+
+    Example:
+        >>> folds_of(500, 20, False), folds_of(10_000, 20, True), folds_of(10_000, 20, False)
+        (5, 3, None)
+    """
+    if examples < _FEW_EXAMPLES:
+        return 5
+    return 3 if several_labels and has_one_level(examples, labels) else None
 
 
 def name_of(path: str) -> str:

@@ -111,7 +111,7 @@ def _linear(contents: Contents) -> dict[str, Any]:
     """Returns a linear ranker that learns probabilities, and which of several labels it returns."""
     ranker = {"threshold": 0.03 if _has_characters(contents) else 0.1}
     leaf = 100
-    if _has_one_level(contents):
+    if has_one_level(contents.examples, contents.labels):
         leaf = _ONE_LEVEL
         ranker["epsilon"] = 0.4  # of more passes the order of the labels hardly changes
     recipe = {"name": "xr_linear", "tree": {"max_leaf_size": leaf}, "ranker": ranker}
@@ -121,10 +121,17 @@ def _linear(contents: Contents) -> dict[str, Any]:
     return _features(contents, bag=True) | {"recipe": recipe, "decision": decision}
 
 
-def _has_one_level(contents: Contents) -> bool:
-    """Tells whether every label is scored, without a tree."""
-    is_quick = contents.examples * contents.labels <= _MOST_PAIRS
-    return contents.labels <= _ONE_LEVEL and is_quick
+def has_one_level(examples: int, labels: int) -> bool:
+    """Tells whether the linear ranker scores every label, without a tree.
+
+    Args:
+        examples, labels: numbers of them.
+
+    Example:
+        >>> has_one_level(10_000, 100), has_one_level(1_000_000, 100)
+        (True, False)
+    """
+    return labels <= _ONE_LEVEL and examples * labels <= _MOST_PAIRS
 
 
 def _has_characters(contents: Contents) -> bool:
@@ -134,7 +141,8 @@ def _has_characters(contents: Contents) -> bool:
     find no more, and cost several times the time.
     """
     of_words = contents.kind == TEXT.name and contents.tokens == "words"
-    return of_words and contents.length <= _SHORT_TEXT and _has_one_level(contents)
+    one_level = has_one_level(contents.examples, contents.labels)
+    return of_words and contents.length <= _SHORT_TEXT and one_level
 
 
 def _pretrained(contents: Contents, folder: str) -> dict[str, Any]:
