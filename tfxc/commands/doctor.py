@@ -21,7 +21,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tfxc.core.command_options import parse
 from tfxc.core.errors import distribution
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not options.json:
         print("\n".join(_lines(state)))
     if options.device_check:
-        state["device_check"] = _device_check(shown=not options.json)
+        state["device_check"] = _device_check(sys.stderr if options.json else sys.stdout)
     if options.json:
         print(json_text(state, indent=2))
     cases = state.get("device_check", {}).get("cases", [])
@@ -93,11 +93,11 @@ def _devices() -> list[str]:
     ]
 
 
-def _device_check(shown: bool) -> dict[str, Any]:
+def _device_check(stream: TextIO) -> dict[str, Any]:
     """Returns the first GPU and what it computes otherwise than the CPU.
 
     Args:
-        shown: whether to print each case when it is done.
+        stream: where each case is printed when it is done: they take minutes together.
     """
     cases: list[dict[str, Any]] = []
     try:
@@ -107,20 +107,16 @@ def _device_check(shown: bool) -> dict[str, Any]:
     else:
         gpu = first_gpu()
     if gpu is None:
-        if shown:
-            print("device check: TensorFlow uses no GPU, so nothing was compared")
+        print("device check: TensorFlow uses no GPU, so nothing was compared", file=stream)
         return {"device": None, "model": None, "cases": cases}
     device, model = gpu
-    if shown:
-        print(f"device check of {device}, {model}")
+    print(f"device check of {device}, {model}", file=stream)
     for case in compared(device):
         cases.append(case)
-        if shown:
-            print(_case_line(case), flush=True)
-    if shown:
-        failed = sum(not case["ok"] for case in cases)
-        skipped = sum("skipped" in case for case in cases)
-        print(f"  {len(cases)} cases: {failed} failed, {skipped} skipped")
+        print(_case_line(case), file=stream, flush=True)
+    failed = sum(not case["ok"] for case in cases)
+    skipped = sum("skipped" in case for case in cases)
+    print(f"  {len(cases)} cases: {failed} failed, {skipped} skipped", file=stream)
     return {"device": device, "model": model, "cases": cases}
 
 
