@@ -3,6 +3,7 @@
 An exported model has a copy of this file, which therefore needs NumPy alone.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ class Parts(NamedTuple):
         row_splits, row_labels: labels of each training example, as lists in one array.
         label_counts: training examples of each label, int (num_labels,).
         blocks: where the blocks of features begin, and the end of the last.
-        ranker_labels: int32, the label of each of the ranker's, -1 for none; None, they are the same.
+        ranker_labels: int32, the label of each label of the ranker, -1 for none; None: the same.
         trees: arrays of the trees that give a pair its score, see ``tree_scores``; None adds up.
     """
 
@@ -215,7 +216,7 @@ def split_blocks(features: Rows, blocks: Sequence[int]) -> list[Rows]:
     bounds, ids, weights = features
     queries = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
     parts = []
-    for first, last in zip(blocks[:-1], blocks[1:], strict=True):
+    for first, last in itertools.pairwise(blocks):
         inside = (ids >= first) & (ids < last)
         rows = queries[inside]
         values = weights[inside].astype(np.float64)

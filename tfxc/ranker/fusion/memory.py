@@ -6,6 +6,7 @@ rows with the largest inner products, exactly.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -263,13 +264,11 @@ def block_layers(features: scipy.sparse.csr_matrix, blocks: Sequence[int]) -> li
         >>> [layer.values.round(1).tolist() for layer in block_layers(rows, [0, 2, 3])]
         [[0.6000000238418579, 0.800000011920929], [1.0]]
     """
-    parts = zip(blocks[:-1], blocks[1:], strict=True)
-    return [
-        _layer_of(
-            unit_rows(scipy.sparse.csr_matrix(features[:, first:last], np.float32, copy=True))
-        )
-        for first, last in parts
-    ]
+    layers = []
+    for first, last in itertools.pairwise(blocks):
+        block = features[:, first:last].astype(np.float32)
+        layers.append(_layer_of(unit_rows(scipy.sparse.csr_matrix(block))))
+    return layers
 
 
 def csr_rows(matrix: scipy.sparse.csr_matrix) -> Rows:
