@@ -9,10 +9,10 @@ import scipy.sparse
 
 from tfxc.core.errors import DataError
 from tfxc.data.reading.held_out import held_out_examples
+from tfxc.inference.fused_model import ranked_labels
 from tfxc.ranker.fusion.fused_numpy import pair_sums, split_blocks
 from tfxc.ranker.fusion.memory import Memory, MemorySettings, csr_rows, kernels
 from tfxc.ranker.search import Ranker
-from tfxc.recipes.memory.model import ranked_labels
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
@@ -136,7 +136,8 @@ def chosen_examples(
             "there are no examples that could be held out to train the fusion",
             fix='add up the sources with recipe.fusion "sum"',
         )
-    share = min(0.5, count / len(places))
+    # The sources keep half of all examples; where most are titles, few of the others.
+    share = min(1.0, count / len(places), 0.5 * labels.shape[0] / len(places))
     numbers = np.arange(len(places)) if groups is None else groups[places]
     chosen = np.zeros(labels.shape[0], bool)
     chosen[places[held_out_examples(numbers, share, seed)]] = True

@@ -62,7 +62,7 @@ class Fuse(Nearest):
         rare: Natural = 5,
         threads: Count | None = None,
         fusion: Literal["trees", "sum"] = "trees",
-        held_out: Count = 3000,
+        held_out: Count = 4000,
         new_labels: Share = 0.1,
         groups_file: str | None = None,
     ) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from tfxc.core.declared import Count, Natural, Positive
 from tfxc.core.errors import ConfigError
 from tfxc.core.settings import TrainingSettings
+from tfxc.inference.fused_model import FusedModel
 from tfxc.recipes.base import Context, StagedRecipe
-from tfxc.recipes.memory.model import FusedModel
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config

@@ -78,6 +78,16 @@ class FusedModel(RankerModel):
         model._beam = beam
         return model
 
+    def ranker_search(self) -> list[tuple[str, int]]:
+        """Returns the post-processor of each layer of the ranker and the nodes kept in it."""
+        assert self.ranker is not None, "called where there is one"
+        inner = self.ranker.only_topk[:-1]
+        if self._beam is not None:
+            inner = [self._beam] * len(inner)
+        last = min(self.memory.settings.neighbours, self.ranker.num_labels)
+        rules = self.ranker.post_processors
+        return [(rule.name, beam) for rule, beam in zip(rules, [*inner, last], strict=True)]
+
     def find_top_k(
         self,
         features: Mapping[str, Any] | np.ndarray,
