@@ -1,7 +1,8 @@
 """The trees that fuse the sources, fitted on held-out training examples."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,8 +31,9 @@ _TREES = {
     "early_stopping": False,
 }
 
-#: Function of features and labels that trains a ranker in a folder, and opens it.
-TrainRanker = Callable[[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix, str], Ranker]
+#: Function of features, labels, a folder, and whether texts of labels are examples, too, that
+#: trains a ranker in the folder and opens it.
+TrainRanker = Callable[[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix, Path, bool], Ranker]
 
 
 def fitted_trees(
@@ -40,13 +42,14 @@ def fitted_trees(
     texts: scipy.sparse.csr_matrix | None,
     settings: MemorySettings,
     train_ranker: TrainRanker,
+    text_rows: Sequence[bool],
     *,
     held_out: int,
     new_labels: float,
     groups: np.ndarray | None = None,
     seed: int = 0,
     threads: int | None = None,
-) -> dict[str, np.ndarray]:
+) -> tuple[dict[str, np.ndarray], bool]:
     """Fits trees to what the sources say of examples that they do not know.
 
     Args:
@@ -55,6 +58,8 @@ def fitted_trees(
         texts: features of the labels' texts, or None.
         settings: of the memory.
         train_ranker: see ``TrainRanker``.
+        text_rows: choices of its last argument; the one with the higher P@1 on the held-out
+            examples is taken.
         held_out: examples that the sources do without.
         new_labels: share of the held-out examples' rare labels that the sources do without, but for
             their texts.
@@ -63,7 +68,7 @@ def fitted_trees(
         threads: of the searches.
 
     Returns:
-        Arrays of ``fused_numpy.tree_scores``.
+        Arrays of ``fused_numpy.tree_scores``, and the choice.
 
     Raises:
         DataError: too few examples can be held out.
@@ -82,20 +87,28 @@ def fitted_trees(
     rest = ~chosen & (np.diff(known.indptr) > 0)
     memory = Memory.of(settings, features[rest], known[rest], texts)
     fusion = memory.fusion(threads)
-    columns = []
-    truth = []
     queries = features[chosen]
     wanted = labels[chosen]
-    with tempfile.TemporaryDirectory() as scratch:
-        ranker = train_ranker(features[rest], known[rest], scratch)
-        for first in range(0, queries.shape[0], _AT_ONCE):
-            rows = csr_rows(queries[first : first + _AT_ONCE])
-            blocks = split_blocks(rows, settings.blocks)
-            ranked = ranked_labels(ranker, rows, settings, threads)
-            pairs = fusion.candidates(blocks, ranked)
-            columns.append(fusion.pair_features(blocks, pairs))
-            truth.append(wanted[first + pairs.queries, pairs.labels] > 0)
-    return _fit(np.concatenate(columns), np.concatenate([np.ravel(t) for t in truth]), seed)
+    most = -1.0
+    for choice in text_rows:
+        with tempfile.TemporaryDirectory() as scratch:
+            ranker = train_ranker(features[rest], known[rest], Path(scratch), choice)
+            ids, scores = ranked_labels(ranker, csr_rows(queries), settings, threads)
+        right = np.ravel(wanted[np.arange(len(ids)), ids[:, 0]]) * (ids[:, 0] >= 0)
+        hits = right.mean()
+        if hits > most:
+            most = hits
+            ranked = ids, scores
+            chosen_rows = choice
+    columns = []
+    truth = []
+    for first in range(0, queries.shape[0], _AT_ONCE):
+        part = slice(first, first + _AT_ONCE)
+        blocks = split_blocks(csr_rows(queries[part]), settings.blocks)
+        pairs = fusion.candidates(blocks, (ranked[0][part], ranked[1][part]))
+        columns.append(fusion.pair_features(blocks, pairs))
+        truth.append(np.ravel(wanted[part][pairs.queries, pairs.labels]) > 0)
+    return _fit(np.concatenate(columns), np.concatenate(truth), seed), chosen_rows
 
 
 def chosen_examples(

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -39,6 +40,9 @@ class Fuse(Nearest):
         held_out: training examples that the trees are fitted on, about. Examples that repeat the
             text of their label are not.
         new_labels: share of their rare labels without examples.
+        label_text_rows: whether the text of each label is one more example for the ranker, see
+            ``xr_linear``; ``"held_out"`` trains the ranker both ways and takes what has the higher
+            P@1 on the held-out examples.
         groups_file: ``.npy`` file of integers, one for each example of the training file in its
             order; those with the same number are held out together. None: each on its own.
 
@@ -64,6 +68,7 @@ class Fuse(Nearest):
         fusion: Literal["trees", "sum"] = "trees",
         held_out: Count = 4000,
         new_labels: Share = 0.1,
+        label_text_rows: bool | Literal["held_out"] = False,
         groups_file: str | None = None,
     ) -> None:
         super().__init__(
@@ -80,7 +85,14 @@ class Fuse(Nearest):
         self.fusion = fusion
         self.held_out = held_out
         self.new_labels = new_labels
+        self.label_text_rows = label_text_rows
         self.groups_file = groups_file
+        if label_text_rows == "held_out" and fusion == "sum":
+            raise ConfigError(
+                'with fusion "sum" nothing is held out',
+                where="label_text_rows",
+                fix="set it to true or false",
+            )
 
     @classmethod
     def check_config(cls, config: "Config") -> None:
@@ -94,6 +106,7 @@ class Fuse(Nearest):
 
     def check_data(self, config: "Config", manifest: "Manifest") -> None:
         """Refuses data that the sources cannot be made of."""
+        from tfxc.recipes.xr_linear.recipe import check_text_rows
         from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings, ranker_settings
 
         super().check_data(config, manifest)
@@ -104,6 +117,8 @@ class Fuse(Nearest):
                 where="recipe.tree.label_features",
                 fix="remove it",
             )
+        if self.label_text_rows:
+            check_text_rows(config, self.ranker)
         sizes = tree.sizes(manifest.num_labels, manifest.num_features)
         checked_settings(ranker_settings(self.ranker, config.seed), sizes)
 
@@ -114,11 +129,12 @@ class Fuse(Nearest):
         from tfxc.ranker.search import Ranker
         from tfxc.recipes.fuse.fitting import fitted_trees
         from tfxc.recipes.xr_linear.settings import TreeSettings, ranker_settings
-        from tfxc.recipes.xr_linear.stages import log, training_matrices
-        from tfxc.recipes.xr_linear.training import train_layers
+        from tfxc.recipes.xr_linear.stages import label_text_matrix, log, training_matrices
+        from tfxc.recipes.xr_linear.training import train_layers, with_text_rows
         from tfxc.runs.writer import RunWriter
 
-        features, labels = training_matrices(context.data_folder)
+        data_folder = context.data_folder
+        features, labels = training_matrices(data_folder)
         texts = self.texts(context)
         settings = self.settings(context)
         seed = context.config.seed
@@ -126,34 +142,48 @@ class Fuse(Nearest):
         rules = ranker_settings(self.ranker, seed)
 
         def train(
-            run: RunWriter, some: "scipy.sparse.csr_matrix", of_them: "scipy.sparse.csr_matrix"
+            run: RunWriter,
+            some: "scipy.sparse.csr_matrix",
+            of_them: "scipy.sparse.csr_matrix",
+            text_rows: bool,
         ) -> None:
+            if text_rows:
+                some, of_them = with_text_rows(some, of_them, label_text_matrix(data_folder))
             words = unit_rows(some[:, : settings.blocks[1]].copy())
             limits = {"memory_gb": self.memory_gb, "threads": self.threads}
             train_layers(run, words, of_them, tree, rules, {}, **limits)
 
         def ranker_of(
-            some: "scipy.sparse.csr_matrix", of_them: "scipy.sparse.csr_matrix", scratch: str
+            some: "scipy.sparse.csr_matrix",
+            of_them: "scipy.sparse.csr_matrix",
+            scratch: Path,
+            text_rows: bool,
         ) -> "Ranker":
-            train(RunWriter(scratch), some, of_them)
+            train(RunWriter(scratch), some, of_them, text_rows)
             return Ranker.load(scratch)
 
         trees = None
+        choices = [False, True] if self.label_text_rows == "held_out" else [self.label_text_rows]
+        text_rows = choices[0]
         if self.fusion == "trees":
             log(context.folder, f"about {self.held_out:,} examples are held out for the fusion")
-            trees = fitted_trees(
+            trees, text_rows = fitted_trees(
                 features,
                 labels,
                 texts,
                 settings,
                 ranker_of,
+                choices,
                 held_out=self.held_out,
                 new_labels=self.new_labels,
                 groups=self.groups(context, labels),
                 seed=seed,
                 threads=self.threads,
             )
-        train(context.folder, features, labels)
+            if len(choices) > 1:
+                word = "help" if text_rows else "do not help"
+                log(context.folder, f"texts of labels as examples {word} the ranker")
+        train(context.folder, features, labels, text_rows)
         numbers = np.arange(labels.shape[1], dtype=np.int32)
         memory = Memory.of(settings, features, labels, texts)
         dataclasses.replace(memory, ranker_labels=numbers, trees=trees).save(context.run)
