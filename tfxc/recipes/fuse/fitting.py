@@ -163,16 +163,13 @@ def chosen_examples(
 def _fit(columns: np.ndarray, truth: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Fits boosted trees and returns their arrays."""
     from sklearn.ensemble import HistGradientBoostingClassifier
-    from threadpoolctl import threadpool_limits
 
     if truth.all() or not truth.any():
         raise DataError(
             "no candidate of the held-out examples is a true label, or all are",
             fix='add up the sources with recipe.fusion "sum"',
         )
-    # Threads that wait for each other took six times the processor time of one.
-    with threadpool_limits(1):
-        model = HistGradientBoostingClassifier(**_TREES, random_state=seed).fit(columns, truth)
+    model = HistGradientBoostingClassifier(**_TREES, random_state=seed).fit(columns, truth)
     return _arrays_of(model)
 
 
