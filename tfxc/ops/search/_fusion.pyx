@@ -1,9 +1,70 @@
 # cython: boundscheck=False, wraparound=False, cdivision=True
 """Native kernels of ``tfxc.ranker.fusion.fused_numpy``: the same numbers, without its arrays of entries."""
 
-from libc.stdint cimport int32_t, int64_t
+from cython.parallel cimport prange, threadid
+from libc.stdint cimport int32_t, int64_t, uint16_t
+from libc.string cimport memset
 
 import numpy as np
+
+from tfxc.ops.search._heap cimport offer
+from tfxc.ops.search.beam_search._beam cimport sort_heap
+
+ctypedef fused Row:
+    uint16_t
+    int32_t
+
+
+cdef void search_one(
+    const int32_t *ids, const float *weights, Py_ssize_t count, const int64_t *splits,
+    const Row *rows, const float *values, Py_ssize_t num_rows, Py_ssize_t k, float *sums,
+    int32_t *best, float *scores
+) noexcept nogil:
+    cdef Py_ssize_t entry, place, size = 0
+    cdef float weight, floor = 0
+    memset(sums, 0, num_rows * sizeof(float))
+    for entry in range(count):
+        weight = weights[entry]
+        for place in range(splits[ids[entry]], splits[ids[entry] + 1]):
+            sums[rows[place]] += weight * values[place]
+    for place in range(num_rows):  # of equal sums the first row comes first
+        if sums[place] > floor:
+            size = offer(scores, <int *>best, size, k, sums[place], <int>place)
+            if size == k:
+                floor = scores[0]
+    sort_heap(best, scores, size)
+
+
+def nearest_rows(
+    const int64_t[::1] bounds, const int32_t[::1] ids, const float[::1] weights,
+    const int64_t[::1] splits, const Row[::1] rows, const float[::1] values, Py_ssize_t num_rows,
+    Py_ssize_t k, int threads
+):
+    """Returns the rows with the largest inner products above 0: ids and scores, best first.
+
+    Args:
+        bounds, ids, weights: rows of the queries.
+        splits: where the entries of each feature begin.
+        rows, values: row and number of each entry; not empty.
+        num_rows: of the rows.
+        k: rows wanted of each query; id -1 and minus infinity where there are fewer.
+        threads: at most this many.
+    """
+    cdef Py_ssize_t query, count = bounds.shape[0] - 1
+    found = np.full((count, k), -1, np.int32)
+    best = np.full((count, k), -np.inf, np.float32)
+    if not len(ids) or not len(values):
+        return found, best
+    cdef int32_t[:, ::1] found_view = found
+    cdef float[:, ::1] best_view = best
+    cdef float[:, ::1] sums = np.empty((threads, num_rows), np.float32)
+    for query in prange(count, nogil=True, num_threads=threads, schedule="dynamic", chunksize=8):
+        search_one(
+            &ids[0] + bounds[query], &weights[0] + bounds[query],
+            bounds[query + 1] - bounds[query], &splits[0], &rows[0], &values[0], num_rows, k,
+            &sums[threadid(), 0], &found_view[query, 0], &best_view[query, 0]
+        )
+    return found, best
 
 
 def pair_sums(features, texts, const int64_t[::1] queries, const int64_t[::1] labels):

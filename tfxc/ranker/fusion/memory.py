@@ -1,8 +1,8 @@
 """The memory of a run: its training examples and label texts, searched, appended to and cut.
 
 A set of rows is a layer of one parent whose nodes are the rows, see
-``tfxc.ops.search.beam_search.chunked_layer``: an inverted index, of which the beam search finds the
-rows with the largest inner products, exactly.
+``tfxc.ops.search.beam_search.chunked_layer``: an inverted index. The rows with the largest inner
+products are found exactly, by a kernel, or where that is not built by the beam search.
 """
 
 import dataclasses
@@ -16,10 +16,11 @@ import pydantic
 import scipy.sparse
 
 from tfxc.core.bounds import Count, Natural, Positive
+from tfxc.core.resources import thread_count
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import write_array, write_json
 from tfxc.core.storage.reading import read_array, read_record
-from tfxc.ops.csr import unit_rows
+from tfxc.ops.csr import bounds_of, unit_rows
 from tfxc.ops.search.beam_search.beam_search import BeamSearch
 from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer
 from tfxc.ranker.fusion.fused_numpy import Fusion, Lists, Parts, Rows, Search, transposed
@@ -295,11 +296,15 @@ def _layer_of(rows: scipy.sparse.csr_matrix) -> ChunkedLayer:
 
 
 def _matrix_of(layer: ChunkedLayer, width: int) -> scipy.sparse.csr_matrix:
+    parts = (layer.values, layer.columns.astype(np.int32), _splits_of(layer, width))
+    return scipy.sparse.csc_matrix(parts, (len(layer.children), width)).tocsr()
+
+
+def _splits_of(layer: ChunkedLayer, width: int) -> np.ndarray:
+    """Returns where the entries of each feature begin, int64 (width + 1,)."""
     counts = np.zeros(width, np.int64)
     counts[layer.rows] = np.diff(layer.entry_splits)
-    bounds = np.append(0, np.cumsum(counts))
-    parts = (layer.values, layer.columns.astype(np.int32), bounds)
-    return scipy.sparse.csc_matrix(parts, (len(layer.children), width)).tocsr()
+    return bounds_of(counts)
 
 
 def _joined(first: ChunkedLayer, second: ChunkedLayer) -> ChunkedLayer:
@@ -318,6 +323,11 @@ def _nearest(
     layer: ChunkedLayer, width: int, k: int, threads: int | None, native: bool | None
 ) -> Search:
     """Returns what finds the k rows with the largest inner products above 0."""
+    if kernels is not None and native is not False:
+        splits = _splits_of(layer, width)
+        count = thread_count(threads)
+        rest = (splits, layer.columns, layer.values, len(layer.children), k, count)
+        return lambda rows: kernels.nearest_rows(*rows, *rest)
     beam = BeamSearch([layer], width, native=native)
     rule = [post_processor("noop")]
 
