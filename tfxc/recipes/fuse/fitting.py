@@ -49,7 +49,7 @@ def fitted_trees(
     groups: np.ndarray | None = None,
     seed: int = 0,
     threads: int | None = None,
-) -> tuple[dict[str, np.ndarray], bool]:
+) -> tuple[dict[str, np.ndarray], dict[bool, float]]:
     """Fits trees to what the sources say of examples that they do not know.
 
     Args:
@@ -68,7 +68,7 @@ def fitted_trees(
         threads: of the searches.
 
     Returns:
-        Arrays of ``fused_numpy.tree_scores``, and the choice.
+        Arrays of ``fused_numpy.tree_scores``, and the P@1 of the ranker with each choice.
 
     Raises:
         DataError: too few examples can be held out.
@@ -89,17 +89,15 @@ def fitted_trees(
     fusion = memory.fusion(threads)
     queries = features[chosen]
     wanted = labels[chosen]
-    most = -1.0
+    precision: dict[bool, float] = {}
     for choice in text_rows:
         with tempfile.TemporaryDirectory() as scratch:
             ranker = train_ranker(features[rest], known[rest], Path(scratch), choice)
             ids, scores = ranked_labels(ranker, csr_rows(queries), settings, threads)
         right = np.ravel(wanted[np.arange(len(ids)), ids[:, 0]]) * (ids[:, 0] >= 0)
-        hits = right.mean()
-        if hits > most:
-            most = hits
+        if not precision or right.mean() > max(precision.values()):
             ranked = ids, scores
-            chosen_rows = choice
+        precision[choice] = float(right.mean())
     columns = []
     truth = []
     for first in range(0, queries.shape[0], _AT_ONCE):
@@ -108,7 +106,7 @@ def fitted_trees(
         pairs = fusion.candidates(blocks, (ranked[0][part], ranked[1][part]))
         columns.append(fusion.pair_features(blocks, pairs))
         truth.append(np.ravel(wanted[part][pairs.queries, pairs.labels]) > 0)
-    return _fit(np.concatenate(columns), np.concatenate(truth), seed), chosen_rows
+    return _fit(np.concatenate(columns), np.concatenate(truth), seed), precision
 
 
 def chosen_examples(
