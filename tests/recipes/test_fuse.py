@@ -92,9 +92,13 @@ def test_answers_alone_are_those_of_predict(run, tmp_path, capsys, options):
 
 def test_titles_are_not_held_out_and_groups_stay_together():
     random = np.random.default_rng(0)
-    texts = scipy.sparse.csr_matrix((random.random((20, 30)) < 0.3).astype(np.float32))
-    others = scipy.sparse.csr_matrix(np.ones((40, 30), np.float32))
-    features = scipy.sparse.vstack([texts, others], format="csr")
+    titles = (random.random((20, 30)) < 0.3).astype(np.float32)
+    texts = titles.copy()
+    texts[:, 0] = 1  # a text is more than the title
+    others = np.ones((40, 30), np.float32)
+    others[:4, 1:] = 0  # in the text, but less like it than the title
+    features = scipy.sparse.csr_matrix(np.concatenate([titles, others]))
+    texts = scipy.sparse.csr_matrix(texts)
     labels = scipy.sparse.csr_matrix(
         (np.ones(60, np.float32), (np.arange(60), np.arange(60) % 20)), (60, 20)
     )
@@ -103,7 +107,7 @@ def test_titles_are_not_held_out_and_groups_stay_together():
     chosen = chosen_examples(features, labels, texts, settings, 16, groups, seed=0)
     assert not chosen[:20].any() and chosen.sum() == 16
     assert set(np.bincount(groups[chosen])) == {0, 4}
-    assert chosen_examples(features, labels, texts, settings, 10**6, None, 0).sum() == 30
+    assert chosen_examples(features, labels, texts, settings, 30, None, 0)[20:].sum() == 30
     with pytest.raises(DataError, match="no examples that could be held out"):
         chosen_examples(features[:20], labels[:20], texts, settings, 5, None, 0)
 

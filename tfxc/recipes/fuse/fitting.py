@@ -120,8 +120,9 @@ def chosen_examples(
 ) -> np.ndarray:
     """Chooses the examples to hold out: bool (examples,).
 
-    An example all of whose words are in the text of one of its labels is none: it is the label's
-    own title, and no query is that easy.
+    The title of a label is none: of the examples all of whose words are in the label's text, the
+    one most like it. No query is that easy. Others with all words there stay, else the trees would
+    learn that such a label is always wrong.
 
     Args:
         features, labels, texts, settings, groups, seed: see ``fitted_trees``.
@@ -140,7 +141,10 @@ def chosen_examples(
             queries,
             labels.indices.astype(np.int64),
         )
-        usable[queries[sums[1] > _ALL]] = False
+        pairs = np.flatnonzero(sums[1] > _ALL)
+        pairs = pairs[np.lexsort((-sums[0][pairs], labels.indices[pairs]))]
+        _, firsts = np.unique(labels.indices[pairs], return_index=True)
+        usable[queries[pairs[firsts]]] = False
     places = np.flatnonzero(usable)
     if len(places) < 2:
         raise DataError(
