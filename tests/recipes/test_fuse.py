@@ -136,3 +136,15 @@ def test_texts_of_labels_as_examples_of_the_ranker(run):
     ranker = load_run(given).model.ranker
     assert ranker.weights_of(fused_runs.NUM_LABELS - 1).nnz
     assert not load_run(run).model.ranker.weights_of(fused_runs.NUM_LABELS - 1).nnz
+
+
+def test_a_ranker_alone_learns_from_texts_of_labels(run, capsys):
+    linear = {"name": "xr_linear", "tree": FUSE["tree"], "ranker": FUSE["ranker"]}
+    last = fused_runs.NUM_LABELS - 1
+    for rows in (False, True):
+        recipe = {**linear, "label_text_rows": rows}
+        trained = load_run(fused_runs.train(run.parent, recipe, f"linear-{rows}")).model.ranker
+        assert bool(trained.weights_of(last).nnz) == rows, "it has a text and no example"
+    config = fused_runs.write_config(run.parent, recipe, "wrong", label_texts=None)
+    problem = call(capsys, train, "--config", config).problem()
+    assert "recipe.label_text_rows: it needs data.label_texts" in problem
