@@ -191,7 +191,7 @@ def as_config(tree):
 
 def base_of(tree):
     """What a block's sections are laid over: nothing that their recipe has no use for."""
-    if tree.get("recipe", {}).get("name") == "xr_linear":
+    if tree.get("recipe", {}).get("name") in ("xr_linear", "memory", "fuse"):
         return {key: BASE[key] for key in ("run", "data")}
     return BASE
 

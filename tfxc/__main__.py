@@ -20,6 +20,7 @@ COMMANDS = {
     "distill": "train a small model to imitate larger ones",
     "prune": "make a run smaller: fewer heads, narrower layers, fewer tokens",
     "add-labels": "add new labels to a trained run, by texts or examples",
+    "remove-labels": "remove labels from a run that remembers its examples",
     "evaluate": "evaluate a run on a split or a file, or compare two runs",
     "decide": "learn a run's probabilities and which labels it returns, from held-out examples",
     "compare": "plot and list a metric of several runs over the epochs",

@@ -10,6 +10,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.encoders.precomputed import Precomputed
 from tfxc.heads.dense import Dense
 from tfxc.heads.mach import MACH
+from tfxc.inference.fused_model import FusedModel
 from tfxc.inference.protocol import RankerModel, RunModel
 from tfxc.inference.searcher import Searcher
 from tfxc.model import XCModel
@@ -27,7 +28,7 @@ METHODS = {
 PROPERTIES = {name for name, member in vars(RunModel).items() if isinstance(member, property)}
 
 
-@pytest.mark.parametrize("model", [XCModel, LinearModel, EncoderRanker])
+@pytest.mark.parametrize("model", [XCModel, LinearModel, EncoderRanker, FusedModel])
 def test_every_model_has_the_methods_with_their_arguments(model):
     assert METHODS and PROPERTIES
     for name, method in METHODS.items():

@@ -13,7 +13,11 @@ those leaves are trained again, on the new examples and the run's own data, whic
 Everything else stays the same, bit for bit: the other classifiers, the ids of the old labels, the
 encoder of an XR-Transformer.
 
-RUN is not changed. See docs/label_texts.md and docs/xr_linear.md.
+A run of recipe memory or fuse takes both without its data: a label by its text, or examples of old
+and new labels, which are appended to its memory. A ranker and the trees of a fusion stay as they
+are.
+
+RUN is not changed. See docs/label_texts.md, docs/xr_linear.md and docs/rare_labels.md.
 """
 
 import dataclasses
@@ -71,25 +75,30 @@ def main(argv: Sequence[str] | None = None) -> int:
                 where=option_of(name),
                 fix="leave it out",
             )
+        from tfxc.recipes.memory.updates import add_texts, has_memory
         from tfxc.runs.loaded import load_run
         from tfxc.runs.new_labels import add_labels_by_text
 
         loaded = load_run(options.run, options.trust)
-        print(
-            _added(options.output, add_labels_by_text(loaded, options.label_texts, options.output))
-        )
+        add = add_texts if has_memory(loaded) else add_labels_by_text
+        print(_added(options.output, add(loaded, options.label_texts, options.output)))
         return 0
     from tfxc.data.store.preparation import ensure_prepared
+    from tfxc.recipes.memory.updates import add_examples, has_memory
     from tfxc.recipes.xr_transformer.add_labels import add_new_labels, check_run
     from tfxc.reports.measurement import reader_of_file
     from tfxc.runs.loaded import load_run
 
     loaded = load_run(options.run, options.trust)
-    check_run(loaded, options.output)
     assert options.data is not None, "one of the two is given"
+    if not has_memory(loaded):
+        check_run(loaded, options.output)
     reader = reader_of_file(
         loaded, options.data, of_data.reader, of_data.reader_options, of_data.features
     )
+    if has_memory(loaded):
+        print(_added(options.output, add_examples(loaded, reader, options.output)))
+        return 0
     folder = ensure_prepared(loaded.config.data, of_data.prepared)
     done = add_new_labels(loaded, reader, options.output, folder, of_data.memory_gb)
     print(_added(options.output, done.names))
@@ -99,4 +108,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _added(output: str, names: Sequence[str]) -> str:
     shown = ", ".join(map(one_line, names[:5])) + (", …" if len(names) > 5 else "")
-    return f"{output}: {len(names):,} new labels ({shown})"
+    return f"{output}: {len(names):,} new labels" + (f" ({shown})" if names else "")

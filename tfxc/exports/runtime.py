@@ -1,4 +1,4 @@
-"""The format that NumPy alone can run: arrays of linear rankers and small networks as files."""
+"""The format that NumPy alone can run: arrays of rankers, memories and small networks as files."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,8 +13,10 @@ from tfxc.core.storage.reading import read_array
 from tfxc.data.examples.kinds import DENSE, SPARSE
 from tfxc.exports.network import LEVELS, NetworkFiles
 from tfxc.exports.standalone import predict
+from tfxc.inference.fused_model import FusedModel
 from tfxc.inference.protocol import RankerModel
 from tfxc.ops.search.beam_search import beam_search_numpy, post_processors
+from tfxc.ranker.fusion import fused_numpy
 
 if TYPE_CHECKING:
     from tfxc.runs.loaded import LoadedRun
@@ -95,8 +97,69 @@ class RankerFiles:
             write_array(layer / "scales.npy", scales)
 
 
+class FusedFiles:
+    """What is exported of a run with a memory: the memory, the programs, and its ranker if any.
+
+    Args:
+        loaded_run: a ``LoadedRun`` whose model is a ``FusedModel``.
+        k: labels per example.
+        probabilities: whether scores are calibrated.
+
+    Attributes:
+        input_kind, weight_bytes: see ``RankerFiles``.
+    """
+
+    input_kind = SPARSE.name
+
+    def __init__(self, loaded_run: "LoadedRun", k: int, probabilities: bool) -> None:
+        model: FusedModel = loaded_run.model
+        self._memory = model.memory
+        self._ranker: RankerFiles | None = None
+        if model.ranker is not None:
+            search = model.ranker_search()
+            self._ranker = RankerFiles(loaded_run, search, search[-1][1], False)
+            self._ranker.settings["row_normalise"] = None
+        self._settings = {
+            **self._memory.settings.model_dump(),
+            "has_texts": bool(self._memory.texts),
+            "num_labels": model.num_labels,
+            "k": k,
+            "row_normalise": loaded_run.manifest["row_normalise"],
+            "calibration": None,
+        }
+        if probabilities:
+            assert model.decision.calibration is not None, "it has probabilities"
+            self._settings["calibration"] = model.decision.calibration.content()
+        layers = [*self._memory.rows, *self._memory.texts]
+        self.weight_bytes = sum(layer.columns.nbytes + layer.values.nbytes for layer in layers)
+        if self._ranker is not None:
+            self.weight_bytes += self._ranker.weight_bytes
+
+    def write(self, path: Path) -> None:
+        """Writes settings, arrays and programs."""
+        if self._ranker is not None:
+            self._ranker.write(path)
+        for kind, layers in (("rows", self._memory.rows), ("texts", self._memory.texts)):
+            for number, layer in enumerate(layers):
+                folder = path / f"{kind}-{number}"
+                folder.mkdir()
+                for name, array in layer._asdict().items():
+                    write_array(folder / f"{name}.npy", narrow(array))
+        for name, array in self._memory.arrays().items():
+            write_array(path / f"{name}.npy", array)
+        write_json(path / predict.FUSED, self._settings, indent=1)
+        for program in (*PROGRAMS, fused_numpy):
+            original = Path(str(program.__file__))
+            shutil.copyfile(original, path / original.name)
+
+    def quantise(self, path: Path) -> None:
+        """Writes the ranker's weights as 8-bit integers; examples stay as they are."""
+        if self._ranker is not None:
+            self._ranker.quantise(path)
+
+
 class Runtime:
-    """Writes, opens and quantises the files of a ranker or a network.
+    """Writes, opens and quantises the files of a ranker, a memory or a network.
 
     Attributes:
         file: name of the model's folder.
@@ -111,7 +174,7 @@ class Runtime:
 
     def source(
         self, loaded_run: "LoadedRun", k: int, probabilities: bool
-    ) -> RankerFiles | NetworkFiles:
+    ) -> RankerFiles | FusedFiles | NetworkFiles:
         """Returns what is exported.
 
         Raises:
@@ -121,6 +184,8 @@ class Runtime:
         try:
             if not isinstance(model, RankerModel):
                 return NetworkFiles(loaded_run, k, probabilities)
+            if isinstance(model, FusedModel):
+                return FusedFiles(loaded_run, k, probabilities)
             search = model.search_settings()
             if search is None:
                 raise ValueError("a ranker over encodings")
@@ -132,7 +197,7 @@ class Runtime:
             ) from None
         return RankerFiles(loaded_run, search, k, probabilities)
 
-    def write(self, source: RankerFiles | NetworkFiles, path: Path) -> None:
+    def write(self, source: RankerFiles | FusedFiles | NetworkFiles, path: Path) -> None:
         """Writes the folder."""
         path.mkdir()
         source.write(path)
@@ -141,7 +206,9 @@ class Runtime:
         """Returns a function of a dict of arrays -> (ids, scores)."""
         return predict.open_arrays(path)
 
-    def quantise(self, source: RankerFiles | NetworkFiles, path: Path, batch: int | None) -> None:
+    def quantise(
+        self, source: RankerFiles | FusedFiles | NetworkFiles, path: Path, batch: int | None
+    ) -> None:
         """Writes 8-bit weights in place of the others."""
         source.quantise(path)
 

@@ -52,6 +52,7 @@ PROGRESS = (
     "checkpoints/*",
     "embeddings/*",
     "ranker/*",
+    "memory/*",
 )
 RUNS_INSIDE = ("fold-*", "level-*", "repetition-*")  # runs of their own, and their logs
 HELD_OUT = "held-out"  # begins the names of runs that were trained before the refit

@@ -37,6 +37,7 @@ Inputs = dict[str, np.ndarray]
 
 #: Names of the settings of a folder of arrays.
 RANKER = "ranker.json"
+FUSED = "fused.json"
 NETWORK = "network.json"
 #: Activations of a network, by Keras' names.
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -553,7 +554,9 @@ def open_arrays(folder: str | Path) -> Callable[[Inputs], tuple[np.ndarray, np.n
         folder: ``model`` of an export in the format runtime.
     """
     folder = Path(folder)
-    return open_network(folder) if (folder / NETWORK).exists() else open_ranker(folder)
+    if (folder / NETWORK).exists():
+        return open_network(folder)
+    return open_fused(folder) if (folder / FUSED).exists() else open_ranker(folder)
 
 
 def open_network(folder: Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray]]:
@@ -645,6 +648,75 @@ def open_ranker(folder: Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray
             scores[short] = 0
             scores = _calibrated(scores, about["calibration"])
         scores[short] = -np.inf
+        return ids, scores
+
+    return run
+
+
+def open_fused(folder: Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray]]:
+    """Opens a memory of examples and label texts, perhaps with a ranker; see ``open_arrays``."""
+    about = json.loads((folder / FUSED).read_text(encoding="utf-8"))
+    fused = _module(folder / "fused_numpy.py")
+    search = _module(folder / "beam_search_numpy.py")
+    rule = _module(folder / "post_processors.py").POST_PROCESSORS["noop"]
+    arrays = {path.stem: np.load(path) for path in folder.glob("*.npy")}
+    widths = np.diff(about["blocks"]).tolist()
+
+    def layers(kind: str) -> list[Any]:
+        files = [(folder / f"{kind}-{number}").glob("*.npy") for number in range(len(widths))]
+        return [
+            types.SimpleNamespace(**{path.stem: np.load(path, mmap_mode="r") for path in paths})
+            for paths in files
+        ]
+
+    def nearest(layer: Any, width: int) -> Callable[[Any], tuple[np.ndarray, np.ndarray]]:
+        kernels = search.LayerKernels([layer])
+        settings = [(rule, min(about["neighbours"], len(layer.children)))]
+
+        def run(rows: Any) -> tuple[np.ndarray, np.ndarray]:
+            zeros = np.zeros(len(rows[0]) - 1, np.int64)
+            root = (np.zeros(1, np.int32), np.ones(1, np.float32))
+            start = (zeros, zeros + 1, *root)
+            ids, scores, counts = kernels.search_together(
+                (*rows, width), 0, settings, False, *start, 1
+            )
+            ids[(np.arange(ids.shape[1]) >= counts[:, None]) | (scores <= 0)] = -1
+            return ids, scores
+
+        return run
+
+    texts = layers("texts") if about["has_texts"] else []
+    start = "trees-"
+    trees = {
+        name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)
+    }
+    parts = fused.Parts(
+        [nearest(layer, width) for layer, width in zip(layers("rows"), widths, strict=True)],
+        [nearest(layer, width) for layer, width in zip(texts, widths, strict=False)],
+        [fused.transposed(layer, about["num_labels"]) for layer in texts],
+        arrays["row_splits"],
+        arrays["row_labels"].astype(np.int64),
+        np.bincount(arrays["row_labels"], minlength=about["num_labels"]),
+        about["blocks"],
+        arrays.get("ranker_labels"),
+        trees or None,
+    )
+    fusion = fused.Fusion(parts, about["power"], about["tail_places"], about["rare"])
+    ranker = open_ranker(folder) if (folder / RANKER).exists() else None
+
+    def run(inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
+        rows: Any = (inputs["row_splits"], inputs["ids"], inputs["weights"], about["blocks"][-1])
+        if about["row_normalise"] == "l2":
+            rows = _normalised(rows)
+        ranked = None
+        if ranker is not None:
+            words = fused.split_blocks(rows[:3], about["blocks"][:2])[0]
+            ranked = ranker(dict(zip(("row_splits", "ids", "weights"), words, strict=True)))
+        ids, scores = fusion.top_k(rows[:3], ranked, about["k"])
+        if about["calibration"] is not None:
+            missing = ids < 0
+            scores = _calibrated(np.where(missing, 0, scores), about["calibration"])
+            scores[missing] = -np.inf
         return ids, scores
 
     return run

@@ -34,6 +34,9 @@ class XRLinear(StagedRecipe):
         ranker: keys of ``ranker.settings.RankerSettings``, and ``relevance_file``,
             ``negative_labels_file`` and ``negative_clusters_file``, matrices with a row for each
             training example, see ``recipes.xr_linear.example_matrices.ExampleMatrices``.
+        label_text_rows: whether the text of each label (``data.label_texts``) is one more example
+            of it. This helps where texts of labels and examples are of the same kind, and harms
+            elsewhere: compare both on the dev split.
         memory_gb: what the training of the classifiers may use in addition to features and labels;
             the label matrices of all levels count. None sets no limit: as many blocks are trained
             at a time as there are threads.
@@ -56,11 +59,13 @@ class XRLinear(StagedRecipe):
         *,
         tree: Mapping[str, Any] | None = None,
         ranker: Mapping[str, Any] | None = None,
+        label_text_rows: bool = False,
         memory_gb: Positive | None = None,
         threads: Count | None = None,
     ) -> None:
         self.tree = tree
         self.ranker = ranker
+        self.label_text_rows = label_text_rows
         self.memory_gb = memory_gb
         self.threads = threads
 
@@ -133,6 +138,7 @@ class XRLinear(StagedRecipe):
             context,
             TreeSettings(self.tree, seed),
             ExampleMatrices(self.ranker),
+            text_rows=self.label_text_rows,
             memory_gb=self.memory_gb,
             threads=self.threads,
         )
@@ -152,6 +158,8 @@ class XRLinear(StagedRecipe):
         check_data(config, manifest)
         tree = TreeSettings(self.tree, config.seed)
         tree.check_texts(config.data)
+        if self.label_text_rows:
+            check_text_rows(config, self.ranker)
         sizes = tree.sizes(manifest.num_labels, manifest.num_features)
         matrices = ExampleMatrices(self.ranker)
         settings = checked_settings(matrices.settings(config.seed), sizes)
@@ -161,3 +169,25 @@ class XRLinear(StagedRecipe):
     def assemble(self, loaded: "LoadedRun") -> LinearModel:
         """Returns the ranker of the run folder, a ``LinearModel``."""
         return LinearModel(loaded.folder.path, self.threads)
+
+
+def check_text_rows(config: "Config", ranker: Mapping[str, Any] | None) -> None:
+    """Refuses texts of labels as examples where there are none, or with matrices of the others.
+
+    Raises:
+        ConfigError: the key is named.
+    """
+    from tfxc.recipes.xr_linear.settings import MATRIX_FILES
+
+    where = "recipe.label_text_rows"
+    if config.data.label_texts is None:
+        raise ConfigError(
+            "it needs data.label_texts", where=where, fix="name their file there, or remove it"
+        )
+    for key in MATRIX_FILES:
+        if (ranker or {}).get(key) is not None:
+            raise ConfigError(
+                f"recipe.ranker.{key} has no rows for the texts of labels",
+                where=where,
+                fix="remove one of them",
+            )

@@ -1,0 +1,189 @@
+"""A memory finds what brute force finds, and is what it would be had it always been so."""
+
+import itertools
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from tfxc.ops.csr import unit_rows
+from tfxc.ranker.fusion import fused_numpy
+from tfxc.ranker.fusion.memory import Memory, MemorySettings, csr_rows, kernels
+from tfxc.recipes.fuse.fitting import _arrays_of
+
+BLOCKS = [0, 12, 40]
+NUM_LABELS = 9
+PATHS = [False] if kernels is None else [False, None]
+
+
+def rows(count, seed, share=0.3):
+    random = np.random.default_rng(seed)
+    matrix = random.random((count, BLOCKS[-1])) * (random.random((count, BLOCKS[-1])) < share)
+    return scipy.sparse.csr_matrix(matrix.astype(np.float32))
+
+
+def labels_of(count, seed, num_labels=NUM_LABELS):
+    random = np.random.default_rng(seed)
+    matrix = (random.random((count, num_labels)) < 0.2).astype(np.float32)
+    matrix[np.arange(count), random.integers(0, num_labels, count)] = 1
+    return scipy.sparse.csr_matrix(matrix)
+
+
+def memory(seed=0, texts=True, **settings):
+    settings = MemorySettings(blocks=BLOCKS, **{"neighbours": 6, **settings})
+    text_rows = rows(NUM_LABELS, seed + 2) if texts else None
+    return Memory.of(settings, rows(50, seed), labels_of(50, seed + 1), text_rows)
+
+
+def summed(memory, features, labels, texts, queries, power):
+    """The scores of all pairs by dense matrices: float64 (queries, labels)."""
+    scores = np.zeros((queries.shape[0], labels.shape[1]))
+    for first, last in itertools.pairwise(BLOCKS):
+        q, x, t = (unit_rows(m[:, first:last].toarray()) for m in (queries, features, texts))
+        for similarities, votes in ((q @ x.T, labels.toarray()), (q @ t.T, np.eye(len(t)))):
+            for query, values in enumerate(similarities):
+                best = np.argsort(-values, kind="stable")[: memory.settings.neighbours]
+                given = np.maximum(values[best], 0).astype(np.float64) ** power
+                # Votes of neighbours are shares of theirs, then of all labels' together.
+                votes_here = given @ votes[best]
+                scores[query] += votes_here / max(votes_here.sum(), 1e-300)
+    return scores
+
+
+@pytest.mark.parametrize("native", PATHS)
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_the_sum_is_that_of_brute_force(native, power):
+    fused = memory(power=power)
+    queries = rows(30, 9)
+    ids, scores = fused.fusion(native=native).top_k(csr_rows(queries), None, 5)
+    expected = summed(fused, rows(50, 0), labels_of(50, 1), rows(NUM_LABELS, 2), queries, power)
+    best = -np.sort(-expected, axis=1)[:, :5]
+    np.testing.assert_allclose(scores, best, rtol=1e-4)
+    np.testing.assert_allclose(np.take_along_axis(expected, ids, axis=1), best, rtol=1e-4)
+
+
+def test_a_query_of_unknown_features_has_no_labels():
+    ids, scores = memory().fusion().top_k(csr_rows(rows(2, 0, share=0)), None, 3)
+    assert (ids == -1).all() and np.isneginf(scores).all()
+
+
+@pytest.mark.skipif(kernels is None, reason="nothing is compiled")
+def test_kernels_give_the_numbers_of_numpy():
+    fused = memory()
+    queries = fused_numpy.split_blocks(csr_rows(rows(7, 5)), BLOCKS)[0]
+    texts = fused_numpy.transposed(fused.texts[0], NUM_LABELS)
+    pairs = (np.repeat(np.arange(7), NUM_LABELS), np.tile(np.arange(NUM_LABELS), 7))
+    native = kernels.pair_sums(queries, texts, *pairs)
+    np.testing.assert_allclose(native, fused_numpy.pair_sums(queries, texts, *pairs), rtol=1e-6)
+    q, t = (
+        scipy.sparse.csr_matrix((values, ids, bounds), (len(bounds) - 1, BLOCKS[1])).toarray()
+        for bounds, ids, values in (queries, texts)
+    )
+    np.testing.assert_allclose(native[0], (q @ t.T).ravel(), rtol=1e-5)
+    np.testing.assert_allclose(native[1], (q**2 @ (t > 0).T).ravel(), rtol=1e-5)
+    np.testing.assert_allclose(native[2], ((q > 0) @ (t**2).T).ravel(), rtol=1e-5)
+
+
+def test_trees_add_up_to_what_scikit_learn_says():
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    random = np.random.default_rng(0)
+    columns = random.random((400, 5)).astype(np.float32)
+    truth = columns[:, 0] + columns[:, 1] * columns[:, 2] > 0.8
+    model = HistGradientBoostingClassifier(max_iter=20, random_state=0).fit(columns, truth)
+    trees = _arrays_of(model)
+    expected = model.decision_function(columns)
+    np.testing.assert_allclose(fused_numpy.tree_scores(columns, **trees), expected, rtol=1e-9)
+    if kernels is not None:
+        np.testing.assert_allclose(kernels.tree_scores(columns, **trees), expected, rtol=1e-9)
+
+
+def assert_same(left, right):
+    """Both hold the same rows, texts and labels, bit for bit."""
+    for one, other in zip([*left.rows, *left.texts], [*right.rows, *right.texts], strict=True):
+        for name in one._fields:
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name), name)
+    assert left.labels.shape == right.labels.shape
+    for name, array in left.arrays().items():
+        np.testing.assert_array_equal(array, right.arrays()[name], name)
+
+
+def test_examples_and_labels_that_are_added_have_always_been_there():
+    more = labels_of(20, 7, NUM_LABELS + 2)
+    old = labels_of(50, 1)
+    old.resize(50, NUM_LABELS + 2)
+    texts = scipy.sparse.vstack([rows(NUM_LABELS, 2), rows(2, 0, share=0)], format="csr")
+    always = Memory.of(
+        memory().settings,
+        scipy.sparse.vstack([rows(50, 0), rows(20, 6)], format="csr"),
+        scipy.sparse.vstack([old, more], format="csr"),
+        texts,
+    )
+    assert_same(memory().with_examples(rows(20, 6), more), always)
+
+
+def test_label_texts_that_are_added_have_always_been_there():
+    old = labels_of(50, 1)
+    old.resize(50, NUM_LABELS + 3)
+    texts = scipy.sparse.vstack([rows(NUM_LABELS, 2), rows(3, 8)], format="csr")
+    assert_same(
+        memory().with_texts(rows(3, 8)), Memory.of(memory().settings, rows(50, 0), old, texts)
+    )
+
+
+def test_labels_that_are_removed_have_never_been_there():
+    labels = labels_of(50, 1)
+    kept = [0, 2, 3, 5, 6, 7, 8]
+    bare = np.asarray(labels[:, kept].sum(axis=1)).ravel() == 0
+    assert bare.any()
+    never = Memory.of(
+        memory().settings, rows(50, 0)[~bare], labels[~bare][:, kept], rows(NUM_LABELS, 2)[kept]
+    )
+    assert_same(memory().without_labels([4, 1]), never)
+
+
+def test_the_rankers_labels_keep_their_names():
+    ranked = (np.array([[3, 1, 0]], np.int32), np.array([[0.9, 0.8, 0.7]], np.float32))
+    query = csr_rows(rows(1, 0, share=0))
+    with_ranker = Memory(memory().settings, memory().rows, memory().labels)
+    assert with_ranker.fusion().top_k(query, ranked, 3)[0].tolist() == [[3, 1, 0]]
+    numbered = Memory(
+        with_ranker.settings,
+        with_ranker.rows,
+        with_ranker.labels,
+        ranker_labels=np.arange(NUM_LABELS, dtype=np.int32),
+    )
+    cut = numbered.without_labels([1])
+    assert cut.fusion().top_k(query, ranked, 3)[0].tolist() == [[2, 0, -1]]
+
+
+def test_places_are_kept_for_rare_labels():
+    labels = scipy.sparse.csr_matrix((np.ones(48), (np.arange(48), np.arange(48) % 12)), (50, 16))
+    labels = labels.tolil()
+    labels[48, 12] = labels[48, 13] = labels[49, 14] = 1
+    settings = MemorySettings(blocks=BLOCKS, neighbours=50, rare=1)
+    fused = Memory.of(settings, rows(50, 0), scipy.sparse.csr_matrix(labels))
+    queries = csr_rows(rows(20, 3))
+    plain, _ = fused.fusion().top_k(queries, None, 10)
+    changed = MemorySettings(**{**settings.model_dump(), "tail_places": 2})
+    kept, scores = Memory(changed, fused.rows, fused.labels).fusion().top_k(queries, None, 10)
+    np.testing.assert_array_equal(kept[:, :8], plain[:, :8])
+    rare = (kept[:, 8:] >= 12).sum()
+    assert rare > (plain[:, 8:] >= 12).sum() and rare >= 38
+    assert (np.diff(scores, axis=1) <= 0).all()
+    assert all(len(set(row)) == 10 for row in kept.tolist())
+
+
+def test_a_saved_memory_answers_alike(tmp_path):
+    trees = {"roots": np.zeros(1, np.int32), "baseline": np.ones(1)}
+    fused = memory(tail_places=1)
+    Memory(fused.settings, fused.rows, fused.labels, fused.texts, np.arange(3), trees).save(
+        tmp_path
+    )
+    loaded = Memory.load(tmp_path)
+    assert loaded.settings == fused.settings and loaded.trees.keys() == trees.keys()
+    np.testing.assert_array_equal(loaded.ranker_labels, np.arange(3))
+    assert_same(
+        Memory(fused.settings, fused.rows, fused.labels, fused.texts),
+        Memory(loaded.settings, loaded.rows, loaded.labels, loaded.texts),
+    )

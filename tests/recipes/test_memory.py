@@ -1,0 +1,150 @@
+"""Recipe 'memory': a run as any other, whose examples and labels come and go."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests import fused_runs
+from tests.commands.calls import call
+from tests.exports.test_bundle import alone
+from tests.fused_runs import KNOWN, MEMORY, NUM_LABELS
+from tfxc.commands import add_labels, evaluate, export, predict, remove_labels
+from tfxc.core.errors import DataError
+from tfxc.data.examples.chunk import Chunk
+from tfxc.recipes.memory.updates import remove_labels as without_labels
+from tfxc.runs.loaded import load_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return fused_runs.train(tmp_path_factory.mktemp("memory"), MEMORY)
+
+
+def answers(path, texts, k=5):
+    """Names and scores of the best labels; those of the same score in the order of their names."""
+    loaded = load_run(path)
+    ids, scores = loaded.model.find_top_k(
+        loaded.features_of(Chunk(texts=texts, labels=[[]] * len(texts))), k
+    )
+    names = loaded.vocabulary.names
+    return [
+        sorted(
+            ((names[i], s) for i, s in zip(*row, strict=True) if i >= 0),
+            key=lambda p: (-p[1], p[0]),
+        )
+        for row in zip(ids.tolist(), scores.tolist(), strict=True)
+    ]
+
+
+def dev_texts(run):
+    return [
+        json.loads(line)["text"] for line in (run.parent / "dev.jsonl").read_text().splitlines()
+    ]
+
+
+def test_finds_known_and_new_labels(run, capsys):
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["dev"]["P@1"] > 0.9
+    assert answers(run, ["w28a w28c n1"])[0][0][0] == "label 28", "it has a text alone"
+    done = call(capsys, evaluate, run, "--prepared", run.parent / "prepared")
+    assert done.code == 0 and f"{100 * summary['dev']['P@1']:.2f}" in done.out
+
+
+def test_label_texts_can_be_left_out(run, tmp_path):
+    shutil.copytree(run.parent, tmp_path / "data", ignore=shutil.ignore_patterns("run*"))
+    bare = fused_runs.train(tmp_path / "data", {**MEMORY, "label_texts": False}, "bare")
+    named = {name for row in answers(bare, dev_texts(run)) for name, _ in row}
+    assert named and not named & {f"label {label}" for label in range(KNOWN, NUM_LABELS)}
+
+
+def test_added_examples_have_always_been_there(run, tmp_path, capsys):
+    lines = (run.parent / "train.jsonl").read_text().splitlines(keepends=True)
+    for name, part in (("first", lines[:200]), ("whole", lines)):
+        folder = tmp_path / name
+        folder.mkdir()
+        fused_runs.write(folder)
+        (folder / "train.jsonl").write_text("".join(part))
+        # All are neighbours: examples as near as each other come in the order of the records.
+        fused_runs.train(folder, {**MEMORY, "neighbours": 400})
+    (tmp_path / "new.jsonl").write_text("".join(lines[200:]))
+    arguments = (tmp_path / "first" / "run", "--data", tmp_path / "new.jsonl")
+    done = call(capsys, add_labels, *arguments, "--output", tmp_path / "extended")
+    assert done.code == 0 and "0 new labels" in done.out
+    extended, whole = (load_run(tmp_path / path) for path in ("extended", "whole/run"))
+    assert sorted(extended.label_counts) == sorted(whole.label_counts)
+    found, expected = (answers(x.folder.path, dev_texts(run)) for x in (extended, whole))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose([s for _, s in one], [s for _, s in other], rtol=1e-5)
+    assert [row[0][0] for row in found] == [row[0][0] for row in expected]
+
+
+def test_new_labels_by_text_and_by_example(run, tmp_path, capsys):
+    (tmp_path / "texts.jsonl").write_text('{"label": "owl", "text": "owl barn night"}\n')
+    arguments = (run, "--label-texts", tmp_path / "texts.jsonl", "--output", tmp_path / "more")
+    assert "1 new labels (owl)" in call(capsys, add_labels, *arguments).out
+    (tmp_path / "new.jsonl").write_text('{"text": "zebra stripes", "labels": ["zebra"]}\n')
+    arguments = (tmp_path / "more", "--data", tmp_path / "new.jsonl", "--output", tmp_path / "two")
+    assert "1 new labels (zebra)" in call(capsys, add_labels, *arguments).out
+    best = [row[0][0] for row in answers(tmp_path / "two", ["barn owl", "zebra stripes"])]
+    assert best == ["owl", "zebra"]
+    two = load_run(tmp_path / "two")
+    assert two.label_texts[-2:] == ["owl barn night", ""] and two.label_counts[-2:].tolist() == [
+        0,
+        1,
+    ]
+    assert answers(tmp_path / "two", dev_texts(run)) == answers(run, dev_texts(run))
+    again = (tmp_path / "two", "--label-texts", tmp_path / "texts.jsonl")
+    problem = call(capsys, add_labels, *again, "--output", tmp_path / "three").problem()
+    assert "knows 1 of these labels already: 'owl'" in problem
+
+
+def test_what_was_added_is_removed_without_a_trace(run, tmp_path, capsys):
+    (tmp_path / "new.jsonl").write_text('{"text": "w1a w2b w3c", "labels": ["new"]}\n')
+    arguments = (run, "--data", tmp_path / "new.jsonl", "--output", tmp_path / "more")
+    assert call(capsys, add_labels, *arguments).code == 0
+    assert answers(tmp_path / "more", dev_texts(run)) != answers(run, dev_texts(run))
+    (tmp_path / "gone.txt").write_text("new\n")
+    arguments = (
+        tmp_path / "more",
+        "--labels",
+        tmp_path / "gone.txt",
+        "--output",
+        tmp_path / "less",
+    )
+    assert "1 examples had no other label" in call(capsys, remove_labels, *arguments).out
+    assert answers(tmp_path / "less", dev_texts(run)) == answers(run, dev_texts(run))
+    for file in (run / "memory").rglob("*.npy"):
+        same = tmp_path / "less" / "memory" / file.relative_to(run / "memory")
+        np.testing.assert_array_equal(np.load(file), np.load(same))
+    with pytest.raises(DataError, match="no label 'cat'"):
+        without_labels(load_run(run), ["cat"], tmp_path / "none")
+
+
+def test_answers_alone_are_those_of_predict(run, tmp_path, capsys):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join([*dev_texts(run), "", "unknown words"]) + "\n")
+    done = call(
+        capsys, export, run, "--format", "runtime", "--k", 4, "--output", tmp_path / "alone"
+    )
+    assert done.code == 0, done.err
+    done = alone(tmp_path / "alone", texts)
+    assert done.returncode == 0, done.stderr
+    here = [json.loads(line) for line in done.stdout.splitlines()]
+    call(capsys, predict, run, texts, "--k", 4, "--scores", "--output", tmp_path / "p.jsonl")
+    expected = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    for one, other in zip(here, expected, strict=True):
+        np.testing.assert_allclose(one["scores"], other["scores"], atol=1e-5)
+        assert one["labels"][:1] == other["labels"][:1]
+
+
+def test_what_a_memory_cannot_do_is_said(run, tmp_path, capsys):
+    done = call(capsys, export, run, "--format", "savedmodel", "--output", tmp_path / "out")
+    assert "Choose runtime" in done.problem()
+    done = call(capsys, predict, run, run.parent / "dev.jsonl", "--beam", 5)
+    assert "--beam" in done.problem()
+    config = fused_runs.write_config(run.parent, {**MEMORY, "tail_places": 11}, "wrong")
+    from tfxc.commands import train
+
+    assert "ten places" in call(capsys, train, "--config", config).problem()

@@ -1,0 +1,154 @@
+"""A memory, perhaps with a linear ranker, as the model of a run."""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.inference.protocol import RankerModel
+from tfxc.ranker.fusion.fused_numpy import Rows, split_blocks
+from tfxc.ranker.fusion.memory import FOLDER, Memory
+from tfxc.ranker.search import Ranker
+from tfxc.ranker.store import PARAMETERS
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+class FusedModel(RankerModel):
+    """Finds labels by nearest training examples, near label texts and the run's ranker if any.
+
+    Args:
+        memory: of the run.
+        ranker: over the first block of features, or None.
+        threads: of the search, at most this many; None means all cores.
+
+    Attributes:
+        memory, ranker: as given.
+    """
+
+    def __init__(
+        self, memory: Memory, ranker: Ranker | None = None, threads: int | None = None
+    ) -> None:
+        self.memory = memory
+        self.ranker = ranker
+        self._threads = threads
+        self._beam: int | None = None
+        self._fusion = memory.fusion(threads)
+
+    @classmethod
+    def load(cls, run: str | Path, threads: int | None = None) -> "FusedModel":
+        """Opens the model of a run folder.
+
+        Raises:
+            CheckpointError: it is not trained to its end.
+            DataError: its files are damaged.
+        """
+        run = Path(run)
+        if not (run / FOLDER / PARAMETERS).is_file():
+            raise CheckpointError("there is no memory", where=run, fix="finish training first")
+        ranker = Ranker.load(run) if (run / "ranker" / PARAMETERS).is_file() else None
+        return cls(Memory.load(run), ranker, threads)
+
+    @property
+    def num_labels(self) -> int:
+        """Number of labels that can be found."""
+        return self.memory.labels.shape[1]
+
+    def searching_with(
+        self, beam: int | None = None, post_processor: str | None = None
+    ) -> "FusedModel":
+        """Returns a model whose ranker keeps another number of nodes.
+
+        Raises:
+            ConfigError: a post-processor, as the trees know the scores of one; or no ranker.
+        """
+        if post_processor is not None or self.ranker is None:
+            raise ConfigError(
+                "a fused model is searched with the post-processor it was trained with, and a "
+                "memory without a ranker has no beam",
+                where="--beam" if post_processor is None else "--post-processor",
+                fix="leave it out",
+            )
+        model = copy.copy(self)
+        model._beam = beam
+        return model
+
+    def ranker_search(self) -> list[tuple[str, int]]:
+        """Returns the post-processor of each layer of the ranker and the nodes kept in it."""
+        assert self.ranker is not None, "called where there is one"
+        inner = self.ranker.only_topk[:-1]
+        if self._beam is not None:
+            inner = [self._beam] * len(inner)
+        last = min(self.memory.settings.neighbours, self.ranker.num_labels)
+        rules = self.ranker.post_processors
+        return [(rule.name, beam) for rule, beam in zip(rules, [*inner, last], strict=True)]
+
+    def find_top_k(
+        self,
+        features: Mapping[str, Any] | np.ndarray,
+        k: int,
+        probabilities: bool = False,
+        method: str | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Finds the best labels of a batch, see ``RunModel.find_top_k``.
+
+        Args:
+            features: arrays ``ids``, ``weights`` and ``row_splits`` in a dict.
+            k: number of labels.
+            probabilities: False, as the model has none of its own.
+            method: None, there is one search.
+        """
+        assert isinstance(features, Mapping), "``check_data`` lets sparse features pass alone"
+        names = ("row_splits", "ids", "weights")
+        bounds, ids, weights = (np.asarray(features[name]) for name in names)
+        rows = (bounds.astype(np.int64), ids.astype(np.int32), weights.astype(np.float32))
+        ranked = None
+        if self.ranker is not None:
+            ranked = ranked_labels(
+                self.ranker, rows, self.memory.settings, self._threads, self._beam
+            )
+        return self._fusion.top_k(rows, ranked, k)
+
+    def similar_labels(self, label: int, k: int) -> None:
+        """Returns None: labels have no weights."""
+        return None
+
+    def score_pairs(
+        self, features: Mapping[str, Any] | np.ndarray, pairs: scipy.sparse.csr_matrix
+    ) -> scipy.sparse.csr_matrix:
+        """Raises a ``ConfigError``: a label is scored among all candidates of a query."""
+        raise ConfigError(
+            "a fused model has no scores of chosen labels", where="--pairs", fix="leave it out"
+        )
+
+    def top_k(
+        self, features: "Mapping[str, tf.Tensor]", k: int, probabilities: bool = False
+    ) -> "tuple[tf.Tensor, tf.Tensor]":
+        """Raises a ``ConfigError``: there is no such search in TensorFlow's graph."""
+        raise ConfigError(
+            "a memory cannot be exported as savedmodel",
+            where="--format",
+            fix="choose runtime, which needs NumPy alone",
+        )
+
+
+def ranked_labels(
+    ranker: Ranker, rows: Rows, settings: Any, threads: int | None = None, beam: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the labels that a ranker over the first block of features finds.
+
+    Args:
+        ranker: ``Ranker``.
+        rows: of all blocks.
+        settings: ``MemorySettings``; as many labels as neighbours are asked for.
+        threads, beam: see ``Ranker.predict``.
+    """
+    bounds, ids, weights = split_blocks(rows, settings.blocks[:2])[0]
+    matrix = scipy.sparse.csr_matrix((weights, ids, bounds), (len(bounds) - 1, settings.blocks[1]))
+    k = min(settings.neighbours, ranker.num_labels)
+    return ranker.predict(matrix, k, beam_size=beam, threads=threads)

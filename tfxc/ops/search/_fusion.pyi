@@ -1,0 +1,29 @@
+"""Types of the functions of _fusion.pyx, where shapes and meaning are documented."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+def nearest_rows(
+    bounds: NDArray[Any],
+    ids: NDArray[Any],
+    weights: NDArray[Any],
+    splits: NDArray[Any],
+    rows: NDArray[Any],
+    values: NDArray[Any],
+    num_rows: int,
+    k: int,
+    threads: int,
+) -> tuple[Any, Any]: ...
+def pair_sums(
+    features: Any, texts: Any, queries: NDArray[Any], labels: NDArray[Any]
+) -> tuple[Any, Any, Any]: ...
+def tree_scores(
+    columns: NDArray[Any],
+    roots: NDArray[Any],
+    features: NDArray[Any],
+    thresholds: NDArray[Any],
+    children: NDArray[Any],
+    values: NDArray[Any],
+    baseline: NDArray[Any],
+) -> Any: ...

@@ -1,0 +1,193 @@
+"""The trees that fuse the sources, fitted on held-out training examples."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.core.errors import DataError
+from tfxc.data.reading.held_out import held_out_examples
+from tfxc.inference.fused_model import ranked_labels
+from tfxc.ranker.fusion.fused_numpy import pair_sums, split_blocks
+from tfxc.ranker.fusion.memory import Memory, MemorySettings, csr_rows, kernels
+from tfxc.ranker.search import Ranker
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+_ALL = 0.999  # of the squares of an example's features
+_AT_ONCE = 256  # queries
+# Chosen on the dev split of ICD-10-CM. Without the penalty the leaves of a few pairs grow without
+# bounds, as almost all pairs are wrong.
+_TREES = {
+    "max_iter": 100,
+    "max_leaf_nodes": 24,
+    "learning_rate": 0.1,
+    "l2_regularization": 20.0,
+    "min_samples_leaf": 100,
+    "early_stopping": False,
+}
+
+#: Function of features, labels, a folder, and whether texts of labels are examples, too, that
+#: trains a ranker in the folder and opens it.
+TrainRanker = Callable[[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix, Path, bool], Ranker]
+
+
+def fitted_trees(
+    features: scipy.sparse.csr_matrix,
+    labels: scipy.sparse.csr_matrix,
+    texts: scipy.sparse.csr_matrix | None,
+    settings: MemorySettings,
+    train_ranker: TrainRanker,
+    text_rows: Sequence[bool],
+    *,
+    held_out: int,
+    new_labels: float,
+    groups: np.ndarray | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+) -> tuple[dict[str, np.ndarray], dict[bool, float]]:
+    """Fits trees to what the sources say of examples that they do not know.
+
+    Args:
+        features: CSR (examples, D).
+        labels: CSR (examples, num_labels) of ones.
+        texts: features of the labels' texts, or None.
+        settings: of the memory.
+        train_ranker: see ``TrainRanker``.
+        text_rows: choices of its last argument; the one with the higher P@1 on the held-out
+            examples is taken.
+        held_out: examples that the sources do without.
+        new_labels: share of the held-out examples' rare labels that the sources do without, but for
+            their texts.
+        groups: int (examples,), equal for those that are held out together; None if all are apart.
+        seed: of the choice.
+        threads: of the searches.
+
+    Returns:
+        Arrays of ``fused_numpy.tree_scores``, and the P@1 of the ranker with each choice.
+
+    Raises:
+        DataError: too few examples can be held out.
+    """
+    random = np.random.default_rng(seed)
+    chosen = chosen_examples(features, labels, texts, settings, held_out, groups, seed)
+    counts = np.bincount(labels.indices, minlength=labels.shape[1])
+    candidates = np.unique(labels[chosen].indices)
+    candidates = candidates[counts[candidates] <= settings.rare]
+    hidden = random.choice(candidates, round(new_labels * len(candidates)), replace=False)
+    is_known = np.ones(labels.shape[1], np.float32)
+    if texts is not None:  # else nothing can find it
+        is_known[hidden] = 0
+    known = scipy.sparse.csr_matrix(labels @ scipy.sparse.diags_array(is_known), dtype=np.float32)
+    known.eliminate_zeros()
+    rest = ~chosen & (np.diff(known.indptr) > 0)
+    memory = Memory.of(settings, features[rest], known[rest], texts)
+    fusion = memory.fusion(threads)
+    queries = features[chosen]
+    wanted = labels[chosen]
+    precision: dict[bool, float] = {}
+    for choice in text_rows:
+        with tempfile.TemporaryDirectory() as scratch:
+            ranker = train_ranker(features[rest], known[rest], Path(scratch), choice)
+            ids, scores = ranked_labels(ranker, csr_rows(queries), settings, threads)
+        right = np.ravel(wanted[np.arange(len(ids)), ids[:, 0]]) * (ids[:, 0] >= 0)
+        if not precision or right.mean() > max(precision.values()):
+            ranked = ids, scores
+        precision[choice] = float(right.mean())
+    columns = []
+    truth = []
+    for first in range(0, queries.shape[0], _AT_ONCE):
+        part = slice(first, first + _AT_ONCE)
+        blocks = split_blocks(csr_rows(queries[part]), settings.blocks)
+        pairs = fusion.candidates(blocks, (ranked[0][part], ranked[1][part]))
+        columns.append(fusion.pair_features(blocks, pairs))
+        truth.append(np.ravel(wanted[part][pairs.queries, pairs.labels]) > 0)
+    return _fit(np.concatenate(columns), np.concatenate(truth), seed), precision
+
+
+def chosen_examples(
+    features: scipy.sparse.csr_matrix,
+    labels: scipy.sparse.csr_matrix,
+    texts: scipy.sparse.csr_matrix | None,
+    settings: MemorySettings,
+    count: int,
+    groups: np.ndarray | None,
+    seed: int,
+) -> np.ndarray:
+    """Chooses the examples to hold out: bool (examples,).
+
+    The title of a label is none: of the examples all of whose words are in the label's text, the
+    one most like it. No query is that easy. Others with all words there stay, else the trees would
+    learn that such a label is always wrong.
+
+    Args:
+        features, labels, texts, settings, groups, seed: see ``fitted_trees``.
+        count: how many, about; a group goes as a whole.
+
+    Raises:
+        DataError: there is none.
+    """
+    usable = np.diff(labels.indptr) > 0
+    if texts is not None:
+        block = settings.blocks[:2]
+        queries = np.repeat(np.arange(labels.shape[0]), np.diff(labels.indptr))
+        sums = (pair_sums if kernels is None else kernels.pair_sums)(
+            split_blocks(csr_rows(features), block)[0],
+            split_blocks(csr_rows(texts), block)[0],
+            queries,
+            labels.indices.astype(np.int64),
+        )
+        pairs = np.flatnonzero(sums[1] > _ALL)
+        pairs = pairs[np.lexsort((-sums[0][pairs], labels.indices[pairs]))]
+        _, firsts = np.unique(labels.indices[pairs], return_index=True)
+        usable[queries[pairs[firsts]]] = False
+    places = np.flatnonzero(usable)
+    if len(places) < 2:
+        raise DataError(
+            "there are no examples that could be held out to train the fusion",
+            fix='add up the sources with recipe.fusion "sum"',
+        )
+    # The sources keep half of all examples; where most are titles, few of the others.
+    share = min(1.0, count / len(places), 0.5 * labels.shape[0] / len(places))
+    numbers = np.arange(len(places)) if groups is None else groups[places]
+    chosen = np.zeros(labels.shape[0], bool)
+    chosen[places[held_out_examples(numbers, share, seed)]] = True
+    if groups is not None:  # nor do the sources know the rest of a group
+        chosen |= np.isin(groups, groups[chosen])
+        chosen &= usable
+    return chosen
+
+
+def _fit(columns: np.ndarray, truth: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Fits boosted trees and returns their arrays."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    if truth.all() or not truth.any():
+        raise DataError(
+            "no candidate of the held-out examples is a true label, or all are",
+            fix='add up the sources with recipe.fusion "sum"',
+        )
+    model = HistGradientBoostingClassifier(**_TREES, random_state=seed).fit(columns, truth)
+    return _arrays_of(model)
+
+
+def _arrays_of(model: "HistGradientBoostingClassifier") -> dict[str, np.ndarray]:
+    """Returns the trees of a fitted model as arrays; scikit-learn has no public way to them."""
+    trees = [tree.nodes for (tree,) in model._predictors]
+    sizes = [len(nodes) for nodes in trees]
+    roots = np.cumsum([0, *sizes[:-1]])
+    nodes = np.concatenate(trees)
+    children = np.stack([nodes["left"], nodes["right"]], axis=1).astype(np.int64)
+    children += np.repeat(roots, sizes)[:, None]
+    return {
+        "roots": roots.astype(np.int32),
+        "features": np.where(nodes["is_leaf"], -1, nodes["feature_idx"]).astype(np.int32),
+        "thresholds": nodes["num_threshold"].astype(np.float64),
+        "children": np.where(nodes["is_leaf"][:, None], 0, children).astype(np.int32),
+        "values": nodes["value"].astype(np.float64),
+        "baseline": np.ravel(model._baseline_prediction).astype(np.float64),
+    }

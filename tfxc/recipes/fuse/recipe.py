@@ -1,0 +1,221 @@
+"""A linear ranker, a memory of examples and texts of labels, fused."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from tfxc.core.declared import Count, Natural, Positive, Share
+from tfxc.core.errors import ConfigError
+from tfxc.core.storage.reading import read_array
+from tfxc.recipes.base import Context
+from tfxc.recipes.memory.recipe import Nearest
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
+    from tfxc.core.settings import Config
+    from tfxc.data.store.manifest import Manifest
+    from tfxc.ranker.search import Ranker
+
+
+class Fuse(Nearest):
+    """The ranker of ``xr_linear``, the sources of ``memory``, and small trees that weigh them.
+
+    What the ranker, the nearest examples and the nearest texts find are the candidates, some 130
+    for each example. Boosted trees give each its score by what all sources say of it, compared with
+    the other candidates. They are fitted on training examples that the sources were made without; a
+    part of their rare labels loses all examples then, so that the trees learn what a new label
+    looks like. At last the sources are made of all examples.
+
+    The ranker reads the first block of features, words, where there are n-grams of characters too.
+
+    Args:
+        tree, ranker, memory_gb: see ``xr_linear``, without matrices of the training examples.
+        neighbours, power, label_texts, tail_places, rare, threads: see ``memory``.
+        fusion: ``"trees"``, or ``"sum"``: the sources are added up and nothing is held out, for
+            queries that the training examples do not resemble.
+        held_out: training examples that the trees are fitted on, about. Examples that repeat the
+            text of their label are not.
+        new_labels: share of their rare labels without examples.
+        label_text_rows: whether the text of each label is one more example for the ranker, see
+            ``xr_linear``; ``"held_out"`` trains the ranker both ways and takes what has the higher
+            P@1 on the held-out examples.
+        groups_file: ``.npy`` file of integers, one for each example of the training file in its
+            order; those with the same number are held out together. None: each on its own.
+
+    Raises:
+        ConfigError: an argument out of range.
+
+    Reference: Yu et al., "PECOS", JMLR 2022, arXiv 2010.05878, for the ranker; the fusion is our
+    own.
+    """
+
+    def __init__(
+        self,
+        *,
+        tree: Mapping[str, Any] | None = None,
+        ranker: Mapping[str, Any] | None = None,
+        memory_gb: Positive | None = None,
+        neighbours: Count = 50,
+        power: Positive = 2.0,
+        label_texts: bool = True,
+        tail_places: Natural = 0,
+        rare: Natural = 5,
+        threads: Count | None = None,
+        fusion: Literal["trees", "sum"] = "trees",
+        held_out: Count = 4000,
+        new_labels: Share = 0.1,
+        label_text_rows: bool | Literal["held_out"] = False,
+        groups_file: str | None = None,
+    ) -> None:
+        super().__init__(
+            neighbours=neighbours,
+            power=power,
+            label_texts=label_texts,
+            tail_places=tail_places,
+            rare=rare,
+            threads=threads,
+        )
+        self.tree = tree
+        self.ranker = ranker
+        self.memory_gb = memory_gb
+        self.fusion = fusion
+        self.held_out = held_out
+        self.new_labels = new_labels
+        self.label_text_rows = label_text_rows
+        self.groups_file = groups_file
+        if label_text_rows == "held_out" and fusion == "sum":
+            raise ConfigError(
+                'with fusion "sum" nothing is held out',
+                where="label_text_rows",
+                fix="set it to true or false",
+            )
+
+    @classmethod
+    def check_config(cls, config: "Config") -> None:
+        """Checks as ``memory`` does; also the sections ``tree`` and ``ranker``."""
+        from tfxc.recipes.xr_linear.settings import TreeSettings, ranker_settings
+
+        super().check_config(config)
+        section = config.recipe.section()
+        TreeSettings(section.get("tree"))
+        ranker_settings(section.get("ranker"))
+
+    def check_data(self, config: "Config", manifest: "Manifest") -> None:
+        """Refuses data that the sources cannot be made of."""
+        from tfxc.recipes.xr_linear.recipe import check_text_rows
+        from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings, ranker_settings
+
+        super().check_data(config, manifest)
+        tree = TreeSettings(self.tree, config.seed)
+        if tree.reads_texts:
+            raise ConfigError(
+                "the texts of labels are a source of their own here",
+                where="recipe.tree.label_features",
+                fix="remove it",
+            )
+        if self.label_text_rows:
+            check_text_rows(config, self.ranker)
+        sizes = tree.sizes(manifest.num_labels, manifest.num_features)
+        checked_settings(ranker_settings(self.ranker, config.seed), sizes)
+
+    def fill(self, context: Context) -> None:
+        """Fits the trees, then trains the ranker and writes the memory."""
+        from tfxc.ops.csr import unit_rows
+        from tfxc.ranker.fusion.memory import Memory
+        from tfxc.ranker.search import Ranker
+        from tfxc.recipes.fuse.fitting import fitted_trees
+        from tfxc.recipes.xr_linear.settings import TreeSettings, ranker_settings
+        from tfxc.recipes.xr_linear.stages import label_text_matrix, log, training_matrices
+        from tfxc.recipes.xr_linear.training import train_layers, with_text_rows
+        from tfxc.runs.writer import RunWriter
+
+        data_folder = context.data_folder
+        features, labels = training_matrices(data_folder)
+        texts = self.texts(context)
+        settings = self.settings(context)
+        seed = context.config.seed
+        tree = TreeSettings(self.tree, seed)
+        rules = ranker_settings(self.ranker, seed)
+
+        def train(
+            run: RunWriter,
+            some: "scipy.sparse.csr_matrix",
+            of_them: "scipy.sparse.csr_matrix",
+            text_rows: bool,
+        ) -> None:
+            if text_rows:
+                some, of_them = with_text_rows(some, of_them, label_text_matrix(data_folder))
+            words = unit_rows(some[:, : settings.blocks[1]].copy())
+            limits = {"memory_gb": self.memory_gb, "threads": self.threads}
+            train_layers(run, words, of_them, tree, rules, {}, **limits)
+
+        def ranker_of(
+            some: "scipy.sparse.csr_matrix",
+            of_them: "scipy.sparse.csr_matrix",
+            scratch: Path,
+            text_rows: bool,
+        ) -> "Ranker":
+            train(RunWriter(scratch), some, of_them, text_rows)
+            return Ranker.load(scratch)
+
+        trees = None
+        choices = [False, True] if self.label_text_rows == "held_out" else [self.label_text_rows]
+        text_rows = choices[0]
+        if self.fusion == "trees":
+            log(context.folder, f"about {self.held_out:,} examples are held out for the fusion")
+            trees, precision = fitted_trees(
+                features,
+                labels,
+                texts,
+                settings,
+                ranker_of,
+                choices,
+                held_out=self.held_out,
+                new_labels=self.new_labels,
+                groups=self.groups(context, labels),
+                seed=seed,
+                threads=self.threads,
+            )
+            text_rows = max(choices, key=precision.__getitem__)  # False where both are alike
+            if len(choices) > 1:
+                log(
+                    context.folder,
+                    f"P@1 of the ranker on them: {100 * precision[False]:.2f}, with texts of "
+                    f"labels as examples {100 * precision[True]:.2f}",
+                )
+        train(context.folder, features, labels, text_rows)
+        numbers = np.arange(labels.shape[1], dtype=np.int32)
+        memory = Memory.of(settings, features, labels, texts)
+        dataclasses.replace(memory, ranker_labels=numbers, trees=trees).save(context.run)
+
+    def groups(self, context: Context, labels: "scipy.sparse.csr_matrix") -> np.ndarray | None:
+        """Returns the group of each training example, in the order of the prepared data, or None.
+
+        Raises:
+            ConfigError: the file has not one integer for each training example.
+            DataError: it is damaged, or the training file is not the one that was prepared.
+        """
+        if self.groups_file is None:
+            return None
+        from tfxc.data.reading.source_files import expand
+        from tfxc.data.store.manifest import LABELS_FILE
+        from tfxc.data.store.records.reading_order import check_order, reading_order
+        from tfxc.labels.vocabulary import LabelVocabulary
+
+        groups = read_array(expand(self.groups_file), fix="write it with numpy.save")
+        if groups.shape != (labels.shape[0],) or groups.dtype.kind not in "iu":
+            raise ConfigError(
+                f"there are {groups.shape} {groups.dtype} instead of an integer for each of "
+                f"{labels.shape[0]:,} training examples",
+                where="recipe.groups_file",
+                fix="write one for each example of the training file, in its order",
+            )
+        data = context.config.data
+        names = LabelVocabulary.load(context.data_folder / LABELS_FILE).names
+        order = reading_order(context.manifest, data)
+        check_order(np.split(labels.indices, labels.indptr[1:-1]), data, names, order)
+        return groups[order]

@@ -1,0 +1,1 @@
+"""Labels of the nearest training examples and label texts; nothing is trained."""

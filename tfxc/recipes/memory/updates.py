@@ -1,0 +1,186 @@
+"""Examples and labels put into a run with a memory, or taken out of it; nothing is trained.
+
+The memory of the new run is, bit for bit, what it would be if it had always, or never, held them
+with the same text features. A ranker and the trees of a fusion stay as they were trained.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse
+
+from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.storage.files import copy_folder
+from tfxc.data.label_texts.file import read_label_texts
+from tfxc.data.sources.base import ArraySource
+from tfxc.data.sources.matrices import matrices
+from tfxc.data.store.manifest import Manifest, fingerprints_of
+from tfxc.inference.fused_model import FusedModel
+from tfxc.labels.vocabulary import LabelVocabulary
+from tfxc.runs.writer import new_run
+
+if TYPE_CHECKING:
+    from tfxc.data.reading.formats.base import Reader
+    from tfxc.ranker.fusion.memory import Memory
+    from tfxc.runs.loaded import LoadedRun
+
+_SHOWN = 3
+
+
+def has_memory(loaded: "LoadedRun") -> bool:
+    """Tells whether a run has a memory."""
+    from tfxc.core import registry
+    from tfxc.recipes.memory.recipe import Nearest
+
+    return issubclass(registry.get("recipe", loaded.config.recipe.name), Nearest)
+
+
+def add_examples(loaded: "LoadedRun", reader: "Reader", output: str | Path) -> list[str]:
+    """Writes a run that remembers the examples of a file, and their labels, as well.
+
+    Args:
+        loaded: a run with a memory; it stays as it is.
+        reader: of the examples.
+        output: the new run folder, which is written atomically.
+
+    Returns:
+        Names of the new labels, in the order of their ids.
+
+    Raises:
+        ConfigError: a run without a memory, or a folder that is in use.
+        DataError: the file has no examples with labels.
+    """
+    memory = _checked(loaded, output)
+    names: list[str] = []
+    examples = list(loaded.rows(reader, unknown=names))
+    count = memory.labels.shape[1] + len(names)
+    parts = [matrices(ArraySource(block, count)) for block in examples]
+    if not sum(labels.nnz for _, labels in parts):
+        raise DataError("no example has a label", where=reader.path, fix="name another file")
+    features, labels = (
+        scipy.sparse.vstack(blocks, format="csr") for blocks in zip(*parts, strict=True)
+    )
+    features.sum_duplicates()
+    vocabulary = [*loaded.vocabulary.names, *names]
+    texts = [*loaded.label_texts, *([""] * len(names))] if loaded.label_texts else []
+    _write(loaded, memory.with_examples(features, labels), vocabulary, texts, output)
+    return names
+
+
+def add_texts(loaded: "LoadedRun", path: str | Path, output: str | Path) -> list[str]:
+    """Writes a run that finds the labels of a file by their texts as well.
+
+    Args:
+        loaded: a run with a memory of label texts; it stays as it is.
+        path: JSON lines ``{"label": ..., "text": ...}``, all labels new.
+        output: see ``add_examples``.
+
+    Returns:
+        Names of the new labels, in the order of their ids.
+
+    Raises:
+        ConfigError: a run without a memory of label texts, or a folder that is in use.
+        DataError: the file cannot be read, or has a label that the run knows.
+    """
+    memory = _checked(loaded, output)
+    if not memory.texts:
+        raise ConfigError(
+            "the run has no texts of labels",
+            where=loaded.folder.path,
+            fix="add examples with --data, or train with data.label_texts",
+        )
+    texts = read_label_texts(path)
+    known = [name for name in texts if name in loaded.vocabulary]
+    if known or not texts:
+        shown = ", ".join(map(repr, known[:_SHOWN]))
+        problem = f"the run knows {len(known):,} of these labels already: {shown}"
+        raise DataError(
+            problem if known else "the file has no labels",
+            where=path,
+            fix="remove them" if known else "name a file with labels",
+        )
+    assert loaded.text_features is not None, "texts of labels need text features"
+    features = loaded.text_features.transform(list(texts.values()))
+    vocabulary = [*loaded.vocabulary.names, *texts]
+    all_texts = [*loaded.label_texts, *texts.values()]
+    _write(loaded, memory.with_texts(features), vocabulary, all_texts, output)
+    return list(texts)
+
+
+def remove_labels(loaded: "LoadedRun", names: Iterable[str], output: str | Path) -> int:
+    """Writes a run that never had some labels, nor the examples that have no other.
+
+    Args:
+        loaded: a run with a memory; it stays as it is.
+        names: of the labels.
+        output: see ``add_examples``.
+
+    Returns:
+        Number of examples that were removed.
+
+    Raises:
+        ConfigError: a run without a memory, or a folder that is in use.
+        DataError: a name is not a label of the run, or none is left.
+    """
+    memory = _checked(loaded, output)
+    ids = {name: number for number, name in enumerate(loaded.vocabulary.names)}
+    names = list(dict.fromkeys(names))
+    unknown = [name for name in names if name not in ids]
+    if unknown or len(names) in (0, len(ids)):
+        problem = f"the run has no label {unknown[0]!r}" if unknown else "no label is left"
+        raise DataError(problem, where=loaded.folder.path, fix="name other labels")
+    removed = np.array([ids[name] for name in names])
+    cut = memory.without_labels(removed)
+    kept = np.setdiff1d(np.arange(len(ids)), removed).tolist()
+    vocabulary = [loaded.vocabulary.names[number] for number in kept]
+    texts = loaded.label_texts
+    _write(loaded, cut, vocabulary, [texts[number] for number in kept if texts], output)
+    return memory.labels.shape[0] - cut.labels.shape[0]
+
+
+def _checked(loaded: "LoadedRun", output: str | Path) -> "Memory":
+    """Returns the memory of a run."""
+    if not has_memory(loaded):
+        raise ConfigError(
+            f"the run is of recipe {loaded.config.recipe.name!r}, which has no memory",
+            where=loaded.folder.path,
+            fix="choose a run of recipe 'memory' or 'fuse'",
+        )
+    if Path(output).exists():
+        raise ConfigError("the folder already exists", where=output, fix="choose another one")
+    model = loaded.model
+    assert isinstance(model, FusedModel), "``has_memory`` says so"
+    return model.memory
+
+
+def _write(
+    loaded: "LoadedRun",
+    memory: "Memory",
+    names: Sequence[str],
+    texts: Sequence[str],
+    output: str | Path,
+) -> None:
+    """Writes the new run: its ranker and trees are those of the old one."""
+    run = loaded.folder.path
+    with new_run(output) as written:
+        assets = written / "assets"
+        written.write_config(loaded.config.model_copy(update={"run": str(output)}))
+        copy_folder(run / "assets", assets)
+        manifest = Manifest.load(assets)
+        train = manifest.split("train")
+        train.examples = memory.labels.shape[0]
+        train.labels = memory.labels.nnz
+        manifest.num_labels = memory.labels.shape[1]
+        vocabulary = LabelVocabulary(names)
+        counts = np.bincount(memory.labels.indices, minlength=manifest.num_labels)
+        written.write_assets(manifest, vocabulary, counts.astype(np.int64))
+        written.write_label_texts(vocabulary, texts)
+        manifest.fingerprints = fingerprints_of(assets, {})  # no prepared data hold all this
+        manifest.save(assets)
+        if (run / "ranker").is_dir():
+            copy_folder(run / "ranker", written / "ranker")
+        memory.save(written.path)
+        # A decision was learned of other labels: tfxc decide learns it again.
+        written.write_summary({**(loaded.folder.summary() or {}), "dev": {}, "decision": None})
