@@ -129,7 +129,7 @@ def model_of_pieces(content: Mapping[str, Any], where: str | Path) -> bytes:
     model = content["model"]
     normalizer = content.get("normalizer") or {}
     steps = normalizer.get("normalizers", [normalizer])
-    if model["type"] == "BPE":
+    if model.get("type") == "BPE":
         if content.get("pre_tokenizer") or steps != _LLAMA_STEPS:
             raise _other_normalizer("does more than to replace spaces", where)
         pieces = sorted(model["vocab"], key=model["vocab"].__getitem__)
@@ -153,7 +153,7 @@ def model_of_pieces(content: Mapping[str, Any], where: str | Path) -> bytes:
     parts = []
     for number, (piece, score) in enumerate(scored):
         kind = _CONTROL if piece in special else _NORMAL
-        kind = _BYTE if model["type"] == "BPE" and _BYTE_PIECE.fullmatch(piece) else kind
+        kind = _BYTE if model.get("type") == "BPE" and _BYTE_PIECE.fullmatch(piece) else kind
         kind = _UNKNOWN if number == unknown else kind
         text = piece.encode("utf-8")
         message = _bytes(1, text) + b"\x15" + struct.pack("<f", score) + b"\x18" + _varint(kind)

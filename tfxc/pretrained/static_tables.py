@@ -18,13 +18,14 @@ TOKENIZER = "tokenizer.json"
 EMBEDDINGS = "embeddings"
 _MAPPING = "mapping"
 _WEIGHTS = "weights"
+_EXPONENT = 14  # of the largest number: room below for rows that weigh little
 
 
 class StaticTable(NamedTuple):
     """A table as its files have it.
 
     Attributes:
-        vectors: float16 (tokens, dim).
+        vectors: float16 (tokens, dim), scaled by a power of two.
         tokenizer: content of tokenizer.json, whose ids are the rows; None if there are words.
         words: the word of each row; None if there is a tokenizer.
     """
@@ -67,7 +68,7 @@ def read_static_table(written: str, most_words: int, where: str) -> StaticTable:
             )
         tensors = read_tensors(folder / "weights" / "l2_supercat_256.safetensors")
         tokenizer = read_json(folder / "tokenizers" / "l2_supercat_tokenizer_config.json")
-        return StaticTable(_finite(next(iter(tensors.values())), folder), tokenizer)
+        return StaticTable(_narrow(next(iter(tensors.values())), folder), tokenizer)
     if path is None or not path.exists():
         raise ConfigError(
             f"there is no static table at {path or written}",
@@ -90,22 +91,22 @@ def read_static_table(written: str, most_words: int, where: str) -> StaticTable:
             vectors = vectors[tensors[_MAPPING]]
         if _WEIGHTS in tensors:
             vectors = vectors * tensors[_WEIGHTS].astype(np.float32)[:, None]
-        return StaticTable(_finite(vectors, file), tokenizer)
+        return StaticTable(_narrow(vectors, file), tokenizer)
     try:
         words, vectors = read_all_vectors(path, most_words)
     except DataError as error:
         raise ConfigError(error.problem, where=error.where, fix=error.fix) from error
-    return StaticTable(_finite(vectors, path), words=words)
+    return StaticTable(_narrow(vectors, path), words=words)
 
 
-def _finite(vectors: np.ndarray, where: Path) -> np.ndarray:
-    """Returns vectors as float16."""
-    with np.errstate(over="ignore"):
-        narrow = vectors.astype(np.float16)
-    if not len(narrow) or not np.isfinite(narrow).all():
+def _narrow(vectors: np.ndarray, where: Path) -> np.ndarray:
+    """Returns vectors as float16, scaled by a power of two: the length of a mean says nothing."""
+    wide = vectors.astype(np.float32)
+    largest = np.abs(wide).max(initial=0)
+    if not 0 < largest < np.inf:
         raise ConfigError(
-            "the table is empty, or holds a number that is none or too large for float16",
+            "the table is empty, or not all of its numbers are finite",
             where=where,
             fix="give another table",
         )
-    return narrow
+    return np.ldexp(wide, _EXPONENT - np.frexp(largest)[1]).astype(np.float16)
