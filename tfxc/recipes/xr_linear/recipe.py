@@ -34,6 +34,9 @@ class XRLinear(StagedRecipe):
         ranker: keys of ``ranker.settings.RankerSettings``, and ``relevance_file``,
             ``negative_labels_file`` and ``negative_clusters_file``, matrices with a row for each
             training example, see ``recipes.xr_linear.example_matrices.ExampleMatrices``.
+        label_rows: whether the text of each label, of ``data.label_texts``, is one more training
+            example, of that label. It helps where there are few examples and texts of labels are
+            like theirs.
         memory_gb: what the training of the classifiers may use in addition to features and labels;
             the label matrices of all levels count. None sets no limit: as many blocks are trained
             at a time as there are threads.
@@ -56,11 +59,13 @@ class XRLinear(StagedRecipe):
         *,
         tree: Mapping[str, Any] | None = None,
         ranker: Mapping[str, Any] | None = None,
+        label_rows: bool = False,
         memory_gb: Positive | None = None,
         threads: Count | None = None,
     ) -> None:
         self.tree = tree
         self.ranker = ranker
+        self.label_rows = label_rows
         self.memory_gb = memory_gb
         self.threads = threads
 
@@ -74,12 +79,22 @@ class XRLinear(StagedRecipe):
             ConfigError: the key is named.
         """
         from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices
-        from tfxc.recipes.xr_linear.settings import TreeSettings
+        from tfxc.recipes.xr_linear.settings import MATRIX_FILES, TreeSettings
 
         super().check_config(config)
         section = config.recipe.section()
         TreeSettings(section.get("tree"))
         ExampleMatrices(section.get("ranker"))
+        if section.get("label_rows"):
+            problem = None if config.data.label_texts else "there are no texts of labels"
+            if MATRIX_FILES.keys() & (section.get("ranker") or {}).keys():
+                problem = "the ranker's matrices have no rows for the texts of labels"
+            if problem is not None:
+                raise ConfigError(
+                    problem,
+                    where="recipe.label_rows",
+                    fix="set data.label_texts, e.g. to 'names', and name no matrices",
+                )
         defaults = TrainingSettings()
         useless = [
             f"training.{key}"
@@ -133,6 +148,7 @@ class XRLinear(StagedRecipe):
             context,
             TreeSettings(self.tree, seed),
             ExampleMatrices(self.ranker),
+            label_rows=self.label_rows,
             memory_gb=self.memory_gb,
             threads=self.threads,
         )
