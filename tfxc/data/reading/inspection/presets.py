@@ -1,5 +1,6 @@
 """The config that a preset makes of what a file holds; docs/choosing.md has the measurements."""
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -166,8 +167,9 @@ def _linear_with_table(contents: Contents, table: str) -> dict[str, Any]:
     ranker["threshold"] = 0.03  # the vectors have many small weights
     data: dict[str, Any] = model["data"]
     data["text_features"] = {"name": "static", "table": table, "terms": data["text_features"]}
-    few = contents.examples <= _FEW_EXAMPLES * contents.labels
-    if few and _has_one_level(contents) and not contents.several_labels:
+    few = contents.examples <= _FEW_EXAMPLES * contents.labels and _has_one_level(contents)
+    solves_logistic = importlib.util.find_spec("sklearn") is not None  # tfxc-light lacks it
+    if few and solves_logistic and not contents.several_labels:
         ranker |= {"loss": "logistic", "cost_positive": 10, "cost_negative": 10, "epsilon": 0.1}
         ranker["post_processor"] = "sigmoid"
         model["recipe"]["label_rows"] = True
