@@ -22,7 +22,9 @@ def unit(row):
 
 
 def made(folder, *options):
-    assert distill.main([str(folder), "--to", "static", "--output", f"{folder}-table", *options]) == 0
+    assert (
+        distill.main([str(folder), "--to", "static", "--output", f"{folder}-table", *options]) == 0
+    )
     return read_static_table(f"{folder}-table", 1, "here")
 
 

@@ -22,7 +22,6 @@ from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 from tfxc.core.shared_options import OptionalConfigOptions, TrustOption
 
-
 _OF_TABLE = ("folder", "output", "dim")
 
 

@@ -111,7 +111,8 @@ def _write_tokenizer(
         content = tokenizer_json(features.subwords, pieces, features.settings()["max_length"])
         write_json(folder / "tokenizer.json", content, indent=None)
     # Without the package, subwords cannot be compared.
-    if not (folder / "tokenizer.json").exists() or importlib.util.find_spec("tokenizers") is not None:
+    has_package = importlib.util.find_spec("tokenizers") is not None
+    if has_package or not (folder / "tokenizer.json").exists():
         texts = sample_rows(loaded_run)[1] or []
         right = features.kind.tensors_of(features.kind.arrays_of(features.transform(texts)))
         alike = all(

@@ -143,12 +143,12 @@ def model_of_pieces(content: Mapping[str, Any], where: str | Path) -> bytes:
     else:
         scored = model["vocab"]
         unknown = model["unk_id"]
-        table = next((s["precompiled_charsmap"] for s in steps if "precompiled_charsmap" in s), None)
-        if table is None:
+        tables = [s["precompiled_charsmap"] for s in steps if "precompiled_charsmap" in s]
+        if not tables:
             raise _other_normalizer("has no precompiled_charsmap", where)
         kind_of_model = b"\x18\x01"
         # add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces
-        rules = _bytes(1, b"custom") + _bytes(2, base64.b64decode(table))
+        rules = _bytes(1, b"custom") + _bytes(2, base64.b64decode(tables[0]))
         rules += b"\x18\x01\x20\x01\x28\x01"
     parts = []
     for number, (piece, score) in enumerate(scored):

@@ -1,7 +1,6 @@
 """Texts to the mean of their tokens' vectors, next to a bag of terms."""
 
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +10,7 @@ import scipy.sparse
 
 from tfxc.core.declared import Count, Positive
 from tfxc.core.errors import DataError, missing_package
+from tfxc.core.escaping import json_text
 from tfxc.core.storage.files import write_array, write_json
 from tfxc.core.storage.reading import read_array, read_json
 from tfxc.data.examples.kinds import SPARSE, FeatureKind
@@ -28,6 +28,7 @@ from tfxc.data.text.terms import CutTexts
 from tfxc.data.text.tokens import WordTokens
 from tfxc.ops.csr import bounds_of
 from tfxc.pretrained.static_tables import StaticTable, read_static_table
+from tfxc.pretrained.tokenizer_json import subwords_of_json
 
 if TYPE_CHECKING:
     import tokenizers
@@ -182,7 +183,7 @@ class StaticFeatures(TextFeatures):
         assert self._table is not None, "fit comes first"
         with missing_package("static", where=_WHERE):
             import tokenizers
-        tokenizer = tokenizers.Tokenizer.from_str(json.dumps(self._table.tokenizer))
+        tokenizer = tokenizers.Tokenizer.from_str(json_text(self._table.tokenizer))
         tokenizer.no_padding()
         tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True
@@ -196,7 +197,8 @@ class StaticFeatures(TextFeatures):
         return model.get("unk_id", self._tokenizer.token_to_id(model.get("unk_token") or ""))
 
     def graph(self, folder: Path) -> "StaticBag":
-        from tfxc.ops.text.static import StaticBag, subword_ids
+        from tfxc.ops.text.static import StaticBag
+        from tfxc.ops.text.subwords import SubwordIds
 
         check_fitted(self.num_features)
         if self.words is not None:
@@ -205,7 +207,8 @@ class StaticFeatures(TextFeatures):
             table = np.pad(self._weighted, ((1, 1), (0, 0)))
         else:
             assert self._table is not None and self._table.tokenizer is not None, "it is fitted"
-            tokens = subword_ids(self._table.tokenizer)
+            cut = subwords_of_json(self._table.tokenizer, _WHERE)
+            tokens = SubwordIds(cut.settings, cut.pieces, _WHOLE_TEXT, model=cut.model)
             table = self._weighted.copy()
             table[[0, self._unknown or 0]] = 0
         terms = None if self.terms is None else self.terms.graph(folder / _TERMS)
@@ -227,9 +230,7 @@ class StaticFeatures(TextFeatures):
     def _load(self, folder: Path) -> None:
         vectors = read_array(folder / _TABLE, fix=COPY_AGAIN)
         if vectors.dtype != np.float16 or vectors.ndim != 2:
-            raise DataError(
-                "this is not a table of vectors", where=folder / _TABLE, fix=COPY_AGAIN
-            )
+            raise DataError("this is not a table of vectors", where=folder / _TABLE, fix=COPY_AGAIN)
         if self.terms is not None:
             self.terms = load_of(BAGS, folder / _TERMS)
         if (folder / _TOKENIZER).exists():
@@ -258,8 +259,8 @@ def zipf_weights(count: int) -> np.ndarray:
     """Returns the factor of each of so many tokens, the most frequent first, float32.
 
     Example:
-        >>> zipf_weights(2).round(5).tolist()
-        [0.00017, 0.00025]
+        >>> (1e5 * zipf_weights(2)).round().tolist()
+        [17.0, 25.0]
 
     Reference: Arora et al., ICLR 2017, with the probabilities of Zipf's law, as Model2Vec has it.
     """

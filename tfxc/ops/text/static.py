@@ -1,20 +1,12 @@
 """Texts to the mean of their tokens' vectors, next to a bag of terms, as TensorFlow ops."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
-from tfxc.core.errors import ConfigError
-from tfxc.ops.text.subwords import SubwordIds
-from tfxc.pretrained.sentencepiece import model_of_pieces
-
 if TYPE_CHECKING:
     from tfxc.ops.text.bags import TextBag
-
-_FILE = "tokenizer.json"
-_WHOLE_TEXT = (1 << 31) - 1
 
 
 class StaticBag(tf.Module):
@@ -65,40 +57,3 @@ class StaticBag(tf.Module):
             "weights": weights.flat_values,
             "row_splits": all_ids.row_splits,
         }
-
-
-def subword_ids(content: Mapping[str, Any]) -> SubwordIds:
-    """Returns what cuts texts as a tokenizer.json does, without special tokens.
-
-    Args:
-        content: of the file.
-
-    Raises:
-        ConfigError: the graph cannot cut texts in that way.
-    """
-    model = content["model"]
-    normalizer = content.get("normalizer") or {}
-    settings: dict[str, Any] = {"padding": 0, "unknown": 0, "prefix": [], "suffix": []}
-    pieces: list[str] = []
-    if model["type"] == "WordPiece" and normalizer.get("type") == "BertNormalizer":
-        pieces = sorted(model["vocab"], key=model["vocab"].__getitem__)
-        lowercase = normalizer.get("lowercase", True)
-        accents = normalizer.get("strip_accents")
-        settings |= {
-            "kind": "wordpiece",
-            "unknown": model["vocab"][model["unk_token"]],
-            "lowercase": lowercase,
-            "strip_accents": lowercase if accents is None else accents,
-            "split_chinese": normalizer.get("handle_chinese_chars", True),
-        }
-        return SubwordIds(settings, pieces, _WHOLE_TEXT)
-    if model["type"] == "BPE" and model.get("byte_fallback"):
-        settings |= dict.fromkeys(("lowercase", "strip_accents", "plain_quotes"), False)
-        settings |= {"kind": "sentencepiece", "offset": 0, "model_unknown": 0}
-        return SubwordIds(settings, pieces, _WHOLE_TEXT, model=model_of_pieces(content, _FILE))
-    raise ConfigError(
-        f"a graph cannot cut texts by a tokenizer of type {model['type']} with normalizer "
-        f"{normalizer.get('type')}",
-        where="data.text_features.table",
-        fix="export the format runtime, or choose another table",
-    )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.model import XCModel
 
+
 def start_from_vectors(model: "XCModel", config: "Config", text_features: Callable[[], Any]) -> int:
     """Gives the encoder's table the vectors that the file ``encoder.vectors`` has of its words.
 
