@@ -203,7 +203,7 @@ def check_text_features(section):
     known = reference.arguments_of({**TEXT_FEATURES, **TERMS}[section["name"]])
     assert set(section) <= {"name", *known}, section
     for part in ("tokens", "terms"):
-        if section["name"] == "joined":
+        if section["name"] == "joined" or (section["name"] == "static" and section.get(part)):
             check_text_features(section[part])
 
 

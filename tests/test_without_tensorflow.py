@@ -82,6 +82,9 @@ tfxc("predict", "trained", "-", "--k", 3, "--output", "streamed.jsonl")
 CASES = {
     "train, one label": ('tfxc("train", "my.csv", "--preset", "fast", "--run", "runs/new")', ALL),
     "train, several labels": ('tfxc("train", "my.jsonl", "--run", "runs/new")', ALL),
+    "train, static": (
+        'tfxc("train", "my.csv", "--static", "words.vec", "--run", "runs/new")', ALL,
+    ),
     "train --dry-run": (
         'tfxc("train", "my.csv", "--preset", "fast", "--run", "planned", "--dry-run")', ALL,
     ),
@@ -112,6 +115,7 @@ def home(tmp_path_factory):
     rows = [(f"word{n % 8} thing{n % 5} item{n % 13}", f"class{n % 8}") for n in range(200)]
     lines = [f"{text},{label}\n" for text, label in rows]
     (folder / "my.csv").write_text("text,label\n" + "".join(lines))
+    (folder / "words.vec").write_text("word1 1 2\nthing2 0 1\n")
     (folder / "new.csv").write_text("text,label\n" + "word1 thing2 fresh,new\n" * 3)
     with open(folder / "my.jsonl", "w") as stream:
         for number, (text, label) in enumerate(rows):

@@ -101,6 +101,10 @@ class FileChoices(ColumnChoices):
             balanced.
         pretrained: pretrained language model to fine-tune: its folder, or its name on the Hugging
             Face Hub.
+        static: table of a vector per word or token for presets fast and balanced: wordllama, a
+            folder of Model2Vec or of tfxc distill --to static, or a file of word vectors; by
+            default wordllama for short English texts, if it is installed: with balanced, and with
+            fast where labels have few examples.
         no_refit: train on 85 % of FILE only, and keep the model that is measured on the rest. By
             default that model chooses and is measured, and the run is trained once more, on all.
         run: run folder or its address; None means runs/NAME.
@@ -110,6 +114,7 @@ class FileChoices(ColumnChoices):
     test: Annotated[str | None, Option("FILE", remote=True)] = None
     preset: Literal[PRESETS] | None = None  # type: ignore[valid-type]
     pretrained: Annotated[str | None, Option("MODEL")] = None
+    static: Annotated[str | None, Option("TABLE")] = None
     no_refit: bool = False
     run: Annotated[str | None, Option("FOLDER", remote=True)] = None
 

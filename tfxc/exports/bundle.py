@@ -20,6 +20,7 @@ from tfxc.core.storage.ownership import MARKER, mark
 from tfxc.core.storage.reading import read_json
 from tfxc.data.examples.kinds import DENSE, IMAGE, SPARSE, TEXT
 from tfxc.data.text.given import GivenTerms
+from tfxc.data.text.static import StaticFeatures
 from tfxc.exports.parity import sample_rows
 from tfxc.exports.standalone import tokenize
 from tfxc.ops.text.token_patterns import WORDS, python_pattern, shortest_run
@@ -98,8 +99,7 @@ def _write_tokenizer(
     missing = missing_in_tokenizer(features)
     if missing is not None:
         return missing
-    head = read_json(folder / "features.json")
-    write_json(folder / "features.json", head | head_of_tokenizer(features), indent=1)
+    write_heads(features, folder)
     subwords = features.name == _SUBWORDS
     if subwords:
         from tfxc.data.text.subwords import PretrainedTokens
@@ -111,7 +111,8 @@ def _write_tokenizer(
         content = tokenizer_json(features.subwords, pieces, features.settings()["max_length"])
         write_json(folder / "tokenizer.json", content, indent=None)
     # Without the package, subwords cannot be compared.
-    if not subwords or importlib.util.find_spec("tokenizers") is not None:
+    has_package = importlib.util.find_spec("tokenizers") is not None
+    if has_package or not (folder / "tokenizer.json").exists():
         texts = sample_rows(loaded_run)[1] or []
         right = features.kind.tensors_of(features.kind.arrays_of(features.transform(texts)))
         alike = all(
@@ -130,6 +131,16 @@ def _write_tokenizer(
     return None
 
 
+def write_heads(features: "TextFeatures", folder: Path) -> None:
+    """Writes what ``head_of_tokenizer`` says into the folder of text features, and of those that
+    they are made of.
+    """
+    head = read_json(folder / "features.json")
+    write_json(folder / "features.json", head | head_of_tokenizer(features), indent=1)
+    for name, part in features.nested.items():
+        write_heads(part, folder / name)
+
+
 def missing_in_tokenizer(features: "TextFeatures") -> str | None:
     """Returns what text features need that ``tokenize.py`` does not have; None if it has
     everything.
@@ -137,6 +148,10 @@ def missing_in_tokenizer(features: "TextFeatures") -> str | None:
     Args:
         features: text features of ``tfxc.data.text``.
     """
+    for part in features.nested.values():
+        missing = missing_in_tokenizer(part)
+        if missing is not None:
+            return missing
     settings = features.settings()
     if features.name not in tokenize.KINDS:
         return f"text features {features.name!r}"
@@ -154,7 +169,7 @@ def missing_in_tokenizer(features: "TextFeatures") -> str | None:
     return None
 
 
-def head_of_tokenizer(features: "TextFeatures") -> dict[str, str]:
+def head_of_tokenizer(features: "TextFeatures") -> dict[str, str | int]:
     """Returns what ``tokenize.py`` finds in ``features.json`` besides name and settings.
 
     Args:
@@ -163,11 +178,13 @@ def head_of_tokenizer(features: "TextFeatures") -> dict[str, str]:
     Returns:
         ``unicode``: the version of the tables that say what letters and their lower case are, those
         of this Python. ``word``: the words, as a pattern of Python's ``re``, where the texts are
-        cut into words.
+        cut into words. ``first``: the first column of the vectors of ``static``.
     """
     settings = features.settings()
     words = WORDS if settings.get("letters_only") else settings.get("token_pattern")
-    head = {"unicode": unicodedata.unidata_version}
+    head: dict[str, str | int] = {"unicode": unicodedata.unidata_version}
+    if isinstance(features, StaticFeatures):
+        head["first"] = features.first
     return head if words is None else {**head, "word": python_pattern(words)}
 
 

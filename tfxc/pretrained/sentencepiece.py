@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,13 @@ from tfxc.core.errors import ConfigError
 _NORMAL = 1
 _UNKNOWN = 2
 _CONTROL = 3
+_BYTE = 6
+_BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
+# How the tokenizer.json of Llama prepares a text.
+_LLAMA_STEPS = [
+    {"type": "Prepend", "prepend": "\u2581"},
+    {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"},
+]
 # The library builds its index of pieces by one call in another for each byte.
 _LONGEST_PIECE = 1000
 
@@ -110,39 +118,60 @@ def model_of_pieces(content: Mapping[str, Any], where: str | Path) -> bytes:
     """Returns a SentencePiece model (bytes) of the pieces and scores of a tokenizer.json.
 
     Args:
-        content: the file's object, with a model of type Unigram.
+        content: the file's object, with a model of type Unigram, or of type BPE whose pieces are
+            in order of their merges, bytes among them, as Llama's are.
         where: for messages.
 
     Raises:
         ConfigError: it normalises texts by something else than a table of characters.
     """
     special = {token["content"] for token in content.get("added_tokens", ())}
-    unknown = content["model"]["unk_id"]
+    model = content["model"]
+    normalizer = content.get("normalizer") or {}
+    steps = normalizer.get("normalizers", [normalizer])
+    if model.get("type") == "BPE":
+        if content.get("pre_tokenizer") or steps != _LLAMA_STEPS:
+            raise _other_normalizer("does more than to replace spaces", where)
+        pieces = sorted(model["vocab"], key=model["vocab"].__getitem__)
+        # Of two merges the one with the earlier piece comes first.
+        scored = [(piece, -float(number)) for number, piece in enumerate(pieces)]
+        unknown = model["vocab"][model["unk_token"]]
+        # model_type bpe, byte_fallback
+        kind_of_model = b"\x18\x02\x98\x02\x01"
+        # add_dummy_prefix, escape_whitespaces, but not remove_extra_whitespaces
+        rules = _bytes(1, b"identity") + b"\x18\x01\x20\x00\x28\x01"
+    else:
+        scored = model["vocab"]
+        unknown = model["unk_id"]
+        tables = [s["precompiled_charsmap"] for s in steps if "precompiled_charsmap" in s]
+        if not tables:
+            raise _other_normalizer("has no precompiled_charsmap", where)
+        kind_of_model = b"\x18\x01"
+        # add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces
+        rules = _bytes(1, b"custom") + _bytes(2, base64.b64decode(tables[0]))
+        rules += b"\x18\x01\x20\x01\x28\x01"
     parts = []
-    for number, (piece, score) in enumerate(content["model"]["vocab"]):
+    for number, (piece, score) in enumerate(scored):
         kind = _CONTROL if piece in special else _NORMAL
+        kind = _BYTE if model.get("type") == "BPE" and _BYTE_PIECE.fullmatch(piece) else kind
         kind = _UNKNOWN if number == unknown else kind
         text = piece.encode("utf-8")
         message = _bytes(1, text) + b"\x15" + struct.pack("<f", score) + b"\x18" + _varint(kind)
         parts.append(_bytes(1, message))
-    normalizer = content.get("normalizer") or {}
-    steps = normalizer.get("normalizers", [normalizer])
-    table = next((s["precompiled_charsmap"] for s in steps if "precompiled_charsmap" in s), None)
-    if table is None:
-        raise ConfigError(
-            "the normalizer of tokenizer.json has no precompiled_charsmap",
-            where=where,
-            fix="copy the model's SentencePiece file, too",
-        )
-    rules = _bytes(1, b"custom") + _bytes(2, base64.b64decode(table))
-    # add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces
-    rules += b"\x18\x01\x20\x01\x28\x01"
-    # trainer_spec: model_type unigram, the names of the special pieces
-    trainer = b"\x18\x01" + _bytes(45, content["model"]["vocab"][unknown][0].encode("utf-8"))
+    # trainer_spec: the names of the special pieces
+    trainer = kind_of_model + _bytes(45, scored[unknown][0].encode("utf-8"))
     trainer += b"\xc0\x02" + _varint(unknown)
     # Texts are cut without pieces for begin, end and padding: these have no ids.
     trainer += b"".join(_varint(number << 3) + _varint(2**64 - 1) for number in (41, 42, 43))
     return b"".join(parts) + _bytes(2, trainer) + _bytes(3, rules)
+
+
+def _other_normalizer(problem: str, where: str | Path) -> ConfigError:
+    return ConfigError(
+        f"the normalizer of tokenizer.json {problem}",
+        where=where,
+        fix="copy the model's SentencePiece file, too",
+    )
 
 
 def _varint(value: int) -> bytes:

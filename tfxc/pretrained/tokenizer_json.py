@@ -1,7 +1,10 @@
 """Subwords as the file ``tokenizer.json`` of the package tokenizers, for use without TensorFlow."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from tfxc.core.errors import ConfigError
+from tfxc.pretrained.sentencepiece import model_of_pieces
 from tfxc.pretrained.tokenizer_files import Subwords
 
 _LONGEST_WORD = 100  # characters; longer ones are unknown, as the models were trained
@@ -112,3 +115,39 @@ def tokenizer_json(subwords: Subwords, pieces: list[str], max_length: int) -> di
         "decoder": None,
         **parts,
     }
+
+
+def subwords_of_json(content: Mapping[str, Any], where: str) -> Subwords:
+    """Returns what cuts texts as a tokenizer.json does, without special tokens.
+
+    Args:
+        content: of the file.
+        where: for messages.
+
+    Raises:
+        ConfigError: ``Subwords`` cannot say how it cuts texts.
+    """
+    model = content["model"]
+    normalizer = content.get("normalizer") or {}
+    settings: dict[str, Any] = {"padding": 0, "unknown": 0, "prefix": [], "suffix": []}
+    if model["type"] == "WordPiece" and normalizer.get("type") == "BertNormalizer":
+        lowercase = normalizer.get("lowercase", True)
+        accents = normalizer.get("strip_accents")
+        settings |= {
+            "kind": "wordpiece",
+            "unknown": model["vocab"][model["unk_token"]],
+            "lowercase": lowercase,
+            "strip_accents": lowercase if accents is None else accents,
+            "split_chinese": normalizer.get("handle_chinese_chars", True),
+        }
+        return Subwords(settings, sorted(model["vocab"], key=model["vocab"].__getitem__))
+    if model["type"] == "BPE" and model.get("byte_fallback"):
+        settings |= dict.fromkeys(("lowercase", "strip_accents", "plain_quotes"), False)
+        settings |= {"kind": "sentencepiece", "offset": 0, "model_unknown": 0}
+        return Subwords(settings, [], model=model_of_pieces(content, where))
+    raise ConfigError(
+        f"a graph cannot cut texts by a tokenizer of type {model['type']} with normalizer "
+        f"{normalizer.get('type')}",
+        where=where,
+        fix="export the format runtime, or choose another table",
+    )

@@ -282,6 +282,17 @@ def find_files(folder: Path) -> list[Path]:
     return [_present(folder / _FILES[0])]
 
 
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Returns all arrays of a file of safetensors by their names.
+
+    Raises:
+        ConfigError: there is no such file, it is damaged, or safetensors is not installed.
+    """
+    with _opened(path) as opened:
+        names = opened.keys()
+    return {name: _safetensor(path, name) for name in names}
+
+
 def _present(path: Path) -> Path:
     if not path.is_file():
         raise ConfigError(

@@ -9,7 +9,7 @@ from sklearn.utils import murmurhash3_32
 
 from tests.exports.test_bundle import LINES
 from tfxc.data.text.registry import build_text_features
-from tfxc.exports.bundle import head_of_tokenizer
+from tfxc.exports.bundle import write_heads
 from tfxc.exports.standalone.tokenize import load, murmur3
 
 SECTIONS = [
@@ -58,8 +58,7 @@ def random_texts(count):
 def save_for_tokenizer(features, folder):
     """As an export has them."""
     features.save(folder)
-    head = json.loads((folder / "features.json").read_text())
-    (folder / "features.json").write_text(json.dumps(head | head_of_tokenizer(features)))
+    write_heads(features, folder)
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=lambda one: "-".join(map(str, one.values())))

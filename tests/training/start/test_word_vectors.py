@@ -11,8 +11,8 @@ from tfxc import XCClassifier
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.store.preparation import ensure_prepared
+from tfxc.pretrained.word_vectors import read_vectors
 from tfxc.training.job import TrainingJob
-from tfxc.training.start.word_vectors import read_vectors
 from tfxc.training.strategies import make_strategy
 
 TWO = {"strategy": "mirrored", "devices": ["CPU:0", "CPU:1"]}
@@ -58,17 +58,17 @@ def test_rows_of_words_that_the_file_has(tmp_path, capsys):
 )
 def test_compressed_files(tmp_path, name, pack):
     (tmp_path / name).write_bytes(pack(write(tmp_path / "x.vec", LINES).read_bytes()))
-    rows, vectors = read_vectors(tmp_path / name, {"fox": 3, "owl": 4, "café": 2}, 3)
+    rows, vectors = read_vectors(tmp_path / name, {"fox": 3, "owl": 4, "café": 2}.get, 3)
     assert rows.tolist() == [2, 3]
     np.testing.assert_allclose(vectors, [[-0.5, 0.01, 7], [1, 2, 3]])
 
 
 def test_words_with_blanks(tmp_path):
     path = write(tmp_path / "x.vec", [". . . 1 2", "at name@domain.com 3 4"])
-    rows, vectors = read_vectors(path, {". . .": 5, "at name@domain.com": 4}, 2)
+    rows, vectors = read_vectors(path, {". . .": 5, "at name@domain.com": 4}.get, 2)
     np.testing.assert_array_equal(vectors[np.argsort(rows)], [[3, 4], [1, 2]])
     with pytest.raises(DataError, match=r"x.vec:1: the line has 3 numbers .* is 2"):
-        read_vectors(write(tmp_path / "x.vec", ["fox 1 2 3"]), {}, 2)
+        read_vectors(write(tmp_path / "x.vec", ["fox 1 2 3"]), {}.get, 2)
 
 
 def save_copies(folder, path):
@@ -104,11 +104,11 @@ def test_a_run_is_read_without_the_file(tmp_path):
 
 def test_files_that_do_not_fit(tmp_path):
     with pytest.raises(DataError, match=r"x.vec:2: the line has 3 numbers after the word, but"):
-        read_vectors(write(tmp_path / "x.vec", LINES), {}, 4)
+        read_vectors(write(tmp_path / "x.vec", LINES), {}.get, 4)
     with pytest.raises(DataError, match=r"x.vec:1: not all values .* finite"):
-        read_vectors(write(tmp_path / "x.vec", ["fox 1 nan"]), {"fox": 1}, 2)
+        read_vectors(write(tmp_path / "x.vec", ["fox 1 nan"]), {"fox": 1}.get, 2)
     with pytest.raises(DataError, match="no such file"):
-        read_vectors(tmp_path / "absent.vec", {}, 2)
+        read_vectors(tmp_path / "absent.vec", {}.get, 2)
     path = write(tmp_path / "x.vec", ["zebra 1 2 3"])
     with pytest.raises(DataError, match="a vector of none of the 5 tokens"):
         table_of(job(tmp_path, {"vectors": str(path)}))

@@ -164,6 +164,11 @@ class TextFeatures(Declared, abc.ABC):
         """Returns the constructor's arguments as a dict."""
         return dict(self._settings)
 
+    @property
+    def nested(self) -> Mapping[str, "TextFeatures"]:
+        """The text features that these are made of, by the names of their folders."""
+        return {}
+
     def fit(self, text_lists: Iterable[Sequence[str]]) -> Self:
         """Learns from texts.
 

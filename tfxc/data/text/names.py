@@ -45,9 +45,13 @@ _TOKENS = {
     "fasttext": "ngrams:FastTextTokens",
     "pretrained": "subwords:PretrainedTokens",
 }
+#: Bags of n-grams.
+BAGS = Kinds(_BAGS)
 #: What the terms of joined texts may be.
 TERMS = Kinds(_BAGS | {"given": "given:GivenTerms"})
 #: Lists of token ids.
 TOKENS = Kinds(_TOKENS)
-#: Bags of n-grams, lists of tokens, and both of one text.
-TEXT_FEATURES = Kinds(_BAGS | _TOKENS | {"joined": "joined:JoinedFeatures"})
+#: Bags of n-grams, lists of tokens, both of one text, and the mean of its tokens' vectors.
+TEXT_FEATURES = Kinds(
+    _BAGS | _TOKENS | {"joined": "joined:JoinedFeatures", "static": "static:StaticFeatures"}
+)

@@ -50,7 +50,8 @@ def load(folder: str | Path) -> Callable[[Sequence[str]], Inputs]:
             f"{unicodedata.unidata_version}: new letters may be read differently",
             file=sys.stderr,
         )
-    return KINDS[head["name"]](folder, {**head["settings"], "word": head.get("word")})
+    more = {name: head.get(name) for name in ("word", "first")}
+    return KINDS[head["name"]](folder, {**head["settings"], **more})
 
 
 class Characters:
@@ -300,6 +301,74 @@ class PretrainedSubwords:
         return {"tokens": padded([cut.ids for cut in self._tokenizer.encode_batch(texts)])}
 
 
+class Static:
+    """The mean of tokens' vectors next to a bag of terms, see ``static`` in tfxc; needs the
+    package tokenizers where the table is not of words.
+
+    Args:
+        folder: holds ``table.npy``, ``tokenizer.json`` or the folder ``words``, and maybe
+            ``terms``.
+        settings: those in ``features.json``.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self._weight = settings["weight"]
+        self._table = np.load(folder / "table.npy").astype(np.float32)
+        if settings["pooling"] == "zipf":
+            shares = 1 / np.arange(2, len(self._table) + 2)
+            self._table *= (1e-4 / (1e-4 + shares / shares.sum())).astype(np.float32)[:, None]
+        self._terms = load(folder / "terms") if (folder / "terms").is_dir() else None
+        self._first = settings["first"]
+        self._tokens: Callable[[Sequence[str]], Iterable[np.ndarray]]
+        if (folder / "words").is_dir():
+            words = load(folder / "words")
+            self._tokens = lambda texts: words(texts)["tokens"] - 1
+            self._unknown = len(self._table)
+        else:
+            from tokenizers import Tokenizer
+
+            content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+            tokenizer = Tokenizer.from_str(json.dumps(content))
+            tokenizer.no_padding()
+            tokenizer.no_truncation()
+            tokenizer.encode_special_tokens = True
+            self._tokens = lambda texts: [
+                np.array(cut.ids, np.int64)
+                for cut in tokenizer.encode_batch(texts, add_special_tokens=False)
+            ]
+            model = content["model"]
+            unknown = model.get("unk_id", tokenizer.token_to_id(model.get("unk_token") or ""))
+            self._unknown = -1 if unknown is None else unknown
+
+    def __call__(self, texts: Sequence[str]) -> Inputs:
+        """Returns ``ids``, ``weights`` and ``row_splits``, see ``Bags``."""
+        texts = [_SURROGATES.sub("?", text) for text in texts]
+        ids = []
+        weights = []
+        for tokens in self._tokens(texts):
+            known = (tokens >= 0) & (tokens < len(self._table)) & (tokens != self._unknown)
+            vector = unit(self._table[tokens[known]].sum(axis=0), "l2") * self._weight
+            columns = np.flatnonzero(vector)
+            ids.append((self._first + columns).astype(np.int32))
+            weights.append(vector[columns].astype(np.float32))
+        splits = np.cumsum([0, *map(len, ids)])
+        if self._terms is not None:
+            terms = self._terms(texts)
+            bounds = terms["row_splits"]
+            ids = _alternating(np.split(terms["ids"], bounds[1:-1]), ids)
+            weights = _alternating(np.split(terms["weights"], bounds[1:-1]), weights)
+            splits += bounds
+        return {
+            "ids": np.concatenate([np.zeros(0, np.int32), *ids]),
+            "weights": np.concatenate([np.zeros(0, np.float32), *weights]),
+            "row_splits": splits.astype(np.int64),
+        }
+
+
+def _alternating(firsts: Sequence[np.ndarray], seconds: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [part for pair in zip(firsts, seconds, strict=False) for part in pair]
+
+
 #: By ``name`` in ``features.json``.
 KINDS: dict[str, Callable[[Path, Mapping[str, Any]], Callable[[Sequence[str]], Inputs]]] = {
     "characters": Characters,
@@ -309,6 +378,7 @@ KINDS: dict[str, Callable[[Path, Mapping[str, Any]], Callable[[Sequence[str]], I
     "hashing": Hashing,
     "pecos_tfidf": PecosTfidf,
     "pretrained": PretrainedSubwords,
+    "static": Static,
 }
 
 

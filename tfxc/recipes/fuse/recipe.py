@@ -97,16 +97,18 @@ class Fuse(Nearest):
     @classmethod
     def check_config(cls, config: "Config") -> None:
         """Checks as ``memory`` does; also the sections ``tree`` and ``ranker``."""
+        from tfxc.recipes.xr_linear.recipe import check_text_rows
         from tfxc.recipes.xr_linear.settings import TreeSettings, ranker_settings
 
         super().check_config(config)
         section = config.recipe.section()
         TreeSettings(section.get("tree"))
         ranker_settings(section.get("ranker"))
+        if section.get("label_text_rows"):
+            check_text_rows(config, section.get("ranker"))
 
     def check_data(self, config: "Config", manifest: "Manifest") -> None:
         """Refuses data that the sources cannot be made of."""
-        from tfxc.recipes.xr_linear.recipe import check_text_rows
         from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings, ranker_settings
 
         super().check_data(config, manifest)
@@ -117,8 +119,6 @@ class Fuse(Nearest):
                 where="recipe.tree.label_features",
                 fix="remove it",
             )
-        if self.label_text_rows:
-            check_text_rows(config, self.ranker)
         sizes = tree.sizes(manifest.num_labels, manifest.num_features)
         checked_settings(ranker_settings(self.ranker, config.seed), sizes)
 

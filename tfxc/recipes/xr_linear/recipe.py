@@ -85,6 +85,8 @@ class XRLinear(StagedRecipe):
         section = config.recipe.section()
         TreeSettings(section.get("tree"))
         ExampleMatrices(section.get("ranker"))
+        if section.get("label_text_rows"):
+            check_text_rows(config, section.get("ranker"))
         defaults = TrainingSettings()
         useless = [
             f"training.{key}"
@@ -158,8 +160,6 @@ class XRLinear(StagedRecipe):
         check_data(config, manifest)
         tree = TreeSettings(self.tree, config.seed)
         tree.check_texts(config.data)
-        if self.label_text_rows:
-            check_text_rows(config, self.ranker)
         sizes = tree.sizes(manifest.num_labels, manifest.num_features)
         matrices = ExampleMatrices(self.ranker)
         settings = checked_settings(matrices.settings(config.seed), sizes)

@@ -108,7 +108,7 @@ def _planned_manifest(config: Config, shape: Shape, labels: int) -> Manifest:
     """Returns what the config's recipe sees of the data."""
     texts = config.data.text_features
     if texts is not None:
-        kinds = {"joined": "joined", "tfidf": "sparse", "pecos_tfidf": "sparse"}
+        kinds = {"joined": "joined"} | dict.fromkeys(("tfidf", "pecos_tfidf", "static"), "sparse")
         feature_kind = kinds.get(texts["name"], "tokens")
     else:
         kinds = {"vectors": "dense", "features": "sparse"}
@@ -208,6 +208,10 @@ def _replace_data(
 def _replace_models(tree: dict[str, Any], root: Path, small: bool) -> dict[Path, str]:
     """Changes the folders of pretrained models that are not there; returns those to make."""
     models: dict[Path, str] = {}
+    texts = tree["data"].get("text_features")
+    if isinstance(texts, dict) and texts.get("name") == "static":
+        # Without the table, which may not be there: next to terms its columns are few.
+        tree["data"]["text_features"] = texts.get("terms") or {"name": "tfidf"}
     for section in ("encoder", "data.text_features", "data.text_features.tokens"):
         node: Any = tree
         for part in section.split("."):

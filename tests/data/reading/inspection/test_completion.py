@@ -1,6 +1,8 @@
 """Configs that a file makes."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +15,7 @@ from tfxc.core.errors import ConfigError
 from tfxc.data.reading.inspection import presets
 from tfxc.data.reading.inspection.completion import Choice, complete, has_gaps, name_of
 from tfxc.data.reading.inspection.contents import Contents
-from tfxc.data.reading.inspection.presets import model_of
+from tfxc.data.reading.inspection.presets import model_of, usual_table
 from tfxc.data.reading.parsing.column_guess import Wanted
 
 PLAIN = Contents("delimited", {}, "text", 5000, 20, 1.0, True, length=12, long=30)
@@ -255,3 +257,61 @@ def test_pretrained(table, tmp_path, monkeypatch):
 )
 def test_names(path, name):
     assert name_of(path) == name
+
+
+FEW = {"examples": 100}
+ENGLISH = {"findings": SimpleNamespace(language="English")}
+
+
+@pytest.mark.parametrize(
+    ("more", "preset", "expected"),
+    [
+        ({}, "balanced", "wordllama"),
+        ({}, "fast", None),
+        ({"examples": 999}, "fast", "wordllama"),
+        ({"examples": 1000}, "fast", None),
+        (FEW, "best", None),
+        ({**FEW, "findings": SimpleNamespace(language="German")}, "fast", None),
+        ({**FEW, "findings": None}, "fast", None),
+        ({**FEW, "length": 41}, "fast", None),
+    ],
+)
+def test_tables_that_are_used_unasked(monkeypatch, more, preset, expected):
+    contents = Contents(**{**vars(PLAIN), **ENGLISH, **more})
+    monkeypatch.setattr(presets, "wordllama_folder", lambda: Path("."))
+    assert usual_table(contents, preset) == expected
+    monkeypatch.setattr(presets, "wordllama_folder", lambda: None)
+    assert usual_table(contents, preset) is None
+
+
+@pytest.mark.parametrize(
+    ("more", "loss"),
+    [({"examples": 200}, "logistic"), ({"examples": 201}, None),
+     ({"examples": 200, "labels_each": 2.0}, None)],
+)  # fmt: skip
+def test_the_linear_ranker_with_a_table(more, loss):
+    contents = Contents(**{**vars(PLAIN), **more})
+    plain = model_of(contents, "fast")["data"]["text_features"]
+    model = model_of(contents, "fast", static="x.vec")
+    assert model["data"]["text_features"] == {"name": "static", "table": "x.vec", "terms": plain}
+    assert model["recipe"]["ranker"].get("loss") == loss
+    assert model["recipe"].get("label_text_rows") == (loss and True)
+    assert model["data"].get("label_texts") == (loss and "names")
+    tree = {"run": "r", **model, "data": {"name": "a", "train": "a.csv", **model["data"]}}
+    check_config(parse_config(tree))
+
+
+@pytest.mark.parametrize(
+    ("more", "preset", "problem"),
+    [({"kind": "sparse"}, "fast", "not for sparse features"), ({}, "best", "not for preset best")],
+)
+def test_tables_that_do_not_fit(more, preset, problem):
+    with pytest.raises(ConfigError, match=problem):
+        model_of(Contents(**{**vars(PLAIN), **more}), preset, static="x.vec")
+
+
+def test_a_table_is_for_features_that_are_not_chosen(table):
+    tree = {"data": {"train": table}}
+    found = complete(tree, Choice(static="x.vec")).tree["data"]["text_features"]
+    assert (found["name"], found["table"]) == ("static", "x.vec")
+    assert complete(tree, Choice()).tree["data"]["text_features"]["name"] == "tfidf"

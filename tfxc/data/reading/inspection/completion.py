@@ -21,7 +21,12 @@ from tfxc.data.reading.inspection.contents import (
     inspect,
     options_of,
 )
-from tfxc.data.reading.inspection.presets import has_one_level, model_of, usual_preset
+from tfxc.data.reading.inspection.presets import (
+    has_one_level,
+    model_of,
+    usual_preset,
+    usual_table,
+)
 from tfxc.data.reading.parsing.column_guess import Wanted
 from tfxc.data.reading.source_files import is_builtin, staged
 
@@ -46,12 +51,14 @@ class Choice:
         preset: one of those of ``FileChoices``; None is ``"best"`` with ``pretrained``, else the
             usual one for such data.
         pretrained: folder of a pretrained language model.
+        static: static table; None is the usual one for such data, if any.
         wanted: columns that the user names.
         refit: whether the model is trained once more, with what was held out as dev split.
     """
 
     preset: str | None = None
     pretrained: str | None = None
+    static: str | None = None
     wanted: Wanted = dataclasses.field(default_factory=Wanted)
     refit: bool = False
 
@@ -187,7 +194,8 @@ def _given_tree(file: str, choices: FileChoices, changes: Iterable[str]) -> dict
 
 
 def _choice(choices: FileChoices, preset: str | None, pretrained: str | None) -> Choice:
-    return Choice(preset, pretrained, wanted_of(choices), not choices.no_refit)
+    static = None if preset == "best" and choices.preset is None else choices.static
+    return Choice(preset, pretrained, static, wanted_of(choices), not choices.no_refit)
 
 
 def wanted_of(choices: ColumnChoices) -> Wanted:
@@ -256,7 +264,7 @@ def complete(
         "run": f"runs/{folder}",
         "data": {"name": name, "train": data["train"], **_splits(data, contents, choice)},
     }
-    defaults = merge(defaults, _fitting_model(tree, contents, preset, choice.pretrained))
+    defaults = merge(defaults, _fitting_model(tree, contents, preset, choice))
     if tree.get("refit"):
         defaults["data"].pop("dev_share", None)
     elif not any(data.get(key, defaults["data"].get(key)) for key in ("dev", "dev_share")):
@@ -377,7 +385,7 @@ def _describes_network(tree: Mapping[str, Any]) -> bool:
 
 
 def _fitting_model(
-    tree: Mapping[str, Any], contents: Contents, preset: str, pretrained: str | None
+    tree: Mapping[str, Any], contents: Contents, preset: str, choice: Choice
 ) -> dict[str, Any]:
     """Returns the preset's sections, without those that the user's recipe has no use for."""
     recipe = (tree.get("recipe") or {}).get("name")
@@ -387,7 +395,10 @@ def _fitting_model(
     texts = named("text_features", tree["data"].get("text_features")) or {}
     if encoder is None and preset != "fast" and texts.get("name") in _BAGS_OF_TERMS:
         encoder = "bag_mlp"  # the network that reads what the user has chosen
-    model = model_of(contents, preset, pretrained, encoder)
+    static = choice.static
+    if static is None and not texts and choice.pretrained is None:
+        static = usual_table(contents, preset)
+    model = model_of(contents, preset, choice.pretrained, encoder, static)
     if recipe is not None and recipe not in _NETWORK_RECIPES and recipe != "xr_linear":
         return {key: value for key, value in model.items() if key == "data"}
     if recipe != "xr_linear" and _describes_network(tree) and "recipe" in model:

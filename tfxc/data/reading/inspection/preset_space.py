@@ -55,6 +55,9 @@ def _of_ranker(tree: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[Tunab
         _one_of("recipe.ranker.threshold", [0.0, 0.01, 0.03, 0.1], ranker.get("threshold", 0.1)),
     ]
     terms = named("text_features", tree["data"].get("text_features"))
+    if terms is not None and terms["name"] == "static":
+        usual = terms.get("weight", 1.0)
+        return [*found, _between("data.text_features.weight", 0.5, 2.0, usual)]
     if terms is None or terms["name"] != "tfidf":
         return found
     shortest, longest = terms.get("ngram_range", (1, 1))

@@ -1,5 +1,6 @@
 """The config that a preset makes of what a file holds; docs/choosing.md has the measurements."""
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from tfxc.data.examples.kinds import DENSE, IMAGE, SPARSE, TEXT
 from tfxc.data.reading.inspection.contents import Contents
 from tfxc.data.reading.source_files import expand
 from tfxc.pretrained.hub_models import hub_folder, is_hub_name
+from tfxc.pretrained.static_tables import WORDLLAMA, wordllama_folder
 
 # From so many labels on, a training step scores some of them only.
 _MANY_LABELS = 50_000
@@ -23,6 +25,10 @@ _CHARACTERS = (2, 5)
 _ONE_LEVEL = 3000
 # Pairs of example and label beyond which that takes longer than a minute or two on two cores.
 _MOST_PAIRS = 50_000_000
+# Examples of a label from which on a static table hardly helps, and up to which there are so few
+# that the logistic loss and the labels' names as examples do.
+_MANY_EXAMPLES = 50
+_FEW_EXAMPLES = 10
 _ADAM = {"name": "adam"}
 _PRESET_OF_KERAS_HUB = "keras_hub:"
 _BASE_HIDDEN = 768  # units of BERT-base, assumed where the number is not known
@@ -42,8 +48,30 @@ def usual_preset(contents: Contents) -> str:
     return "fast" if contents.kind == TEXT.name else "balanced"
 
 
+def usual_table(contents: Contents, preset: str) -> str | None:
+    """Returns the static table that a preset uses where the user names none; None for none.
+
+    It is that of the package ``wordllama``, where that is installed, for short English texts:
+    ``balanced`` uses it for all of them, ``fast`` where labels have few examples.
+
+    Args:
+        contents: what the training file holds.
+        preset: as in ``model_of``.
+    """
+    english = contents.findings is not None and contents.findings.language == "English"
+    if preset == "best" or not english or not _has_characters(contents):
+        return None
+    few = contents.examples < _MANY_EXAMPLES * contents.labels
+    wanted = preset == "balanced" or few
+    return WORDLLAMA if wanted and wordllama_folder() is not None else None
+
+
 def model_of(
-    contents: Contents, preset: str, pretrained: str | None = None, encoder: str | None = None
+    contents: Contents,
+    preset: str,
+    pretrained: str | None = None,
+    encoder: str | None = None,
+    static: str | None = None,
 ) -> dict[str, Any]:
     """Returns the sections of a config that describe the model and its training, as a nested dict.
 
@@ -53,9 +81,11 @@ def model_of(
         pretrained: folder of a pretrained language model for preset ``best``, or its name on the
             Hugging Face Hub.
         encoder: name of an encoder that the user has chosen in place of the preset's.
+        static: static table whose vectors ``fast`` and ``balanced`` use next to the terms; see
+            ``tfxc.data.text.static``.
 
     Raises:
-        ConfigError: ``pretrained`` does not fit the preset or the data.
+        ConfigError: ``pretrained`` or ``static`` does not fit the preset or the data.
 
     Example:
         >>> contents = Contents("svmlight", {}, "sparse", 5000, 159, 2.4, True)
@@ -90,6 +120,15 @@ def model_of(
         return _pretrained(contents, pretrained)
     if encoder is not None:
         return _with_encoder(contents, encoder, small=preset != "best")
+    if static is not None:
+        if preset == "best" or contents.kind != TEXT.name:
+            what = f"{contents.kind} features" if contents.kind != TEXT.name else "preset best"
+            raise ConfigError(
+                f"a static table is for texts, and presets fast and balanced, not for {what}",
+                where="--static",
+                fix="leave it out",
+            )
+        return _linear_with_table(contents, static)
     if preset == "fast" and contents.kind != IMAGE.name:
         return _linear(contents)
     if contents.kind == IMAGE.name:
@@ -119,6 +158,24 @@ def _linear(contents: Contents) -> dict[str, Any]:
     if contents.several_labels:
         decision["labels"] = {"name": "f_measure"}
     return _features(contents, bag=True) | {"recipe": recipe, "decision": decision}
+
+
+def _linear_with_table(contents: Contents, table: str) -> dict[str, Any]:
+    """Returns the linear ranker over terms and the vectors of a static table."""
+    model = _linear(contents)
+    ranker = model["recipe"]["ranker"]
+    ranker["threshold"] = 0.03  # the vectors have many small weights
+    data: dict[str, Any] = model["data"]
+    data["text_features"] = {"name": "static", "table": table, "terms": data["text_features"]}
+    few = contents.examples <= _FEW_EXAMPLES * contents.labels
+    few = few and has_one_level(contents.examples, contents.labels)
+    solves_logistic = importlib.util.find_spec("sklearn") is not None  # tfxc-light lacks it
+    if few and solves_logistic and not contents.several_labels:
+        ranker |= {"loss": "logistic", "cost_positive": 10, "cost_negative": 10, "epsilon": 0.1}
+        ranker["post_processor"] = "sigmoid"
+        model["recipe"]["label_text_rows"] = True
+        data["label_texts"] = "names"
+    return model
 
 
 def has_one_level(examples: int, labels: int) -> bool:
