@@ -184,6 +184,22 @@ def test_repetitions_hash_and_start_as_numbered():
     assert len(np.unique(kernel)) == kernel.size  # no two repetitions start alike
 
 
+def test_no_gradient_of_a_repetition_is_as_large_as_that_of_all():
+    head = MACH(num_labels=50, num_buckets=6, num_repetitions=3)
+    head.build((None, 4))
+
+    @tf.function(autograph=False)
+    def gradient(features):
+        with tf.GradientTape() as tape:
+            groups = head.training_groups(features, tf.constant([[7], [9]]))
+            total = tf.add_n([tf.reduce_sum(group.logits**2) for group in groups])
+        return tape.gradient(total, head.kernel.value)
+
+    operations = gradient.get_concrete_function(tf.ones((2, 4))).graph.get_operations()
+    slices = [one.type for one in operations].count("StridedSliceGrad")
+    assert slices < head.num_repetitions, "the bias has one, too"
+
+
 def test_published_loss():
     """Sigmoid cross-entropy with a multi-hot bucket target, mean over buckets."""
     head = MACH(NUM_LABELS, num_buckets=5, num_repetitions=3)

@@ -27,9 +27,19 @@ print(json.dumps(list(compared("CPU:1"))))
 """
 
 
-def case(name):
-    (found,) = [one for one in cases() if one.name == name and one.precision == "float32"]
+def case(name, precision="float32"):
+    (found,) = [one for one in cases() if one.name == name and one.precision == precision]
     return found
+
+
+def make_devices_err(monkeypatch, factor):
+    """What is compiled, which the CPU's reference is not, has a loss that is too large."""
+    plain = Softmax.call
+
+    def lossy(self, *arguments, **named):
+        return plain(self, *arguments, **named) * (1.0 if tf.executing_eagerly() else factor)
+
+    monkeypatch.setattr(Softmax, "call", lossy)
 
 
 def test_every_method_is_compared():
@@ -59,19 +69,35 @@ def one_case(monkeypatch):
 
 @pytest.mark.parametrize("wrong", [False, True])
 def test_a_device_that_computes_something_else_fails(capsys, monkeypatch, one_case, wrong):
-    plain = Softmax.call
-
-    def lossy(self, *arguments, **named):
-        return plain(self, *arguments, **named) * (1.0 if tf.executing_eagerly() else 1.01)
-
     if wrong:
-        monkeypatch.setattr(Softmax, "call", lossy)
+        make_devices_err(monkeypatch, 1.01)
     outcome = call(capsys, doctor, "--device-check")
     assert outcome.code == wrong
     lines = outcome.out.splitlines()
     assert "device check of CPU:0, a processor" in lines
     assert f"  1 cases: {int(wrong)} failed, 0 skipped" in lines
     assert ("FAILED: " in lines[-2]) == wrong
+
+
+def test_json_shows_on_the_other_stream_how_far_it_is(capsys, one_case):
+    outcome = call(capsys, doctor, "--device-check", "--json")
+    assert [row["ok"] for row in json.loads(outcome.out)["device_check"]["cases"]] == [True]
+    assert "device check of CPU:0, a processor" in outcome.err
+    assert "  1 cases: 0 failed, 0 skipped" in outcome.err
+
+
+def test_bfloat16_may_be_off_by_what_it_loses_itself(monkeypatch, tmp_path):
+    chosen = case("head dense", "mixed_bfloat16")
+    lost = device_check._rounding(
+        chosen, device_check._Trial(chosen, tmp_path).run(HOST, is_reference=True), tmp_path
+    )
+    assert 0 < lost < 0.02
+    make_devices_err(monkeypatch, 1.05)
+    (found,) = compared(HOST, [chosen])
+    assert not found["ok"] and found["limit"] == max(0.01, 2 * lost)
+    monkeypatch.setattr(device_check, "_rounding", lambda *_: 0.03)
+    (found,) = compared(HOST, [chosen])
+    assert found["ok"] and found["limit"] == 0.06
 
 
 def test_a_missing_package_is_a_reason_to_skip(monkeypatch):

@@ -199,9 +199,11 @@ class MACH(Head):
         logits = self(features)
         buckets = tf.cast(tf.gather(self._lookup_table, tf.maximum(labels, 0)), tf.int64)
         buckets = tf.where(labels[..., None] >= 0, buckets, -1)
+        # The gradient of a slice would be as large as all logits, once for each repetition.
+        by_repetition = tf.unstack(logits, self.num_repetitions, axis=1)
         return tuple(
-            LogitGroup(logits[:, r], distinct_positives(buckets[..., r]))
-            for r in range(self.num_repetitions)
+            LogitGroup(of_buckets, distinct_positives(buckets[..., r]))
+            for r, of_buckets in enumerate(by_repetition)
         )
 
     def search_scores(self, features: tf.Tensor) -> tf.Tensor:
