@@ -139,9 +139,26 @@ def test_answers_alone_are_those_of_predict(run, tmp_path, capsys):
         assert one["labels"][:1] == other["labels"][:1]
 
 
+def test_is_served(run):
+    client = pytest.importorskip("starlette.testclient")
+    from tfxc.serving.application import Application
+    from tfxc.serving.metrics import Metrics
+    from tfxc.serving.served import Catalog
+
+    metrics = Metrics()
+    application = Application(Catalog({"run": str(run)}, on_batch=metrics.searched), metrics)
+    texts = dev_texts(run)[:20]
+    request = {"texts": texts, "k": 1}
+    answer = client.TestClient(application.asgi, "http://127.0.0.1").post("/predict", json=request)
+    assert answer.status_code == 200, answer.text
+    found = [prediction[0]["label"] for prediction in answer.json()["predictions"]]
+    assert found == [row[0][0] for row in answers(run, texts, 1)]
+
+
 def test_what_a_memory_cannot_do_is_said(run, tmp_path, capsys):
-    done = call(capsys, export, run, "--format", "savedmodel", "--output", tmp_path / "out")
-    assert "Choose runtime" in done.problem()
+    for name in ("savedmodel", "onnx"):
+        done = call(capsys, export, run, "--format", name, "--output", tmp_path / "out")
+        assert f"cannot be exported as {name}. Choose runtime" in done.problem()
     done = call(capsys, predict, run, run.parent / "dev.jsonl", "--beam", 5)
     assert "--beam" in done.problem()
     config = fused_runs.write_config(run.parent, {**MEMORY, "tail_places": 11}, "wrong")

@@ -71,9 +71,14 @@ def export(
     Raises:
         ConfigError: the format is unknown, or the model or the choice does not suit it.
     """
+    from tfxc.inference.fused_model import FusedModel
     from tfxc.inference.protocol import RankerModel
 
     check_choice("format", format, ("savedmodel", *FORMATS))
+    if format != "runtime" and isinstance(loaded.model, FusedModel):
+        raise ConfigError(
+            f"a memory cannot be exported as {format}", where="--format", fix="choose runtime"
+        )
     if format == "savedmodel":
         from tfxc.exports.savedmodel import export_savedmodel
 

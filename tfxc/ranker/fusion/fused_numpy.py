@@ -122,8 +122,8 @@ class Fusion:
             found.append((keys, np.maximum(scores, 0) ** self._power))
         keys = np.unique(np.concatenate([keys for keys, _ in found]))
         sources = [_at(keys, *source) for source in found]
-        best = [_at(keys, *source) for source in nearest]
-        return Pairs(keys // num_labels, keys % num_labels, sources, best)
+        similarities = [_at(keys, *source) for source in nearest]
+        return Pairs(keys // num_labels, keys % num_labels, sources, similarities)
 
     def pair_features(self, blocks: Sequence[Rows], pairs: Pairs) -> np.ndarray:
         """Returns what the trees are given, float32 (pairs, columns).

@@ -170,7 +170,7 @@ class Memory:
         texts = [_joined(*pair) for pair in zip(texts, new, strict=True)]
         return dataclasses.replace(self, labels=labels, texts=texts)
 
-    def without_labels(self, removed: Sequence[int]) -> "Memory":
+    def without_labels(self, removed: Sequence[int] | np.ndarray) -> "Memory":
         """Returns a memory that never had some labels, nor examples with no other label.
 
         Args:
@@ -325,9 +325,13 @@ def _nearest(
     """Returns what finds the k rows with the largest inner products above 0."""
     if kernels is not None and native is not False:
         splits = _splits_of(layer, width)
-        count = thread_count(threads)
-        rest = (splits, layer.columns, layer.values, len(layer.children), k, count)
-        return lambda rows: kernels.nearest_rows(*rows, *rest)
+        most = thread_count(threads)
+
+        def search_natively(rows: Rows) -> Lists:
+            entries = (splits, layer.columns, layer.values)
+            return kernels.nearest_rows(*rows, *entries, len(layer.children), k, most)
+
+        return search_natively
     beam = BeamSearch([layer], width, native=native)
     rule = [post_processor("noop")]
 

@@ -150,8 +150,16 @@ class Fuse(Nearest):
             if text_rows:
                 some, of_them = with_text_rows(some, of_them, label_text_matrix(data_folder))
             words = unit_rows(some[:, : settings.blocks[1]].copy())
-            limits = {"memory_gb": self.memory_gb, "threads": self.threads}
-            train_layers(run, words, of_them, tree, rules, {}, **limits)
+            train_layers(
+                run,
+                words,
+                of_them,
+                tree,
+                rules,
+                {},
+                memory_gb=self.memory_gb,
+                threads=self.threads,
+            )
 
         def ranker_of(
             some: "scipy.sparse.csr_matrix",
