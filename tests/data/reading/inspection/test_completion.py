@@ -265,6 +265,7 @@ ENGLISH = {"findings": SimpleNamespace(language="English")}
         ({**FEW, "findings": SimpleNamespace(language="German")}, "fast", None),
         ({**FEW, "findings": None}, "fast", None),
         ({**FEW, "length": 41}, "fast", None),
+        ({**FEW, "labels_each": 1.5}, "fast", None),
     ],
 )
 def test_tables_that_are_used_unasked(monkeypatch, more, preset, expected):

@@ -51,8 +51,8 @@ def usual_preset(contents: Contents) -> str:
 def usual_table(contents: Contents, preset: str) -> str | None:
     """Returns the static table that a preset uses where the user names none; None for none.
 
-    It is that of the package ``wordllama``, where that is installed, for short English texts:
-    ``balanced`` uses it for all of them, ``fast`` where labels have few examples.
+    It is that of the package ``wordllama``, where that is installed, for short English texts with
+    one label each: ``balanced`` uses it for all of them, ``fast`` where labels have few examples.
 
     Args:
         contents: what the training file holds.
@@ -60,6 +60,8 @@ def usual_table(contents: Contents, preset: str) -> str | None:
     """
     english = contents.findings is not None and contents.findings.language == "English"
     if preset == "best" or not english or not _has_characters(contents):
+        return None
+    if contents.several_labels:  # of the tags of recipes it finds fewer
         return None
     few = contents.examples < _MANY_EXAMPLES * contents.labels
     wanted = preset == "balanced" or few
