@@ -1,6 +1,7 @@
 """First rows of an encoder's table from a file of word vectors."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,7 +53,7 @@ def start_from_vectors(model: "XCModel", config: "Config", text_features: Callab
         )
     features = text_features()
     words = (features if features.kind is TOKENS else features.tokens).vocabulary()
-    path = expand(written)
+    path = Path(expand(written))
     table = encoder.tables[0]
     if written == WORDLLAMA or path.is_dir() or path.suffix == ".bin":
         # Of each token the mean of what a static table cuts it into.
