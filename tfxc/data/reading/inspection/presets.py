@@ -29,6 +29,8 @@ _MOST_PAIRS = 50_000_000
 # that the logistic loss and the labels' names as examples do.
 _MANY_EXAMPLES = 50
 _FEW_EXAMPLES = 10
+# Pairs of example and label for which that loss, which has no compiled solver, takes some seconds.
+_LOGISTIC_PAIRS = 1_000_000
 _ADAM = {"name": "adam"}
 _PRESET_OF_KERAS_HUB = "keras_hub:"
 _BASE_HIDDEN = 768  # units of BERT-base, assumed where the number is not known
@@ -170,12 +172,14 @@ def _linear_with_table(contents: Contents, table: str) -> dict[str, Any]:
     data: dict[str, Any] = model["data"]
     data["text_features"] = {"name": "static", "table": table, "terms": data["text_features"]}
     few = contents.examples <= _FEW_EXAMPLES * contents.labels and _has_one_level(contents)
+    if not few or contents.several_labels:
+        return model
+    model["recipe"]["label_rows"] = True
+    data["label_texts"] = "names"
     solves_logistic = importlib.util.find_spec("sklearn") is not None  # tfxc-light lacks it
-    if few and solves_logistic and not contents.several_labels:
+    if solves_logistic and contents.examples * contents.labels <= _LOGISTIC_PAIRS:
         ranker |= {"loss": "logistic", "cost_positive": 10, "cost_negative": 10, "epsilon": 0.1}
         ranker["post_processor"] = "sigmoid"
-        model["recipe"]["label_rows"] = True
-        data["label_texts"] = "names"
     return model
 
 
