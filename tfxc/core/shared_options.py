@@ -103,8 +103,8 @@ class FileChoices(ColumnChoices):
             Face Hub.
         static: table of a vector per word or token for presets fast and balanced: wordllama, a
             folder of Model2Vec or of tfxc distill --to static, or a file of word vectors; by
-            default wordllama for short English texts, if it is installed: with balanced, and with
-            fast where labels have few examples.
+            default wordllama for short English texts with one label each, if it is installed: with
+            balanced, and with fast where labels have few examples.
         no_refit: train on 85 % of FILE only, and keep the model that is measured on the rest. By
             default that model chooses and is measured, and the run is trained once more, on all.
         run: run folder or its address; None means runs/NAME.

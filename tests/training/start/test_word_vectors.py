@@ -5,12 +5,14 @@ import json
 import numpy as np
 import pytest
 
+from tests.data.text.static_tables import make_table
 from tests.processes import Started, finish
 from tests.small_runs import config_tree
 from tfxc import XCClassifier
 from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.store.preparation import ensure_prepared
+from tfxc.data.text.registry import build_text_features
 from tfxc.pretrained.word_vectors import read_vectors
 from tfxc.training.job import TrainingJob
 from tfxc.training.strategies import make_strategy
@@ -50,6 +52,24 @@ def test_rows_of_words_that_the_file_has(tmp_path, capsys):
     np.testing.assert_allclose(table[2:4], [[-0.5, 0.01, 7], [1, 2, 3]])
     np.testing.assert_array_equal(table[[0, 1, 4]], random[[0, 1, 4]])
     assert "x.vec: vectors of 2 of 5 tokens" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["binary", "word pieces"])
+def test_static_tables(tmp_path, capsys, kind):
+    """A token begins with the mean of what a table cuts it into; [PAD] and [UNK] do not."""
+    written = make_table(tmp_path, kind)
+    (tmp_path / "run").mkdir()
+    random = table_of(job(tmp_path / "run", {"embedding_dim": 4}))
+    table = table_of(job(tmp_path / "run", {"vectors": written, "embedding_dim": 4}))
+    rows = build_text_features({"name": "static", "table": written}).fit([])
+    expected = rows.transform(["hen", "café", "fox"]).toarray()
+    known = [1, 2, 3] if kind == "binary" else [1, 3]  # no piece is a part of café
+    np.testing.assert_allclose(table[known], expected[[row - 1 for row in known]], rtol=1e-6)
+    rest = np.setdiff1d(np.arange(5), known)
+    np.testing.assert_array_equal(table[rest], random[rest])
+    assert f"vectors of {len(known)} of 5 tokens" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="has vectors of length 4, but"):
+        table_of(job(tmp_path / "run", {"vectors": written}))
 
 
 @pytest.mark.parametrize(

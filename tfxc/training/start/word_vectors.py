@@ -1,23 +1,32 @@
 """First rows of an encoder's table from a file of word vectors."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.messages import NOTES
 from tfxc.data.examples.kinds import TOKENS
 from tfxc.data.reading.source_files import expand
+from tfxc.data.text.static import StaticFeatures
+from tfxc.data.text.tokens import FILL, PADDING, UNKNOWN
+from tfxc.pretrained.static_tables import WORDLLAMA
 from tfxc.pretrained.word_vectors import read_vectors
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.model import XCModel
 
+_NO_WORDS = (PADDING, FILL, UNKNOWN)
+
 
 def start_from_vectors(model: "XCModel", config: "Config", text_features: Callable[[], Any]) -> int:
     """Gives the encoder's table the vectors that the file ``encoder.vectors`` has of its words.
 
-    The other rows keep their random start.
+    It may be a static table, too, see ``tfxc.pretrained.static_tables``: then a token's vector has
+    length 1, and is the mean of those of its subwords. The other rows keep their random start.
 
     Args:
         model: built ``XCModel``.
@@ -44,10 +53,24 @@ def start_from_vectors(model: "XCModel", config: "Config", text_features: Callab
         )
     features = text_features()
     words = (features if features.kind is TOKENS else features.tokens).vocabulary()
-    path = expand(written)
+    path = Path(expand(written))
     table = encoder.tables[0]
-    row_of = {word: row for row, word in enumerate(words)}
-    rows, vectors = read_vectors(path, row_of.get, table.shape[1])
+    if written == WORDLLAMA or path.is_dir() or path.suffix == ".bin":
+        # Of each token the mean of what a static table cuts it into.
+        texts = ["" if word in _NO_WORDS else word for word in words]
+        means = StaticFeatures(str(written)).fit([]).transform(texts)
+        if means.shape[1] != table.shape[1]:
+            raise ConfigError(
+                f"the table has vectors of length {means.shape[1]}, but encoder.embedding_dim is "
+                f"{table.shape[1]}",
+                where="encoder.vectors",
+                fix=f"set encoder.embedding_dim to {means.shape[1]}",
+            )
+        rows = np.flatnonzero(means.getnnz(axis=1))
+        vectors = means[rows].toarray()
+    else:
+        row_of = {word: row for row, word in enumerate(words)}
+        rows, vectors = read_vectors(path, row_of.get, table.shape[1])
     vectors = vectors[rows > 0]
     rows = rows[rows > 0]
     if not len(rows):

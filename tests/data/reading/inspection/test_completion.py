@@ -274,6 +274,7 @@ ENGLISH = {"findings": SimpleNamespace(language="English")}
         ({**FEW, "findings": SimpleNamespace(language="German")}, "fast", None),
         ({**FEW, "findings": None}, "fast", None),
         ({**FEW, "length": 41}, "fast", None),
+        ({**FEW, "labels_each": 1.5}, "fast", None),
     ],
 )
 def test_tables_that_are_used_unasked(monkeypatch, more, preset, expected):
@@ -285,18 +286,19 @@ def test_tables_that_are_used_unasked(monkeypatch, more, preset, expected):
 
 
 @pytest.mark.parametrize(
-    ("more", "loss"),
-    [({"examples": 200}, "logistic"), ({"examples": 201}, None),
-     ({"examples": 200, "labels_each": 2.0}, None)],
+    ("more", "loss", "names"),
+    [({"examples": 200}, "logistic", "names"), ({"examples": 201}, None, None),
+     ({"examples": 200, "labels_each": 2.0}, None, None),
+     ({"examples": 1001, "labels": 1000}, None, "names")],
 )  # fmt: skip
-def test_the_linear_ranker_with_a_table(more, loss):
+def test_the_linear_ranker_with_a_table(more, loss, names):
     contents = Contents(**{**vars(PLAIN), **more})
     plain = model_of(contents, "fast")["data"]["text_features"]
     model = model_of(contents, "fast", static="x.vec")
     assert model["data"]["text_features"] == {"name": "static", "table": "x.vec", "terms": plain}
     assert model["recipe"]["ranker"].get("loss") == loss
-    assert model["recipe"].get("label_text_rows") == (loss and True)
-    assert model["data"].get("label_texts") == (loss and "names")
+    assert model["recipe"].get("label_text_rows", False) == (names is not None)
+    assert model["data"].get("label_texts") == names
     tree = {"run": "r", **model, "data": {"name": "a", "train": "a.csv", **model["data"]}}
     check_config(parse_config(tree))
 

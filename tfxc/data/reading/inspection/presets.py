@@ -29,6 +29,8 @@ _MOST_PAIRS = 50_000_000
 # that the logistic loss and the labels' names as examples do.
 _MANY_EXAMPLES = 50
 _FEW_EXAMPLES = 10
+# Pairs of example and label for which that loss, which has no compiled solver, takes some seconds.
+_LOGISTIC_PAIRS = 1_000_000
 _ADAM = {"name": "adam"}
 _PRESET_OF_KERAS_HUB = "keras_hub:"
 _BASE_HIDDEN = 768  # units of BERT-base, assumed where the number is not known
@@ -51,8 +53,8 @@ def usual_preset(contents: Contents) -> str:
 def usual_table(contents: Contents, preset: str) -> str | None:
     """Returns the static table that a preset uses where the user names none; None for none.
 
-    It is that of the package ``wordllama``, where that is installed, for short English texts:
-    ``balanced`` uses it for all of them, ``fast`` where labels have few examples.
+    It is that of the package ``wordllama``, where that is installed, for short English texts with
+    one label each: ``balanced`` uses it for all of them, ``fast`` where labels have few examples.
 
     Args:
         contents: what the training file holds.
@@ -60,6 +62,8 @@ def usual_table(contents: Contents, preset: str) -> str | None:
     """
     english = contents.findings is not None and contents.findings.language == "English"
     if preset == "best" or not english or not _has_characters(contents):
+        return None
+    if contents.several_labels:  # of the tags of recipes it finds fewer
         return None
     few = contents.examples < _MANY_EXAMPLES * contents.labels
     wanted = preset == "balanced" or few
@@ -169,12 +173,14 @@ def _linear_with_table(contents: Contents, table: str) -> dict[str, Any]:
     data["text_features"] = {"name": "static", "table": table, "terms": data["text_features"]}
     few = contents.examples <= _FEW_EXAMPLES * contents.labels
     few = few and has_one_level(contents.examples, contents.labels)
+    if not few or contents.several_labels:
+        return model
+    model["recipe"]["label_text_rows"] = True
+    data["label_texts"] = "names"
     solves_logistic = importlib.util.find_spec("sklearn") is not None  # tfxc-light lacks it
-    if few and solves_logistic and not contents.several_labels:
+    if solves_logistic and contents.examples * contents.labels <= _LOGISTIC_PAIRS:
         ranker |= {"loss": "logistic", "cost_positive": 10, "cost_negative": 10, "epsilon": 0.1}
         ranker["post_processor"] = "sigmoid"
-        model["recipe"]["label_text_rows"] = True
-        data["label_texts"] = "names"
     return model
 
 
