@@ -10,7 +10,7 @@ import re
 def answer(train, labels, test, threads, folder, k):
     """The ``k`` best labels of each text of ``test`` with their scores, best first."""
     import fasttext
-    from _texts import numbered
+    from _texts import numbered, trained
 
     names, ids = numbered(labels)
     path = folder / "train.txt"
@@ -30,6 +30,7 @@ def answer(train, labels, test, threads, folder, k):
         thread=threads,
         verbose=0,
     )
+    trained(folder, model.save_model)
     queries = [f"{_words(text)}\n" for text in test]
     found, scores = model.f.multilinePredict(queries, k, 0.0, "strict")
     numbers = ([int(mark.removeprefix("__label__")) for mark in marks] for marks in found)
