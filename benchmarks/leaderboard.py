@@ -9,10 +9,11 @@ table of the last lines of each and draws accuracy over cost, and head, torso an
 
 A system is either a file of ``peers/``, whose function ``answer`` is all that another one needs, or
 a config of ``configs/`` for the set, as ``xr_linear``, trained and asked as its users do. All peers
-get the same TF-IDF: words and pairs that occur in two texts, words of one letter included. The data
-are what ``tfxc fetch`` writes. Processor seconds of training are those from the start of the
-process to the end of training, reading and TF-IDF included; of a prediction all that come after, by
-text.
+get the TF-IDF of the config: words and pairs that occur in two texts, words of one letter included;
+of ``revdict`` words alone. The data are what ``tfxc fetch`` writes.
+
+Processor seconds of training are those from the start of the process to the end of training,
+reading and TF-IDF included; of a prediction all that come after, by text.
 """
 
 import argparse
@@ -36,6 +37,8 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 PEERS = Path(__file__).parent / "peers"
 KS = (1, 3, 5, 10)
 TFIDF = {"min_df": 2, "token_pattern": r"\b\w+\b"}
+# Words alone, however rare, are better for all where the test is another dictionary.
+OTHER_TFIDF = {"revdict": {**TFIDF, "min_df": 1, "longest": 1}}
 # Names in the table, and those of the values in the line of JSON.
 COLUMNS = {
     "P@1": "P@1",
@@ -94,7 +97,8 @@ def measure(options, scratch):
         trained = measured([training], folder, options)
         used = trained and measured([answering], folder, options)
     else:
-        os.environ |= {"TFIDF": json.dumps(TFIDF), "LEADERBOARD": "1"}
+        tfidf = OTHER_TFIDF.get(options.set, TFIDF)
+        os.environ |= {"TFIDF": json.dumps(tfidf), "LEADERBOARD": "1"}
         files = [str(train), str(test), str(folder), str(max(KS))]
         peer = [str(PEERS / "_main.py"), options.system, str(options.threads), *files]
         both = measured([[options.peers_python, *peer]], folder, options)

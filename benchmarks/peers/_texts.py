@@ -14,16 +14,18 @@ def tfidf(train, test, characters=False):
 
     With ``characters`` also of two to five characters within words, as a union. Texts without
     blanks between words are cut into one to three characters. ``TFIDF`` in the environment, JSON,
-    are other arguments of the vectoriser.
+    are other arguments of the vectoriser; ``longest`` are the most words together.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_union
 
-    common = {"sublinear_tf": True, "dtype": "float32", **json.loads(os.environ.get("TFIDF", "{}"))}
+    given = json.loads(os.environ.get("TFIDF", "{}"))
+    words = (1, given.pop("longest", 2))
+    common = {"sublinear_tf": True, "dtype": "float32", **given}
     if is_unspaced(train):
         vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), **common)
     else:
-        vectorizer = TfidfVectorizer(ngram_range=(1, 2), **common)
+        vectorizer = TfidfVectorizer(ngram_range=words, **common)
         if characters:
             within = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), **common)
             vectorizer = make_union(vectorizer, within)
