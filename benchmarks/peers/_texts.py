@@ -1,6 +1,9 @@
 """What the peers share: TF-IDF by scikit-learn, labels by number, and the best of a matrix."""
 
+import json
+import os
 import re
+import time
 
 # Characters of scripts that put no blanks between words: kana and Han.
 _UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u9fff]")
@@ -10,20 +13,31 @@ def tfidf(train, test, characters=False):
     """TF-IDF of words and pairs of words, rows of length 1: (n, terms) CSR float32, twice.
 
     With ``characters`` also of two to five characters within words, as a union. Texts without
-    blanks between words are cut into one to three characters.
+    blanks between words are cut into one to three characters. ``TFIDF`` in the environment, JSON,
+    are other arguments of the vectoriser; ``longest`` are the most words together.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_union
 
-    common = {"sublinear_tf": True, "dtype": "float32"}
+    given = json.loads(os.environ.get("TFIDF", "{}"))
+    words = (1, given.pop("longest", 2))
+    common = {"sublinear_tf": True, "dtype": "float32", **given}
     if is_unspaced(train):
         vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(1, 3), **common)
     else:
-        vectorizer = TfidfVectorizer(ngram_range=(1, 2), **common)
+        vectorizer = TfidfVectorizer(ngram_range=words, **common)
         if characters:
             within = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), **common)
             vectorizer = make_union(vectorizer, within)
     return vectorizer.fit_transform(train).tocsr(), vectorizer.transform(test).tocsr()
+
+
+def trained(folder, save=None):
+    """Notes for the leaderboard that training has ended, and saves the model to see its size."""
+    if "LEADERBOARD" in os.environ:
+        (folder / "trained.json").write_text(json.dumps(time.process_time()))
+        if save:
+            save(str(folder / "model"))
 
 
 def is_unspaced(texts):

@@ -9,10 +9,14 @@ import re
 
 def answer(train, labels, test, threads, folder, k):
     """The ``k`` best labels of each text of ``test`` with their scores, best first."""
-    return answer_of(trained(train, labels, threads, folder), labels, test, k)
+    from _texts import trained
+
+    model = model_of(train, labels, threads, folder)
+    trained(folder, model.save_model)
+    return answer_of(model, labels, test, k)
 
 
-def trained(train, labels, threads, folder, **settings):
+def model_of(train, labels, threads, folder, **settings):
     """The model, with other settings than those above where some are given."""
     import fasttext
     from _texts import numbered

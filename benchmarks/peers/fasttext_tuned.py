@@ -12,7 +12,8 @@ GRID = tuple(itertools.product([0.3, 1.0], [25, 100], [0, 5]))
 
 def answer(train, labels, test, threads, folder, k):
     """The ``k`` best labels of each text of ``test`` with their scores, best first."""
-    from fasttext_supervised import answer_of, trained
+    from _texts import trained
+    from fasttext_supervised import answer_of, model_of
 
     order = list(range(len(train)))
     random.Random(0).shuffle(order)
@@ -25,9 +26,11 @@ def answer(train, labels, test, threads, folder, k):
     for rate, epochs, characters in GRID:
         settings = {"lr": rate, "epoch": epochs, "minn": 2 if characters else 0, "maxn": characters}
         settings["dim"] = 100
-        model = trained(fitted, fitted_labels, threads, folder, **settings)
+        model = model_of(fitted, fitted_labels, threads, folder, **settings)
         answers = answer_of(model, fitted_labels, tried, 1)
         right = sum(row[0][0] in names for row, names in zip(answers, true, strict=True) if row)
         if right > best[0]:
             best = (right, settings)
-    return answer_of(trained(train, labels, threads, folder, **best[1]), labels, test, k)
+    model = model_of(train, labels, threads, folder, **best[1])
+    trained(folder, model.save_model)
+    return answer_of(model, labels, test, k)

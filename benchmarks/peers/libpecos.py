@@ -7,7 +7,7 @@ leaves punctuation at the words, loses 8 points of P@1 on cooking.
 
 def answer(train, labels, test, threads, folder, k):
     """The ``k`` best labels of each text of ``test`` with their scores, best first."""
-    from _texts import best_of_rows, label_matrix, numbered, tfidf
+    from _texts import best_of_rows, label_matrix, numbered, tfidf, trained
     from pecos.xmc import Indexer, LabelEmbeddingFactory
     from pecos.xmc.xlinear import XLinearModel
 
@@ -25,5 +25,6 @@ def answer(train, labels, test, threads, folder, k):
         threads=threads,
     )
     model = XLinearModel.train(features, targets, C=chain, threshold=0.1, threads=threads)
+    trained(folder, model.save)
     scores = model.predict(queries, beam_size=max(10, k), only_topk=k, threads=threads)
     return best_of_rows(scores, names, k)

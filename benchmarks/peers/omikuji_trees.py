@@ -7,7 +7,7 @@ From Python it predicts one example at a time, and it has no seed.
 def answer(train, labels, test, threads, folder, k):
     """The ``k`` best labels of each text of ``test`` with their scores, best first."""
     import omikuji
-    from _texts import numbered, tfidf
+    from _texts import numbered, tfidf, trained
 
     features, queries = tfidf(train, test)
     names, ids = numbered(labels)
@@ -18,6 +18,7 @@ def answer(train, labels, test, threads, folder, k):
             pairs = " ".join(f"{place}:{value:.6g}" for place, value in _pairs(features, row))
             stream.write(f"{','.join(map(str, numbers))} {pairs}\n")
     model = omikuji.Model.train_on_data(str(path), n_threads=threads)
+    trained(folder, model.save)
     model.init_prediction_thread_pool(threads)
     return [
         [(names[label], score) for label, score in model.predict(_pairs(queries, row), top_k=k)]

@@ -5,4 +5,4 @@ def answer(train, labels, test, threads, folder, k):
     """The ``k`` best labels of each text of ``test`` with their scores, best first."""
     from sklearn_linear_svc import answer_with
 
-    return answer_with(train, labels, test, threads, k, characters=True)
+    return answer_with(train, labels, test, threads, folder, k, characters=True)

@@ -5,7 +5,13 @@ from sklearn.metrics import f1_score
 from tests.contracts.metrics import NUM_LABELS, MetricContract, random_batch, true_labels
 from tfxc.core.errors import ConfigError
 from tfxc.labels.slices import LabelSlices
-from tfxc.metrics.coverage import LabelCoverage, MacroF1, SlicedPrecision, SlicedRecall
+from tfxc.metrics.coverage import (
+    FoundLabels,
+    LabelCoverage,
+    MacroF1,
+    SlicedPrecision,
+    SlicedRecall,
+)
 from tfxc.metrics.ranking import Precision
 
 KS = (1, 3, 5)
@@ -87,6 +93,28 @@ class TestSlicedRecall(MetricContract):
         other = LabelSlices(np.zeros(NUM_LABELS, np.int8), SLICES.names)
         with pytest.raises(ConfigError, match="same settings"):
             self.make().merge(SlicedRecall(other, KS))
+
+
+class TestFoundLabels(MetricContract):
+    def make(self):
+        return FoundLabels(SLICES, KS)
+
+    def test_brute_force(self):
+        metric = self.make()
+        batches = [random_batch(seed) for seed in (4, 5)]
+        for batch in batches:
+            metric.update(*batch)
+        for number, part in enumerate(SLICES.names):
+            for k in KS:
+                found = [
+                    label in row[:k]
+                    for batch in batches
+                    for row, truth in rows_of(batch)
+                    for label in truth
+                    if slice_of(label) == number
+                ]
+                assert metric.result()[f"found@{k}/{part}"] == pytest.approx(np.mean(found))
+                assert metric.support()[f"found@{k}/{part}"] == len(found)
 
 
 class TestSlicedPrecision(MetricContract):

@@ -43,6 +43,7 @@ def test_what_each_fact_adds():
     assert build_metrics((2,)).names == tuple(f"{name}@2" for name in ranking)
     with_counts = build_metrics((2,), COUNTS).names
     assert {"R@2/frequent", "P@2/zero-shot", "correct coverage@2"} <= set(with_counts)
+    assert {"found@2/1-5", "found@2/0"} <= set(with_counts)
     assert "PSP@2" not in with_counts
     assert {"PSP@2", "PSnDCG@2"} <= set(build_metrics((2,), COUNTS, 500).names)
     deciding = build_metrics((2,), classification=Classification(Decision(0.5)))

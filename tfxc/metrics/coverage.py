@@ -247,6 +247,65 @@ class TrainedRecall(SlicedRecall):
         return named(self.names, [*counts, *counts.reshape(2, -1).min(axis=0)])
 
 
+class FoundLabels(Metric):
+    """``found@k/1-5``: of the true labels with 1 to 5 training examples, the share in the best k.
+
+    Counts pairs of an example and a true label (micro), so that an example with many rare labels
+    counts as often as it has them. The slice ``0`` are the new labels, those that no training
+    example has.
+
+    Args:
+        slices: ``labels.slices.LabelSlices``.
+        ks: cut-offs.
+
+    Raises:
+        ConfigError: ``ks`` are not distinct positive integers.
+
+    Example:
+        >>> from tfxc.labels.slices import frequency_slices
+        >>> metric = FoundLabels(frequency_slices([90, 9, 0], bounds=(0, 5)), ks=(1,))
+        >>> metric.update(np.array([[0], [1]]), np.array([[9], [8]]), [[0, 1], [2, -1]])
+        >>> metric.result()
+        {'found@1/>5': 0.5, 'found@1/1-5': 0.0, 'found@1/0': 0.0}
+    """
+
+    def __init__(self, slices: "LabelSlices", ks: Sequence[int] = (1, 3, 5)) -> None:
+        self.slices = slices
+        self.ks = checked_ks(ks)
+        self.names = tuple(
+            name for part in slices.names for name in names_at("found", self.ks, f"/{part}")
+        )
+        self.min_predictions = max(self.ks)
+        super().__init__()
+
+    def settings(self) -> tuple[Any, ...]:
+        return self.names, tuple(self.slices.sizes().items())
+
+    def initial_state(self) -> dict[str, np.ndarray]:
+        parts = len(self.slices.names)
+        return {
+            "true": np.zeros(parts, np.int64),
+            "hits": np.zeros((parts, len(self.ks)), np.int64),
+        }
+
+    def update_ranked(self, batch: "RankedBatch") -> None:
+        self.state["true"] += self._sizes(batch.labels)
+        found = np.where(batch.hits, batch.ids, -1)
+        for column, k in enumerate(self.ks):
+            self.state["hits"][:, column] += self._sizes(found[:, :k])
+
+    def result(self) -> dict[str, float]:
+        return named(self.names, ratio(self.state["hits"], self.state["true"][:, None]).ravel())
+
+    def support(self) -> dict[str, int]:
+        """Returns numbers of pairs of an example and a true label."""
+        return named(self.names, self.state["true"].repeat(len(self.ks)))
+
+    def _sizes(self, ids: np.ndarray) -> np.ndarray:
+        slices = self.slices.lookup(ids)
+        return np.bincount(slices[slices >= 0], minlength=len(self.slices.names))
+
+
 class SlicedPrecision(SlicedMetric):
     """Contribution of each slice to precision at k: the slices' values add up to P@k.
 

@@ -16,6 +16,8 @@ from tfxc.metrics.ranking import NDCG, NormalisedPrecision, Precision, Recall
 if TYPE_CHECKING:
     from tfxc.labels.slices import LabelSlices
 
+RARE_BOUNDS = (0, 5, 49)  # training examples of new, rare and less frequent labels, at most
+
 
 def build_metrics(
     ks: Sequence[int] = (1, 3, 5),
@@ -30,7 +32,8 @@ def build_metrics(
     """Returns the metrics that the given facts allow.
 
     Always P, normalised P, R and nDCG at each k. With ``label_counts`` also label coverage,
-    macro-F1, and R and P by frequency slice; with ``num_train_examples`` also PSP and PSnDCG.
+    macro-F1, R and P by frequency slice, and the share of rare and of new labels that is found;
+    with ``num_train_examples`` also PSP and PSnDCG.
 
     Args:
         ks: cut-offs.
@@ -76,10 +79,17 @@ def build_metrics(
     metrics += more
     if label_counts is not None:
         from tfxc.labels.slices import frequency_slices
-        from tfxc.metrics.coverage import LabelCoverage, MacroF1, SlicedPrecision, SlicedRecall
+        from tfxc.metrics.coverage import (
+            FoundLabels,
+            LabelCoverage,
+            MacroF1,
+            SlicedPrecision,
+            SlicedRecall,
+        )
 
         slices = slices or frequency_slices(label_counts)
         metrics += [SlicedRecall(slices, ks), SlicedPrecision(slices, ks)]
+        metrics.append(FoundLabels(frequency_slices(label_counts, bounds=RARE_BOUNDS), ks))
         metrics += [LabelCoverage(len(label_counts), ks), MacroF1(len(label_counts), ks)]
     if full_loss:
         from tfxc.metrics.loss import FullLoss

@@ -192,8 +192,8 @@ def test_configs_read_what_is_written():
     configs = "".join(path.read_text() for path in (ROOT / "configs").rglob("*.json"))
     for name, public in sets.SETS.items():
         first = public.files[0]
-        own = f"{name}/train.jsonl.xz" if public.convert else first.path or first.name
-        assert f'"${{TFXC_DATA}}/{own}"' in configs
+        own = f"{name}/" if public.convert else first.path or first.name
+        assert f'"train": "${{TFXC_DATA}}/{own}' in configs, name
 
 
 def test_configs_say_what_can_be_downloaded():
