@@ -44,7 +44,7 @@ def train(
     config = context.config
     data_folder = context.data_folder
     run = context.folder
-    features, labels = stages.training_matrices(data_folder)
+    features, labels = stages.training_matrices(data_folder, label_rows)
     names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names
     matrices = example_matrices.load(config, context.manifest, labels, names)
     texts = partial(stages.label_text_matrix, data_folder)
@@ -56,7 +56,6 @@ def train(
         example_matrices.settings(config.seed),
         matrices,
         texts,
-        label_rows=label_rows,
         memory_gb=memory_gb,
         threads=threads,
     )
@@ -87,7 +86,6 @@ def train_layers(
     matrices: Mapping[str, scipy.sparse.csr_matrix],
     texts: "Callable[[], scipy.sparse.csr_matrix] | None" = None,
     *,
-    label_rows: bool = False,
     memory_gb: float | None,
     threads: int | None,
 ) -> list[dict[str, Any]]:
@@ -101,16 +99,11 @@ def train_layers(
         ranker_settings: how the classifiers are trained.
         matrices: what ``ExampleMatrices.load`` returns.
         texts: see ``TreeSettings.build``.
-        label_rows, memory_gb, threads: see ``XRLinear``.
+        memory_gb, threads: see ``XRLinear``.
 
     Returns:
         What ``ranker.chain.train_ranker`` reports of each layer.
     """
-    if label_rows:
-        assert texts is not None, "the config is checked"
-        identity = scipy.sparse.identity(labels.shape[1], labels.dtype, "csr")
-        features = scipy.sparse.vstack([scipy.sparse.csr_matrix(features), texts()], "csr")
-        labels = scipy.sparse.vstack([labels, identity], "csr")
     if not (run / TREE).is_file():
         with Progress("clustering labels", labels.shape[1], "labels") as progress:
             tree_settings.build(features, labels, threads, texts).save(run / TREE)
