@@ -10,7 +10,7 @@ from tests.commands.calls import call, listing
 from tests.data.text.static_tables import make_table
 from tests.exports.test_bundle import alone
 from tfxc import Run
-from tfxc.commands import export, predict, train
+from tfxc.commands import add_labels, export, predict, train
 
 TEXTS = {"animal": ["the red fox", "a fox", "red hens", "a hen!"],
          "sea_life": ["the fish", "a red fish", "fish and crabs", "crabs"]}  # fmt: skip
@@ -73,8 +73,15 @@ def test_the_run_needs_the_table_no_more(tmp_path, capsys):
     assert "text_features/table.npy" in " ".join(listing(run / "assets"))
 
 
+def scores_of(run, texts, count):
+    """Scores of all labels in alphabetical order, (texts, count)."""
+    predicted = Run(run).predict(texts, k=count)
+    order = np.argsort(np.array(predicted.labels), axis=1)
+    return np.take_along_axis(np.array(predicted.scores), order, 1)
+
+
 def test_texts_of_labels_as_examples(tmp_path, capsys):
-    """The same ranker as of a file that holds the names as examples."""
+    """The same ranker as of a file that holds the names as examples, also with a new label."""
     table = make_table(tmp_path, "words")
     rows = {**RANKER, "label_text_rows": True}
     own = run_of(tmp_path / "a", table, recipe=rows, data={"label_texts": "names"})
@@ -82,13 +89,17 @@ def test_texts_of_labels_as_examples(tmp_path, capsys):
     written = run_of(tmp_path / "b", table, names, recipe=RANKER)
     plain = run_of(tmp_path / "c", table, recipe=RANKER)
     texts = ["animal", "life", "a fox", "fish", "owls"]
+    (tmp_path / "new.jsonl").write_text(json.dumps({"text": "owls", "labels": ["bird"]}) + "\n")
     scores = []
     for run in (own, written, plain):
-        predicted = Run(trained(capsys, run.parent, run)).predict(texts, k=2)
-        order = np.argsort(np.array(predicted.labels), axis=1)
-        scores.append(np.take_along_axis(np.array(predicted.scores), order, 1))
-    np.testing.assert_allclose(scores[0], scores[1], atol=2e-3)
-    assert np.abs(scores[0] - scores[2]).max() > 0.1
+        trained(capsys, run.parent, run)
+        more = run.parent / "more"
+        options = ("--data", tmp_path / "new.jsonl", "--prepared", run.parent / "prepared")
+        assert call(capsys, add_labels, run, *options, "--output", more).code == 0
+        scores += [scores_of(run, texts, 2), scores_of(more, texts, 3)]
+    np.testing.assert_allclose(scores[0], scores[2], atol=2e-3)
+    np.testing.assert_allclose(scores[1], scores[3], atol=2e-3)
+    assert np.abs(scores[0] - scores[4]).max() > 0.1
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,6 @@ from tfxc.data.text.terms import CutTexts
 from tfxc.data.text.tokens import WordTokens
 from tfxc.ops.csr import bounds_of
 from tfxc.pretrained.static_tables import StaticTable, read_static_table
-from tfxc.pretrained.tokenizer_json import subwords_of_json
 
 if TYPE_CHECKING:
     import tokenizers
@@ -197,8 +196,10 @@ class StaticFeatures(TextFeatures):
         return model.get("unk_id", self._tokenizer.token_to_id(model.get("unk_token") or ""))
 
     def graph(self, folder: Path) -> "StaticBag":
+        # Like TensorFlow, protobuf is not there in every installation.
         from tfxc.ops.text.static import StaticBag
         from tfxc.ops.text.subwords import SubwordIds
+        from tfxc.pretrained.tokenizer_json import subwords_of_json
 
         check_fitted(self.num_features)
         if self.words is not None:

@@ -67,9 +67,21 @@ def need_split(manifest: "Manifest", split: str, where: str) -> None:
         )
 
 
-def training_matrices(data_folder: str | Path) -> tuple[Any, scipy.sparse.csr_matrix]:
-    """Loads X and Y of a prepared folder's training split, see ``data.sources.matrices``."""
+def training_matrices(
+    data_folder: str | Path, label_rows: bool = False
+) -> tuple[Any, scipy.sparse.csr_matrix]:
+    """Loads X and Y of a prepared folder's training split, see ``data.sources.matrices``.
+
+    Args:
+        data_folder: the folder.
+        label_rows: whether the texts of the labels follow as further examples.
+    """
     features, labels = matrices(open_source(data_folder, "train", _READ_BYTES))
+    if label_rows:
+        identity = scipy.sparse.identity(labels.shape[1], labels.dtype, "csr")
+        parts = [scipy.sparse.csr_matrix(features), label_text_matrix(data_folder)]
+        features = scipy.sparse.vstack(parts, "csr")
+        labels = scipy.sparse.vstack([labels, identity], "csr")
     if scipy.sparse.issparse(features):
         features.sum_duplicates()
     return features, labels

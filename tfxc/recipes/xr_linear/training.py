@@ -44,7 +44,7 @@ def train(
     config = context.config
     data_folder = context.data_folder
     run = context.folder
-    features, labels = stages.training_matrices(data_folder)
+    features, labels = stages.training_matrices(data_folder, label_rows)
     names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names
     matrices = example_matrices.load(config, context.manifest, labels, names)
     texts = partial(stages.label_text_matrix, data_folder)
