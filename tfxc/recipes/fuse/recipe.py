@@ -129,8 +129,13 @@ class Fuse(Nearest):
         from tfxc.ranker.search import Ranker
         from tfxc.recipes.fuse.fitting import fitted_trees
         from tfxc.recipes.xr_linear.settings import TreeSettings, ranker_settings
-        from tfxc.recipes.xr_linear.stages import label_text_matrix, log, training_matrices
-        from tfxc.recipes.xr_linear.training import train_layers, with_text_rows
+        from tfxc.recipes.xr_linear.stages import (
+            label_text_matrix,
+            log,
+            training_matrices,
+            with_text_rows,
+        )
+        from tfxc.recipes.xr_linear.training import train_layers
         from tfxc.runs.writer import RunWriter
 
         data_folder = context.data_folder

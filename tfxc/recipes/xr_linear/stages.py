@@ -68,23 +68,47 @@ def need_split(manifest: "Manifest", split: str, where: str) -> None:
 
 
 def training_matrices(
-    data_folder: str | Path, label_rows: bool = False
+    data_folder: str | Path, text_rows: bool = False
 ) -> tuple[Any, scipy.sparse.csr_matrix]:
     """Loads X and Y of a prepared folder's training split, see ``data.sources.matrices``.
 
     Args:
         data_folder: the folder.
-        label_rows: whether the texts of the labels follow as further examples.
+        text_rows: whether the text of each label follows as one more example of it.
     """
     features, labels = matrices(open_source(data_folder, "train", _READ_BYTES))
-    if label_rows:
-        identity = scipy.sparse.identity(labels.shape[1], labels.dtype, "csr")
-        parts = [scipy.sparse.csr_matrix(features), label_text_matrix(data_folder)]
-        features = scipy.sparse.vstack(parts, "csr")
-        labels = scipy.sparse.vstack([labels, identity], "csr")
+    if text_rows:
+        sparse = scipy.sparse.csr_matrix(features)
+        features, labels = with_text_rows(sparse, labels, label_text_matrix(data_folder))
     if scipy.sparse.issparse(features):
         features.sum_duplicates()
     return features, labels
+
+
+def with_text_rows(
+    features: scipy.sparse.csr_matrix,
+    labels: scipy.sparse.csr_matrix,
+    texts: scipy.sparse.csr_matrix,
+) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
+    """Returns X and Y with the text of each label as one more example of it.
+
+    Args:
+        features: X, CSR (examples, D).
+        labels: Y, CSR (examples, num_labels).
+        texts: CSR (num_labels, D); labels without features have no text.
+
+    Example:
+        >>> x, y = (scipy.sparse.csr_matrix(np.float32(m)) for m in ([[1, 2]], [[0, 1]]))
+        >>> texts = scipy.sparse.csr_matrix(np.float32([[3, 0], [0, 0]]))
+        >>> [matrix.toarray().tolist() for matrix in with_text_rows(x, y, texts)]
+        [[[1.0, 2.0], [3.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]]]
+    """
+    given = np.flatnonzero(np.diff(texts.indptr))
+    own = scipy.sparse.identity(labels.shape[1], np.float32, "csr")[given]
+    return (
+        scipy.sparse.vstack([features, texts[given]], format="csr"),
+        scipy.sparse.vstack([labels, own], format="csr"),
+    )
 
 
 def label_text_matrix(data_folder: str | Path) -> scipy.sparse.csr_matrix:

@@ -44,12 +44,10 @@ def train(
     config = context.config
     data_folder = context.data_folder
     run = context.folder
-    features, labels = stages.training_matrices(data_folder, label_rows)
+    features, labels = stages.training_matrices(data_folder, text_rows)
     names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names
     matrices = example_matrices.load(config, context.manifest, labels, names)
     texts = partial(stages.label_text_matrix, data_folder)
-    if text_rows:
-        features, labels = with_text_rows(features, labels, texts())
     reports = train_layers(
         run,
         features,
@@ -77,32 +75,6 @@ def train(
     for line in stages.headline(results):
         stages.log(run, line)
     return {"layers": reports, **seconds, "dev": {}, **results}
-
-
-def with_text_rows(
-    features: scipy.sparse.csr_matrix,
-    labels: scipy.sparse.csr_matrix,
-    texts: scipy.sparse.csr_matrix,
-) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
-    """Returns X and Y with the text of each label as one more example of it.
-
-    Args:
-        features: X, CSR (examples, D).
-        labels: Y, CSR (examples, num_labels).
-        texts: CSR (num_labels, D); labels without features have no text.
-
-    Example:
-        >>> x, y = (scipy.sparse.csr_matrix(np.float32(m)) for m in ([[1, 2]], [[0, 1]]))
-        >>> texts = scipy.sparse.csr_matrix(np.float32([[3, 0], [0, 0]]))
-        >>> [matrix.toarray().tolist() for matrix in with_text_rows(x, y, texts)]
-        [[[1.0, 2.0], [3.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]]]
-    """
-    given = np.flatnonzero(np.diff(texts.indptr))
-    own = scipy.sparse.identity(labels.shape[1], np.float32, "csr")[given]
-    return (
-        scipy.sparse.vstack([features, texts[given]], format="csr"),
-        scipy.sparse.vstack([labels, own], format="csr"),
-    )
 
 
 def train_layers(

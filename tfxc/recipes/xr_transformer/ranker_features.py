@@ -37,7 +37,7 @@ class PlainFeatures:
         self, data_folder: str | Path
     ) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
         """Returns X and Y of the training split."""
-        return training_matrices(data_folder, self._recipe.label_rows)
+        return training_matrices(data_folder, self._recipe.label_text_rows)
 
     def of_rows(
         self, rows: "Rows", num_labels: int
