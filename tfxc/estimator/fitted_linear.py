@@ -92,7 +92,8 @@ class FittedLinear(FittedModel):
         contents = [(matrix.indices[a:b].tobytes(), matrix.data[a:b].tobytes()) for a, b in bounds]
         number_of = {content: number for number, content in enumerate(contents)}
         groups = np.array([number_of[content] for content in contents])
-        folds = folds_of(*Y.shape, several_labels=bool((np.diff(Y.indptr) > 1).any()))
+        several_labels = bool((np.diff(Y.indptr) > 1).any())
+        folds = folds_of(len(groups), Y.shape[1], several_labels)
         share = 1 / folds if folds else DEV_SHARE
         for part in range(folds or 1):
             chosen = held_out_examples(groups, share, self.config.seed, part)
