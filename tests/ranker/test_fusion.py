@@ -180,7 +180,14 @@ def test_a_saved_memory_answers_alike(tmp_path):
     Memory(fused.settings, fused.rows, fused.labels, fused.texts, np.arange(3), trees).save(
         tmp_path
     )
+    fused_again = Memory.load(tmp_path)
+    (tmp_path / "memory" / "param.json").unlink()  # a save that was killed is done again
+    fused_again.save(tmp_path / "other")
+    Memory(fused.settings, fused.rows, fused.labels, fused.texts, np.arange(3), trees).save(
+        tmp_path
+    )
     loaded = Memory.load(tmp_path)
+    assert_same(loaded, Memory.load(tmp_path / "other"))
     assert loaded.settings == fused.settings and loaded.trees.keys() == trees.keys()
     np.testing.assert_array_equal(loaded.ranker_labels, np.arange(3))
     assert_same(

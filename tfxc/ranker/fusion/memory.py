@@ -7,6 +7,7 @@ products are found exactly, by a kernel, or where that is not built by the beam 
 
 import dataclasses
 import itertools
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,7 @@ class Memory:
     def save(self, run: str | Path) -> None:
         """Writes the folder ``memory`` of a run, its checksums last."""
         folder = Path(run) / FOLDER
+        shutil.rmtree(folder, ignore_errors=True)  # of a training that was killed here
         names = []
         for kind, layers in (("rows", self.rows), ("texts", self.texts)):
             for number, layer in enumerate(layers):
