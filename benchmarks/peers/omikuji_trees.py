@@ -16,7 +16,7 @@ def answer(train, labels, test, threads, folder, k):
         stream.write(f"{len(ids)} {features.shape[1]} {len(names)}\n")
         for row, numbers in enumerate(ids):
             pairs = " ".join(f"{place}:{value:.6g}" for place, value in _pairs(features, row))
-            stream.write(f"{','.join(map(str, numbers))} {pairs}\n")
+            stream.write(f"{','.join(map(str, numbers))} {pairs or '0:0'}\n")
     model = omikuji.Model.train_on_data(str(path), n_threads=threads)
     trained(folder, model.save)
     model.init_prediction_thread_pool(threads)

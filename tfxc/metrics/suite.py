@@ -16,7 +16,7 @@ from tfxc.metrics.ranking import NDCG, NormalisedPrecision, Precision, Recall
 if TYPE_CHECKING:
     from tfxc.labels.slices import LabelSlices
 
-RARE_BOUNDS = (0, 5, 49)  # training examples of new, rare and less frequent labels, at most
+RARE_BOUNDS = (0, 5, 50)  # training examples of new, rare and less frequent labels, at most
 
 
 def build_metrics(

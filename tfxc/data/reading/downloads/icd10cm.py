@@ -22,12 +22,12 @@ _DRAWN_BEFORE = 210_343
 
 def diagnoses(files: Mapping[str, Path]) -> dict[str, list[Row]]:
     """Returns phrases with their code, and the titles above each code and its own."""
-    (path,) = files.values()
-    with archive_errors(path), zipfile.ZipFile(path) as archive:
+    (wheel,) = files.values()
+    with archive_errors(wheel), zipfile.ZipFile(wheel) as archive:
         try:
             root = xml.etree.ElementTree.fromstring(archive.read(_TABLE))
         except (KeyError, xml.etree.ElementTree.ParseError) as error:
-            raise another_form(path, str(error)) from error
+            raise another_form(wheel, str(error)) from error
     codes = [
         found
         for section in root.iterfind("chapter/section")

@@ -48,8 +48,8 @@ def _entries(path: Path) -> Iterator[tuple[str, str]]:
         content = stream.read()
     listed = set()
     for line in _lines(path, "/gcide.index"):
-        word, start, size = line.split("\t")
-        listed.add((_number(start), _number(size), word.lower()))
+        head, place, length = line.split("\t")
+        listed.add((_number(place), _number(length), head.lower()))
     for start, size in sorted({place[:2] for place in listed}):
         entry = content[start : start + size].decode("utf-8", "replace")
         word = re.sub("[^a-z-]", "", entry.partition(" \\")[0].lower())
