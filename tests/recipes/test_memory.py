@@ -122,9 +122,31 @@ def test_what_was_added_is_removed_without_a_trace(run, tmp_path, capsys):
         without_labels(load_run(run), ["cat"], tmp_path / "none")
 
 
-def test_answers_alone_are_those_of_predict(run, tmp_path, capsys):
+def with_vectors(folder):
+    """A memory that also compares the vectors of a static table, in which words have synonyms."""
+    random = np.random.default_rng(0)
+    lines = []
+    for label in range(NUM_LABELS):
+        for word in fused_runs.words_of(label):
+            vector = " ".join(map(str, random.normal(size=8).round(3)))
+            lines += [f"{word} {vector}", f"{word.replace('w', 's')} {vector}"]
+    (folder / "table.vec").write_text(f"{len(lines)} 8\n" + "\n".join(lines) + "\n")
+    features = {"name": "static", "table": str(folder / "table.vec"), "terms": {"name": "tfidf"}}
+    return fused_runs.train(folder, MEMORY, text_features=features)
+
+
+def test_vectors_of_a_table_are_compared_on_their_own(tmp_path):
+    run = with_vectors(tmp_path)
+    assert len(load_run(run).model.memory.rows) == 2
+    best = [row[0][0] for row in answers(run, ["s3a s3b s3c", "s5a s5b s5c"])]
+    assert best == ["label 3", "label 5"], "no example or text has these words"
+
+
+@pytest.mark.parametrize("has_vectors", [False, True])
+def test_answers_alone_are_those_of_predict(run, tmp_path, capsys, has_vectors):
     texts = tmp_path / "texts.txt"
     texts.write_text("\n".join([*dev_texts(run), "", "unknown words"]) + "\n")
+    run = with_vectors(tmp_path) if has_vectors else run
     done = call(
         capsys, export, run, "--format", "runtime", "--k", 4, "--output", tmp_path / "alone"
     )

@@ -109,6 +109,11 @@ class StaticFeatures(TextFeatures):
         """The first column of the vectors."""
         return 0 if self.terms is None else self.terms.num_features or 0
 
+    @property
+    def blocks(self) -> list[int]:
+        """Where blocks of columns that are scaled on their own begin, except the first."""
+        return [] if self.terms is None else [*self.terms.blocks, self.first]
+
     def vocabulary(self) -> list[str] | None:
         """Returns the terms; the columns of the vectors have no names."""
         return None if self.terms is None else self.terms.vocabulary()
