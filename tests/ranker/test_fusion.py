@@ -8,7 +8,7 @@ import scipy.sparse
 
 from tfxc.ops.csr import unit_rows
 from tfxc.ranker.fusion import fused_numpy
-from tfxc.ranker.fusion.memory import Memory, MemorySettings, csr_rows, kernels
+from tfxc.ranker.fusion.memory import ExampleMemory, MemorySettings, csr_rows, kernels
 from tfxc.recipes.fuse.fitting import _arrays_of
 
 BLOCKS = [0, 12, 40]
@@ -32,7 +32,7 @@ def labels_of(count, seed, num_labels=NUM_LABELS):
 def memory(seed=0, texts=True, **settings):
     settings = MemorySettings(blocks=BLOCKS, **{"neighbours": 6, **settings})
     text_rows = rows(NUM_LABELS, seed + 2) if texts else None
-    return Memory.of(settings, rows(50, seed), labels_of(50, seed + 1), text_rows)
+    return ExampleMemory.of(settings, rows(50, seed), labels_of(50, seed + 1), text_rows)
 
 
 def summed(memory, features, labels, texts, queries, power):
@@ -113,7 +113,7 @@ def test_examples_and_labels_that_are_added_have_always_been_there():
     old = labels_of(50, 1)
     old.resize(50, NUM_LABELS + 2)
     texts = scipy.sparse.vstack([rows(NUM_LABELS, 2), rows(2, 0, share=0)], format="csr")
-    always = Memory.of(
+    always = ExampleMemory.of(
         memory().settings,
         scipy.sparse.vstack([rows(50, 0), rows(20, 6)], format="csr"),
         scipy.sparse.vstack([old, more], format="csr"),
@@ -127,7 +127,8 @@ def test_label_texts_that_are_added_have_always_been_there():
     old.resize(50, NUM_LABELS + 3)
     texts = scipy.sparse.vstack([rows(NUM_LABELS, 2), rows(3, 8)], format="csr")
     assert_same(
-        memory().with_texts(rows(3, 8)), Memory.of(memory().settings, rows(50, 0), old, texts)
+        memory().with_texts(rows(3, 8)),
+        ExampleMemory.of(memory().settings, rows(50, 0), old, texts),
     )
 
 
@@ -136,7 +137,7 @@ def test_labels_that_are_removed_have_never_been_there():
     kept = [0, 2, 3, 5, 6, 7, 8]
     bare = np.asarray(labels[:, kept].sum(axis=1)).ravel() == 0
     assert bare.any()
-    never = Memory.of(
+    never = ExampleMemory.of(
         memory().settings, rows(50, 0)[~bare], labels[~bare][:, kept], rows(NUM_LABELS, 2)[kept]
     )
     assert_same(memory().without_labels([4, 1]), never)
@@ -145,9 +146,9 @@ def test_labels_that_are_removed_have_never_been_there():
 def test_the_rankers_labels_keep_their_names():
     ranked = (np.array([[3, 1, 0]], np.int32), np.array([[0.9, 0.8, 0.7]], np.float32))
     query = csr_rows(rows(1, 0, share=0))
-    with_ranker = Memory(memory().settings, memory().rows, memory().labels)
+    with_ranker = ExampleMemory(memory().settings, memory().rows, memory().labels)
     assert with_ranker.fusion().top_k(query, ranked, 3)[0].tolist() == [[3, 1, 0]]
-    numbered = Memory(
+    numbered = ExampleMemory(
         with_ranker.settings,
         with_ranker.rows,
         with_ranker.labels,
@@ -162,11 +163,13 @@ def test_places_are_kept_for_rare_labels():
     labels = labels.tolil()
     labels[48, 12] = labels[48, 13] = labels[49, 14] = 1
     settings = MemorySettings(blocks=BLOCKS, neighbours=50, rare=1)
-    fused = Memory.of(settings, rows(50, 0), scipy.sparse.csr_matrix(labels))
+    fused = ExampleMemory.of(settings, rows(50, 0), scipy.sparse.csr_matrix(labels))
     queries = csr_rows(rows(20, 3))
     plain, _ = fused.fusion().top_k(queries, None, 10)
     changed = MemorySettings(**{**settings.model_dump(), "tail_places": 2})
-    kept, scores = Memory(changed, fused.rows, fused.labels).fusion().top_k(queries, None, 10)
+    kept, scores = (
+        ExampleMemory(changed, fused.rows, fused.labels).fusion().top_k(queries, None, 10)
+    )
     np.testing.assert_array_equal(kept[:, :8], plain[:, :8])
     rare = (kept[:, 8:] >= 12).sum()
     assert rare > (plain[:, 8:] >= 12).sum() and rare >= 38
@@ -177,20 +180,20 @@ def test_places_are_kept_for_rare_labels():
 def test_a_saved_memory_answers_alike(tmp_path):
     trees = {"roots": np.zeros(1, np.int32), "baseline": np.ones(1)}
     fused = memory(tail_places=1)
-    Memory(fused.settings, fused.rows, fused.labels, fused.texts, np.arange(3), trees).save(
+    ExampleMemory(fused.settings, fused.rows, fused.labels, fused.texts, np.arange(3), trees).save(
         tmp_path
     )
-    fused_again = Memory.load(tmp_path)
+    fused_again = ExampleMemory.load(tmp_path)
     (tmp_path / "memory" / "param.json").unlink()  # a save that was killed is done again
     fused_again.save(tmp_path / "other")
-    Memory(fused.settings, fused.rows, fused.labels, fused.texts, np.arange(3), trees).save(
+    ExampleMemory(fused.settings, fused.rows, fused.labels, fused.texts, np.arange(3), trees).save(
         tmp_path
     )
-    loaded = Memory.load(tmp_path)
-    assert_same(loaded, Memory.load(tmp_path / "other"))
+    loaded = ExampleMemory.load(tmp_path)
+    assert_same(loaded, ExampleMemory.load(tmp_path / "other"))
     assert loaded.settings == fused.settings and loaded.trees.keys() == trees.keys()
     np.testing.assert_array_equal(loaded.ranker_labels, np.arange(3))
     assert_same(
-        Memory(fused.settings, fused.rows, fused.labels, fused.texts),
-        Memory(loaded.settings, loaded.rows, loaded.labels, loaded.texts),
+        ExampleMemory(fused.settings, fused.rows, fused.labels, fused.texts),
+        ExampleMemory(loaded.settings, loaded.rows, loaded.labels, loaded.texts),
     )

@@ -11,7 +11,7 @@ import scipy.sparse
 from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.inference.protocol import RankerModel
 from tfxc.ranker.fusion.fused_numpy import Rows, split_blocks
-from tfxc.ranker.fusion.memory import FOLDER, Memory
+from tfxc.ranker.fusion.memory import FOLDER, ExampleMemory
 from tfxc.ranker.search import Ranker
 from tfxc.ranker.store import PARAMETERS
 
@@ -32,7 +32,7 @@ class FusedModel(RankerModel):
     """
 
     def __init__(
-        self, memory: Memory, ranker: Ranker | None = None, threads: int | None = None
+        self, memory: ExampleMemory, ranker: Ranker | None = None, threads: int | None = None
     ) -> None:
         self.memory = memory
         self.ranker = ranker
@@ -52,7 +52,7 @@ class FusedModel(RankerModel):
         if not (run / FOLDER / PARAMETERS).is_file():
             raise CheckpointError("there is no memory", where=run, fix="finish training first")
         ranker = Ranker.load(run) if (run / "ranker" / PARAMETERS).is_file() else None
-        return cls(Memory.load(run), ranker, threads)
+        return cls(ExampleMemory.load(run), ranker, threads)
 
     @property
     def num_labels(self) -> int:

@@ -57,7 +57,7 @@ class MemorySettings(pydantic.BaseModel):
 
 
 @dataclasses.dataclass(frozen=True)
-class Memory:
+class ExampleMemory:
     """Training examples and label texts, and what their similarities say of labels.
 
     Attributes:
@@ -71,7 +71,7 @@ class Memory:
     Example:
         >>> words = scipy.sparse.csr_matrix(np.float32([[1, 0], [3, 4]]))
         >>> labels = scipy.sparse.csr_matrix(np.float32([[0, 1], [1, 0]]))
-        >>> memory = Memory.of(MemorySettings(blocks=[0, 2]), words, labels)
+        >>> memory = ExampleMemory.of(MemorySettings(blocks=[0, 2]), words, labels)
         >>> memory.fusion().top_k(csr_rows(words[:1]), None, 2)[0].tolist()
         [[1, 0]]
     """
@@ -90,7 +90,7 @@ class Memory:
         features: scipy.sparse.csr_matrix,
         labels: scipy.sparse.csr_matrix,
         texts: scipy.sparse.csr_matrix | None = None,
-    ) -> "Memory":
+    ) -> "ExampleMemory":
         """Makes a memory of features (examples, D), labels, and features of texts (labels, D)."""
         layers = () if texts is None else block_layers(texts, settings.blocks)
         return cls(settings, block_layers(features, settings.blocks), labels, layers)
@@ -132,7 +132,7 @@ class Memory:
 
     def with_examples(
         self, features: scipy.sparse.csr_matrix, labels: scipy.sparse.csr_matrix
-    ) -> "Memory":
+    ) -> "ExampleMemory":
         """Returns a memory that has more examples; answers are as if it always had.
 
         Args:
@@ -152,7 +152,7 @@ class Memory:
             texts = [_joined(*pair) for pair in zip(texts, empty, strict=True)]
         return dataclasses.replace(self, rows=rows, labels=joined, texts=texts)
 
-    def with_texts(self, features: scipy.sparse.csr_matrix) -> "Memory":
+    def with_texts(self, features: scipy.sparse.csr_matrix) -> "ExampleMemory":
         """Returns a memory that has more labels, known by their texts alone.
 
         Args:
@@ -171,7 +171,7 @@ class Memory:
         texts = [_joined(*pair) for pair in zip(texts, new, strict=True)]
         return dataclasses.replace(self, labels=labels, texts=texts)
 
-    def without_labels(self, removed: Sequence[int] | np.ndarray) -> "Memory":
+    def without_labels(self, removed: Sequence[int] | np.ndarray) -> "ExampleMemory":
         """Returns a memory that never had some labels, nor examples with no other label.
 
         Args:
@@ -219,7 +219,7 @@ class Memory:
         return {"num_labels": self.labels.shape[1], "has_texts": bool(self.texts)}
 
     @classmethod
-    def load(cls, run: str | Path) -> "Memory":
+    def load(cls, run: str | Path) -> "ExampleMemory":
         """Opens the memory of a run; rows and texts are mapped into memory.
 
         Raises:

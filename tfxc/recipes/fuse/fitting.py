@@ -12,7 +12,7 @@ from tfxc.core.errors import DataError
 from tfxc.data.reading.held_out import held_out_examples
 from tfxc.inference.fused_model import ranked_labels
 from tfxc.ranker.fusion.fused_numpy import pair_sums, split_blocks
-from tfxc.ranker.fusion.memory import Memory, MemorySettings, csr_rows, kernels
+from tfxc.ranker.fusion.memory import ExampleMemory, MemorySettings, csr_rows, kernels
 from tfxc.ranker.search import Ranker
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def fitted_trees(
     known = scipy.sparse.csr_matrix(labels @ scipy.sparse.diags_array(is_known), dtype=np.float32)
     known.eliminate_zeros()
     rest = ~chosen & (np.diff(known.indptr) > 0)
-    memory = Memory.of(settings, features[rest], known[rest], texts)
+    memory = ExampleMemory.of(settings, features[rest], known[rest], texts)
     fusion = memory.fusion(threads)
     queries = features[chosen]
     wanted = labels[chosen]

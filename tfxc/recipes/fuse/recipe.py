@@ -11,7 +11,7 @@ from tfxc.core.declared import Count, Natural, Positive, Share
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage.reading import read_array
 from tfxc.recipes.base import Context
-from tfxc.recipes.memory.recipe import Nearest
+from tfxc.recipes.memory.recipe import Memory
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tfxc.ranker.search import Ranker
 
 
-class Fuse(Nearest):
+class Fuse(Memory):
     """The ranker of ``xr_linear``, the sources of ``memory``, and small trees that weigh them.
 
     What the ranker, the nearest examples and the nearest texts find are the candidates, some 130
@@ -125,7 +125,7 @@ class Fuse(Nearest):
     def fill(self, context: Context) -> None:
         """Fits the trees, then trains the ranker and writes the memory."""
         from tfxc.ops.csr import unit_rows
-        from tfxc.ranker.fusion.memory import Memory
+        from tfxc.ranker.fusion.memory import ExampleMemory
         from tfxc.ranker.search import Ranker
         from tfxc.recipes.fuse.fitting import fitted_trees
         from tfxc.recipes.xr_linear.settings import TreeSettings, ranker_settings
@@ -202,7 +202,7 @@ class Fuse(Nearest):
                 )
         train(context.folder, features, labels, text_rows)
         numbers = np.arange(labels.shape[1], dtype=np.int32)
-        memory = Memory.of(settings, features, labels, texts)
+        memory = ExampleMemory.of(settings, features, labels, texts)
         dataclasses.replace(memory, ranker_labels=numbers, trees=trees).save(context.run)
 
     def groups(self, context: Context, labels: "scipy.sparse.csr_matrix") -> np.ndarray | None:

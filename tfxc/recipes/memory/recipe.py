@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tfxc.runs.loaded import LoadedRun
 
 
-class Nearest(StagedRecipe):
+class Memory(StagedRecipe):
     """Labels of the nearest training examples, and labels whose texts are near.
 
     The config has no ``encoder``, ``head`` and ``objective``, and nothing is trained: an example is
@@ -142,12 +142,12 @@ class Nearest(StagedRecipe):
 
     def fill(self, context: Context) -> None:
         """Writes the memory into the run folder."""
-        from tfxc.ranker.fusion.memory import Memory
+        from tfxc.ranker.fusion.memory import ExampleMemory
         from tfxc.recipes.xr_linear.stages import training_matrices
 
         features, labels = training_matrices(context.data_folder)
         texts = self.texts(context)
-        Memory.of(self.settings(context), features, labels, texts).save(context.run)
+        ExampleMemory.of(self.settings(context), features, labels, texts).save(context.run)
 
     def settings(self, context: Context) -> "MemorySettings":
         """Returns how the memory is searched; the blocks are those of the text features."""

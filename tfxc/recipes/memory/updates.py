@@ -23,7 +23,7 @@ from tfxc.runs.writer import new_run
 
 if TYPE_CHECKING:
     from tfxc.data.reading.formats.base import Reader
-    from tfxc.ranker.fusion.memory import Memory
+    from tfxc.ranker.fusion.memory import ExampleMemory
     from tfxc.runs.loaded import LoadedRun
 
 _SHOWN = 3
@@ -32,9 +32,9 @@ _SHOWN = 3
 def has_memory(loaded: "LoadedRun") -> bool:
     """Tells whether a run has a memory."""
     from tfxc.core import registry
-    from tfxc.recipes.memory.recipe import Nearest
+    from tfxc.recipes.memory.recipe import Memory
 
-    return issubclass(registry.get("recipe", loaded.config.recipe.name), Nearest)
+    return issubclass(registry.get("recipe", loaded.config.recipe.name), Memory)
 
 
 def add_examples(loaded: "LoadedRun", reader: "Reader", output: str | Path) -> list[str]:
@@ -140,7 +140,7 @@ def remove_labels(loaded: "LoadedRun", names: Iterable[str], output: str | Path)
     return memory.labels.shape[0] - cut.labels.shape[0]
 
 
-def _checked(loaded: "LoadedRun", output: str | Path) -> "Memory":
+def _checked(loaded: "LoadedRun", output: str | Path) -> "ExampleMemory":
     """Returns the memory of a run."""
     if not has_memory(loaded):
         raise ConfigError(
@@ -157,7 +157,7 @@ def _checked(loaded: "LoadedRun", output: str | Path) -> "Memory":
 
 def _write(
     loaded: "LoadedRun",
-    memory: "Memory",
+    memory: "ExampleMemory",
     names: Sequence[str],
     texts: Sequence[str],
     output: str | Path,
