@@ -74,6 +74,26 @@ def test_what_the_linear_ranker_learns_from(more, characters, leaf, threshold):
 
 
 @pytest.mark.parametrize(
+    ("more", "least"),
+    [
+        ({}, None),
+        ({"examples": 100_000}, None),
+        ({"labels": 5000}, None),
+        ({"labels": 5000, "labels_each": 2.3}, 2),
+        ({"examples": 200_001, "labels": 2}, 2),
+        ({"length": 41}, None),
+        ({"length": 41, "examples": 20_001}, 2),
+        ({"length": 151}, None),
+        ({"length": 151, "examples": 20_001}, 3),
+        ({"tokens": "characters"}, 2),
+    ],
+)
+def test_terms_of_one_text_count_where_they_help(more, least):
+    contents = Contents(**{**vars(PLAIN), **more})
+    assert model_of(contents, "fast")["data"]["text_features"].get("min_df") == least
+
+
+@pytest.mark.parametrize(
     ("tree", "expected"),
     [
         ({"data": {"train": "a"}}, True),

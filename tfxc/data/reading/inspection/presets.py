@@ -21,6 +21,9 @@ _LONG_TEXT = 150
 # Texts of at most so many words are also n-grams of characters, of which longer ones have many.
 _SHORT_TEXT = 40
 _CHARACTERS = (2, 5)
+# Of so few long texts every term counts; of so many short ones, terms of one text fill the memory.
+_FEW_TEXTS = 20_000
+_MANY_TEXTS = 200_000
 # Up to so many labels, every one is scored: a tree saves little and loses some of the right ones.
 _ONE_LEVEL = 3000
 # Pairs of example and label beyond which that takes longer than a minute or two on two cores.
@@ -328,9 +331,24 @@ def _features(contents: Contents, bag: bool) -> dict[str, Any]:
         terms["ngram_range"] = [1, 1 if long else 2]
         if _has_characters(contents):
             terms["characters"] = list(_CHARACTERS)
-        if contents.examples > 20_000:
-            terms["min_df"] = 3 if long else 2
+        if (least := _min_df(contents)) > 1:
+            terms["min_df"] = least
     return {"data": {"text_features": terms}}
+
+
+def _min_df(contents: Contents) -> int:
+    """Returns of how many texts a term must be at least.
+
+    In short texts a term of one text says much: a rare word, the name of a thing. It says too much
+    along a tree of several labels each, whose classifiers learn such texts by heart.
+    """
+    if contents.length > _SHORT_TEXT:
+        if contents.examples <= _FEW_TEXTS:
+            return 1
+        return 3 if contents.length > _LONG_TEXT else 2
+    along_tree = not has_one_level(contents.examples, contents.labels)
+    many = contents.examples > _MANY_TEXTS
+    return 2 if many or (along_tree and contents.several_labels) else 1
 
 
 def _epochs(contents: Contents, seen: float, fewest: int, most: int) -> int:
