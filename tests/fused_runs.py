@@ -4,6 +4,10 @@ import json
 
 import numpy as np
 
+from tests.commands.calls import call
+from tests.exports.test_bundle import alone
+from tfxc.commands import export, predict
+
 NUM_LABELS = 30
 KNOWN = 26  # the labels that have training examples
 MEMORY = {"name": "memory", "neighbours": 10}
@@ -55,6 +59,22 @@ def write_config(folder, recipe, name="run", **data):
     path = folder / f"{name}.json"
     path.write_text(json.dumps({"run": str(folder / name), "data": data, "recipe": recipe}))
     return path
+
+
+def answers_alone(run, folder, texts, capsys, *options):
+    """What an export for NumPy alone and ``tfxc predict`` answer to texts: two lists of dicts."""
+    (folder / "texts.txt").write_text("\n".join(texts) + "\n")
+    arguments = ("--format", "runtime", "--k", 4, *options, "--output", folder / "alone")
+    exported = call(capsys, export, run, *arguments)
+    assert exported.code == 0, exported.err
+    done = alone(folder / "alone", folder / "texts.txt")
+    assert done.returncode == 0, done.stderr
+    output = folder / "p.jsonl"
+    call(capsys, predict, run, folder / "texts.txt", "--k", 4, "--scores", "--output", output)
+    return [
+        [json.loads(line) for line in lines.splitlines()]
+        for lines in (done.stdout, output.read_text())
+    ]
 
 
 def train(folder, recipe, name="run", **data):

@@ -9,10 +9,9 @@ import scipy.sparse
 
 from tests import fused_runs
 from tests.commands.calls import call
-from tests.exports.test_bundle import alone
 from tests.fused_runs import FUSE, KNOWN
 from tests.recipes.test_memory import answers, dev_texts
-from tfxc.commands import add_labels, export, predict, remove_labels, train
+from tfxc.commands import add_labels, remove_labels, train
 from tfxc.core.errors import DataError
 from tfxc.ranker.fusion.memory import MemorySettings
 from tfxc.recipes.fuse.fitting import chosen_examples
@@ -68,16 +67,8 @@ def test_labels_come_and_go(run, tmp_path, capsys):
 
 @pytest.mark.parametrize("options", [(), ("--quantize", "int8", "--min-agreement", "0.9")])
 def test_answers_alone_are_those_of_predict(run, tmp_path, capsys, options):
-    texts = tmp_path / "texts.txt"
-    texts.write_text("\n".join([*dev_texts(run), "", "unknown words"]) + "\n")
-    where = ("--k", 4, "--output", tmp_path / "alone")
-    done = call(capsys, export, run, "--format", "runtime", *options, *where)
-    assert done.code == 0, done.err
-    done = alone(tmp_path / "alone", texts)
-    assert done.returncode == 0, done.stderr
-    here = [json.loads(line) for line in done.stdout.splitlines()]
-    call(capsys, predict, run, texts, "--k", 4, "--scores", "--output", tmp_path / "p.jsonl")
-    expected = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    texts = [*dev_texts(run), "", "unknown words"]
+    here, expected = fused_runs.answers_alone(run, tmp_path, texts, capsys, *options)
     same = [
         one["labels"][:1] == other["labels"][:1] for one, other in zip(here, expected, strict=True)
     ]

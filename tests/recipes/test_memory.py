@@ -8,9 +8,8 @@ import pytest
 
 from tests import fused_runs
 from tests.commands.calls import call
-from tests.exports.test_bundle import alone
-from tests.fused_runs import KNOWN, MEMORY, NUM_LABELS
-from tfxc.commands import add_labels, evaluate, export, predict, remove_labels
+from tests.fused_runs import FUSE, KNOWN, MEMORY, NUM_LABELS
+from tfxc.commands import add_labels, evaluate, export, predict, remove_labels, train
 from tfxc.core.errors import DataError
 from tfxc.data.examples.chunk import Chunk
 from tfxc.recipes.memory.updates import remove_labels as without_labels
@@ -144,21 +143,27 @@ def test_vectors_of_a_table_are_compared_on_their_own(tmp_path):
 
 @pytest.mark.parametrize("has_vectors", [False, True])
 def test_answers_alone_are_those_of_predict(run, tmp_path, capsys, has_vectors):
-    texts = tmp_path / "texts.txt"
-    texts.write_text("\n".join([*dev_texts(run), "", "unknown words"]) + "\n")
+    texts = [*dev_texts(run), "", "unknown words"]
     run = with_vectors(tmp_path) if has_vectors else run
-    done = call(
-        capsys, export, run, "--format", "runtime", "--k", 4, "--output", tmp_path / "alone"
-    )
-    assert done.code == 0, done.err
-    done = alone(tmp_path / "alone", texts)
-    assert done.returncode == 0, done.stderr
-    here = [json.loads(line) for line in done.stdout.splitlines()]
-    call(capsys, predict, run, texts, "--k", 4, "--scores", "--output", tmp_path / "p.jsonl")
-    expected = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    here, expected = fused_runs.answers_alone(run, tmp_path, texts, capsys)
     for one, other in zip(here, expected, strict=True):
         np.testing.assert_allclose(one["scores"], other["scores"], atol=1e-5)
         assert one["labels"][:1] == other["labels"][:1]
+
+
+@pytest.mark.parametrize("recipe", [MEMORY, FUSE], ids=["memory", "fuse"])
+def test_what_was_held_out_is_remembered_at_last(tmp_path, recipe):
+    path = fused_runs.write_config(tmp_path, recipe, dev=None)
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "refit": {"share": 0.2}}))
+    assert train.main(["--config", str(path), "--prepared", str(tmp_path / "prepared")]) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    before = json.loads((tmp_path / "run" / "held-out" / "summary.json").read_text())
+    assert summary["dev"]["P@1"] == before["dev"]["P@1"] > 0.9
+    counts = [
+        load_run(tmp_path / path).model.memory.labels.shape[0] for path in ("run", "run/held-out")
+    ]
+    assert counts[0] == 300 and counts[1] == 300 - summary["dev_examples"] < 300
 
 
 def test_is_served(run):

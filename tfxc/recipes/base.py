@@ -15,6 +15,7 @@ from tfxc.core.config import Config
 from tfxc.core.declared import Declared
 from tfxc.core.errors import CheckpointError, ConfigError, DataError, number_spans
 from tfxc.core.messages import NOTES, OUTPUT, silent
+from tfxc.core.settings import TrainingSettings
 from tfxc.data.store.manifest import Manifest
 from tfxc.runs import resuming
 from tfxc.runs.folder import RunFolder
@@ -434,6 +435,26 @@ class Recipe(Declared):
         See ``RunModel.stream``. The model has no search in the graph then.
         """
         return self.assemble(loaded)
+
+
+def refuse_settings_of_networks(config: Config, advice: str = "remove it") -> None:
+    """Refuses settings that only the training loop of networks reads.
+
+    Raises:
+        ConfigError: the first of them is named.
+    """
+    defaults = TrainingSettings()
+    useless = [
+        f"training.{key}"
+        for key in TrainingSettings.model_fields
+        if getattr(config.training, key) != getattr(defaults, key)
+    ]
+    useless += ["techniques"] if config.techniques else []
+    useless += ["evaluation.full_loss"] if config.evaluation.full_loss else []
+    if useless:
+        raise ConfigError(
+            f"it does not apply to recipe {config.recipe.name!r}", where=useless[0], fix=advice
+        )
 
 
 class StagedRecipe(Recipe):

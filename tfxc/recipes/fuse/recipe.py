@@ -10,6 +10,7 @@ import numpy as np
 from tfxc.core.declared import Count, Natural, Positive, Share
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage.reading import read_array
+from tfxc.data.reading.source_files import expand
 from tfxc.recipes.base import Context
 from tfxc.recipes.memory.recipe import Memory
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.data.store.manifest import Manifest
     from tfxc.ranker.search import Ranker
+
+_WRITE_GROUPS = "write it with numpy.save"
 
 
 class Fuse(Memory):
@@ -121,6 +124,27 @@ class Fuse(Memory):
             )
         sizes = tree.sizes(manifest.num_labels, manifest.num_features)
         checked_settings(ranker_settings(self.ranker, config.seed), sizes)
+        if self.groups_file is not None:
+            self._check_groups(self.groups_file, config, manifest)
+
+    def _check_groups(self, file: str, config: "Config", manifest: "Manifest") -> None:
+        """Refuses groups that are not those of the training examples."""
+        if config.data.dev_share is not None or config.refit is not None:
+            raise ConfigError(
+                "it has a number for each training example, so the dev split cannot be a part of "
+                "the training file",
+                where="recipe.groups_file",
+                fix="write the dev examples into a file of their own",
+            )
+        groups = read_array(expand(file), fix=_WRITE_GROUPS)
+        count = manifest.split("train").examples
+        if groups.shape != (count,) or groups.dtype.kind not in "iu":
+            raise ConfigError(
+                f"there are {groups.shape} {groups.dtype} instead of an integer for each of "
+                f"{count:,} training examples",
+                where="recipe.groups_file",
+                fix="write one for each example of the training file, in its order",
+            )
 
     def fill(self, context: Context) -> None:
         """Fits the trees, then trains the ranker and writes the memory."""
@@ -179,7 +203,10 @@ class Fuse(Memory):
         choices = [False, True] if self.label_text_rows == "held_out" else [self.label_text_rows]
         text_rows = choices[0]
         if self.fusion == "trees":
-            log(context.folder, f"about {self.held_out:,} examples are held out for the fusion")
+            log(
+                context.folder,
+                f"up to {self.held_out:,} examples are held out for the fusion",
+            )
             trees, precision = fitted_trees(
                 features,
                 labels,
@@ -209,24 +236,15 @@ class Fuse(Memory):
         """Returns the group of each training example, in the order of the prepared data, or None.
 
         Raises:
-            ConfigError: the file has not one integer for each training example.
-            DataError: it is damaged, or the training file is not the one that was prepared.
+            DataError: the file is damaged, or the training file is not the one that was prepared.
         """
         if self.groups_file is None:
             return None
-        from tfxc.data.reading.source_files import expand
         from tfxc.data.store.manifest import LABELS_FILE
         from tfxc.data.store.records.reading_order import check_order, reading_order
         from tfxc.labels.vocabulary import LabelVocabulary
 
-        groups = read_array(expand(self.groups_file), fix="write it with numpy.save")
-        if groups.shape != (labels.shape[0],) or groups.dtype.kind not in "iu":
-            raise ConfigError(
-                f"there are {groups.shape} {groups.dtype} instead of an integer for each of "
-                f"{labels.shape[0]:,} training examples",
-                where="recipe.groups_file",
-                fix="write one for each example of the training file, in its order",
-            )
+        groups = read_array(expand(self.groups_file), fix=_WRITE_GROUPS)
         data = context.config.data
         names = LabelVocabulary.load(context.data_folder / LABELS_FILE).names
         order = reading_order(context.manifest, data)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from tfxc.core.declared import Count, Natural, Positive
 from tfxc.core.errors import ConfigError
-from tfxc.core.settings import TrainingSettings
 from tfxc.inference.fused_model import FusedModel
-from tfxc.recipes.base import Context, StagedRecipe
+from tfxc.recipes.base import Context, StagedRecipe, refuse_settings_of_networks
+from tfxc.runs.refit import facts_of
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -40,6 +40,7 @@ class Memory(StagedRecipe):
     """
 
     trains_network = False
+    refits = True
 
     def __init__(
         self,
@@ -68,20 +69,7 @@ class Memory(StagedRecipe):
             ConfigError: the key is named.
         """
         super().check_config(config)
-        defaults = TrainingSettings()
-        useless = [
-            f"training.{key}"
-            for key in TrainingSettings.model_fields
-            if getattr(config.training, key) != getattr(defaults, key)
-        ]
-        useless += ["techniques"] if config.techniques else []
-        useless += ["evaluation.full_loss"] if config.evaluation.full_loss else []
-        if useless:
-            raise ConfigError(
-                f"{useless[0]!r} does not apply to recipe {config.recipe.name!r}",
-                where=useless[0],
-                fix="remove it",
-            )
+        refuse_settings_of_networks(config)
 
     def outline(self, config: "Config", manifest: "Manifest") -> tuple[list[str], None]:
         """Says how much is remembered."""
@@ -129,6 +117,10 @@ class Memory(StagedRecipe):
             }
             run = context.folder
             stages.log(run, f"ready after {seconds['processor_seconds']:,.1f} s of processor time")
+            if context.held_out:  # this memory is of all examples
+                facts = facts_of(context.held_out)
+                stages.write_metrics(run, seconds, {"dev": facts["dev"]})
+                return {**seconds, **facts}
             model: Any = FusedModel.load(run.path, self.threads)
             results = stages.measure(
                 model, context.config, context.data_folder, context.manifest, run

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfxc.core.declared import Count, Positive
 from tfxc.core.errors import ConfigError
-from tfxc.core.settings import TrainingSettings
-from tfxc.recipes.base import Context, StagedRecipe
+from tfxc.recipes.base import Context, StagedRecipe, refuse_settings_of_networks
 from tfxc.recipes.xr_linear.model import LinearModel
 
 if TYPE_CHECKING:
@@ -87,20 +86,7 @@ class XRLinear(StagedRecipe):
         ExampleMatrices(section.get("ranker"))
         if section.get("label_text_rows"):
             check_text_rows(config, section.get("ranker"))
-        defaults = TrainingSettings()
-        useless = [
-            f"training.{key}"
-            for key in TrainingSettings.model_fields
-            if getattr(config.training, key) != getattr(defaults, key)
-        ]
-        useless += ["techniques"] if config.techniques else []
-        useless += ["evaluation.full_loss"] if config.evaluation.full_loss else []
-        if useless:
-            raise ConfigError(
-                f"{useless[0]!r} does not apply to recipe {config.recipe.name!r}",
-                where=useless[0],
-                fix="remove it; recipe.tree and recipe.ranker configure it",
-            )
+        refuse_settings_of_networks(config, "remove it; recipe.tree and recipe.ranker configure it")
 
     def outline(self, config: "Config", manifest: "Manifest") -> tuple[list[str], None]:
         """Lists levels, blocks and memory; the clusters are not known before training."""

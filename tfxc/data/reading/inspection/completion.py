@@ -33,7 +33,7 @@ from tfxc.data.reading.source_files import is_builtin, staged
 DEV_SHARE = 0.15
 _FEW_EXAMPLES = 2000
 # Recipes that can be trained once more on all examples.
-_REFITTED_RECIPES = ("fit", "xr_linear")
+_REFITTED_RECIPES = ("fit", "fuse", "memory", "xr_linear")
 _NETWORK = ("encoder", "head", "objective")
 # Recipes other than these need no network, or make it from another run.
 _NETWORK_RECIPES = ("fit", "kfold", "repetitions")
