@@ -29,6 +29,7 @@ DECISIONS = {
     "fasttext_supervised": 0.5,
     "fasttext_tuned": 0.5,
     "libpecos": 0.5,
+    "libpecos_characters": 0.5,
 }
 SYSTEMS = (*OURS, *DECISIONS)
 # One weight for each label and term, as scikit-learn keeps them, is more than memory holds.

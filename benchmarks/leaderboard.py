@@ -91,7 +91,8 @@ def measure(options, scratch):
         run = str(folder / "model")
         tfxc = [sys.executable, "-m", "tfxc"]
         os.environ["TFXC_DATA"] = str(options.data.resolve())
-        training = [*tfxc, "train", "--config", str(config.resolve()), "--set", f"run={run}"]
+        training = [*tfxc, "train", "--config", str(config.resolve())]
+        training += ["--set", f"run={run}", "--set", f"recipe.threads={options.threads}"]
         output = ["--k", str(max(KS)), "--output", str(folder / "predictions.jsonl")]
         answering = [*tfxc, "predict", run, str(test), *output]
         trained = measured([training], folder, options)

@@ -14,6 +14,7 @@ from tests.recipes.test_memory import answers, dev_texts
 from tfxc.commands import add_labels, remove_labels, train
 from tfxc.core.errors import DataError
 from tfxc.ranker.fusion.memory import MemorySettings
+from tfxc.recipes.fuse import fitting
 from tfxc.recipes.fuse.fitting import chosen_examples
 from tfxc.runs.loaded import load_run
 
@@ -103,15 +104,31 @@ def test_titles_are_not_held_out_and_groups_stay_together():
         chosen_examples(features[:20], labels[:20], texts, settings, 5, None, 0)
 
 
-def test_groups_of_a_file(run, tmp_path, capsys):
-    np.save(tmp_path / "groups.npy", np.arange(300) // 2)
+def test_groups_of_a_file(run, tmp_path, capsys, monkeypatch):
+    # The first label of the file has group 0, the second group 1, and so on.
+    np.save(tmp_path / "groups.npy", np.arange(300) % KNOWN)
     recipe = {**FUSE, "groups_file": str(tmp_path / "groups.npy")}
-    fused_runs.train(run.parent, recipe, "grouped")
+    seen = {}
+
+    def chosen(features, labels, texts, settings, count, groups, seed):
+        seen.update(labels=labels, groups=groups)
+        return chosen_examples(features, labels, texts, settings, count, groups, seed)
+
+    monkeypatch.setattr(fitting, "chosen_examples", chosen)
+    names = load_run(fused_runs.train(run.parent, recipe, "grouped")).vocabulary.names
+    of_labels = [int(names[label].removeprefix("label ")) for label in seen["labels"].indices]
+    assert seen["groups"].tolist() == of_labels != sorted(of_labels)
     np.save(tmp_path / "groups.npy", np.arange(7))
     config = fused_runs.write_config(run.parent, recipe, "wrong")
     prepared = ("--prepared", run.parent / "prepared")
     problem = call(capsys, train, "--config", config, *prepared).problem()
     assert "an integer for each of 300 training examples" in problem
+    config = fused_runs.write_config(run.parent, recipe, "wrong", dev=None, dev_share=0.2)
+    problem = call(capsys, train, "--config", config, *prepared).problem()
+    assert "the dev split cannot be a part of the training file" in problem
+    config = fused_runs.write_config(run.parent, {**recipe, "fusion": "sum"}, "wrong")
+    problem = call(capsys, train, "--config", config, *prepared).problem()
+    assert 'recipe.groups_file: with fusion "sum" nothing is held out' in problem
 
 
 def test_texts_of_labels_as_examples_of_the_ranker(run):

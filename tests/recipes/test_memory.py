@@ -117,8 +117,29 @@ def test_what_was_added_is_removed_without_a_trace(run, tmp_path, capsys):
     for file in (run / "memory").rglob("*.npy"):
         same = tmp_path / "less" / "memory" / file.relative_to(run / "memory")
         np.testing.assert_array_equal(np.load(file), np.load(same))
-    with pytest.raises(DataError, match="no label 'cat'"):
-        without_labels(load_run(run), ["cat"], tmp_path / "none")
+    names = load_run(run).vocabulary.names
+    for named, problem in (
+        (["cat"], "no label 'cat'. Name other"),
+        ([], "no label is named. Name at least one"),
+        (names, "no label would be left. Keep at least one"),
+    ):
+        with pytest.raises(DataError, match=problem):
+            without_labels(load_run(run), named, tmp_path / "none")
+
+
+def test_a_name_is_a_line_whatever_it_holds(run, tmp_path, capsys):
+    line = json.dumps({"text": "w1a", "labels": ["a\u2028b", "label 1", "label 2"]})
+    (tmp_path / "new.jsonl").write_text(line + "\n")
+    arguments = (run, "--data", tmp_path / "new.jsonl", "--output", tmp_path / "more")
+    assert call(capsys, add_labels, *arguments).code == 0
+    train = load_run(tmp_path / "more").manifest["splits"]["train"]
+    before = load_run(run).manifest["splits"]["train"]
+    assert (train["examples"], train["max_labels"]) == (301, 3)
+    assert train["nonzeros"] == before["nonzeros"] + 1
+    (tmp_path / "gone.txt").write_text("a\u2028b\r\n", encoding="utf-8", newline="")
+    arguments = ("--labels", tmp_path / "gone.txt", "--output", tmp_path / "less")
+    assert call(capsys, remove_labels, tmp_path / "more", *arguments).code == 0
+    assert load_run(tmp_path / "less").vocabulary.names == load_run(run).vocabulary.names
 
 
 def with_vectors(folder):
@@ -188,7 +209,8 @@ def test_what_a_memory_cannot_do_is_said(run, tmp_path, capsys):
         assert f"cannot be exported as {name}. Choose runtime" in done.problem()
     done = call(capsys, predict, run, run.parent / "dev.jsonl", "--beam", 5)
     assert "--beam" in done.problem()
+    arguments = (run, "--data", run.parent / "dev.jsonl", "--output", tmp_path / "out")
+    done = call(capsys, add_labels, *arguments, "--memory-gb", 1)
+    assert "--memory-gb: nothing is trained for a memory" in done.problem()
     config = fused_runs.write_config(run.parent, {**MEMORY, "tail_places": 11}, "wrong")
-    from tfxc.commands import train
-
     assert "ten places" in call(capsys, train, "--config", config).problem()

@@ -25,8 +25,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from tfxc.core.bounds import Option, Positive
-from tfxc.core.command_options import given, parse
-from tfxc.core.errors import ConfigError, option_of
+from tfxc.core.command_options import given, parse, refuse
 from tfxc.core.escaping import one_line
 from tfxc.core.shared_options import PreparedOption, ReaderOptions, RunOption
 
@@ -69,12 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(Options, argv, "add-labels", __doc__)
     of_data = options.of_data
     if options.label_texts is not None:
-        for name in given(of_data):
-            raise ConfigError(
-                "this option is for labels that are added with --data",
-                where=option_of(name),
-                fix="leave it out",
-            )
+        refuse(of_data, given(of_data), "this option is for labels that are added with --data")
         from tfxc.recipes.memory.updates import add_texts, has_memory
         from tfxc.runs.loaded import load_run
         from tfxc.runs.new_labels import add_labels_by_text
@@ -97,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         loaded, options.data, of_data.reader, of_data.reader_options, of_data.features
     )
     if has_memory(loaded):
+        refuse(of_data, ("prepared", "memory_gb"), "nothing is trained for a memory")
         print(_added(options.output, add_examples(loaded, reader, options.output)))
         return 0
     folder = ensure_prepared(loaded.config.data, of_data.prepared)

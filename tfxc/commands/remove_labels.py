@@ -36,11 +36,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Removes labels from one run."""
     options = parse(Options, argv, "remove-labels", __doc__)
     from tfxc.core.storage.reading import read_text
+    from tfxc.data.reading.source_files import staged
     from tfxc.recipes.memory.updates import remove_labels
     from tfxc.runs.loaded import load_run
 
-    names = read_text(options.labels, fix="name a file with one label on each line").splitlines()
+    path = staged(options.labels, "--labels")
+    # Not ``splitlines``: a label may hold other characters that it cuts at.
+    lines = read_text(path, fix="name a file with one label on each line").split("\n")
+    names = [line for line in (line.removesuffix("\r") for line in lines) if line]
     loaded = load_run(options.run, options.trust)
-    gone = remove_labels(loaded, filter(None, names), options.output)
+    gone = remove_labels(loaded, names, options.output)
     print(f"{options.output}: {gone:,} examples had no other label and are gone")
     return 0

@@ -115,6 +115,12 @@ class FittedLinear(FittedModel):
                     where=name,
                     fix="leave it out, or use recipe 'fit'",
                 )
+        if recipe.label_text_rows:
+            raise ConfigError(
+                "labels have no texts here",
+                where="recipe.label_text_rows",
+                fix="remove it, or train with a config that has data.label_texts",
+            )
         tree = TreeSettings(recipe.tree, self.config.seed)
         sizes = tree.sizes(self._sizes["num_labels"], self._sizes["num_features"])
         checked_settings(ranker_settings(recipe.ranker, self.config.seed), sizes)

@@ -11,7 +11,7 @@ import scipy.sparse
 from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.inference.protocol import RankerModel
 from tfxc.ranker.fusion.fused_numpy import Rows, split_blocks
-from tfxc.ranker.fusion.memory import FOLDER, ExampleMemory
+from tfxc.ranker.fusion.memory import FOLDER, ExampleMemory, MemorySettings
 from tfxc.ranker.search import Ranker
 from tfxc.ranker.store import PARAMETERS
 
@@ -95,14 +95,7 @@ class FusedModel(RankerModel):
         probabilities: bool = False,
         method: str | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Finds the best labels of a batch, see ``RunModel.find_top_k``.
-
-        Args:
-            features: arrays ``ids``, ``weights`` and ``row_splits`` in a dict.
-            k: number of labels.
-            probabilities: False, as the model has none of its own.
-            method: None, there is one search.
-        """
+        """See ``RunModel.find_top_k``; features are ``ids``, ``weights`` and ``row_splits``."""
         assert isinstance(features, Mapping), "``check_data`` lets sparse features pass alone"
         names = ("row_splits", "ids", "weights")
         bounds, ids, weights = (np.asarray(features[name]) for name in names)
@@ -138,7 +131,11 @@ class FusedModel(RankerModel):
 
 
 def ranked_labels(
-    ranker: Ranker, rows: Rows, settings: Any, threads: int | None = None, beam: int | None = None
+    ranker: Ranker,
+    rows: Rows,
+    settings: MemorySettings,
+    threads: int | None = None,
+    beam: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the labels that a ranker over the first block of features finds.
 

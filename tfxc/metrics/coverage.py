@@ -136,8 +136,8 @@ class MacroF1(Metric):
             np.add.at(self.state[key], ids, 1)
 
 
-class SlicedMetric(MeanMetric):
-    """Base of the metrics by slice of the label set, under names such as ``R@5/few-shot``.
+class BySlice(Metric):
+    """What the metrics by slice of the label set share, under names such as ``R@5/few-shot``.
 
     Args:
         slices: ``labels.slices.LabelSlices``.
@@ -160,6 +160,10 @@ class SlicedMetric(MeanMetric):
 
     def settings(self) -> tuple[Any, ...]:
         return self.names, tuple(self.slices.sizes().items())
+
+
+class SlicedMetric(BySlice, MeanMetric):
+    """Base of those that are means over the examples that have labels of the slice."""
 
     def values_of(self, cumulative_hits: np.ndarray, num_true: np.ndarray) -> np.ndarray:
         """Returns float64 (batch, K): values at every cut-off of one slice, NaN to leave them out.
@@ -247,7 +251,7 @@ class TrainedRecall(SlicedRecall):
         return named(self.names, [*counts, *counts.reshape(2, -1).min(axis=0)])
 
 
-class FoundLabels(Metric):
+class FoundLabels(BySlice):
     """``found@k/1-5``: of the true labels with 1 to 5 training examples, the share in the best k.
 
     Counts pairs of an example and a true label (micro), so that an example with many rare labels
@@ -269,17 +273,7 @@ class FoundLabels(Metric):
         {'found@1/>5': 0.5, 'found@1/1-5': 0.0, 'found@1/0': 0.0}
     """
 
-    def __init__(self, slices: "LabelSlices", ks: Sequence[int] = (1, 3, 5)) -> None:
-        self.slices = slices
-        self.ks = checked_ks(ks)
-        self.names = tuple(
-            name for part in slices.names for name in names_at("found", self.ks, f"/{part}")
-        )
-        self.min_predictions = max(self.ks)
-        super().__init__()
-
-    def settings(self) -> tuple[Any, ...]:
-        return self.names, tuple(self.slices.sizes().items())
+    prefix = "found"
 
     def initial_state(self) -> dict[str, np.ndarray]:
         parts = len(self.slices.names)

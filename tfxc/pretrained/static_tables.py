@@ -8,7 +8,7 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.pretrained.folder import model_path, read_json
-from tfxc.pretrained.weights import find_files, read_tensors
+from tfxc.pretrained.weights import read_tensors
 from tfxc.pretrained.word_vectors import read_all_vectors
 
 #: The table that the package of that name brings.
@@ -77,7 +77,7 @@ def read_static_table(written: str, most_words: int, where: str) -> StaticTable:
         )
     if path.is_dir():
         tokenizer = read_json(path / TOKENIZER)
-        (file,) = find_files(path)
+        file = path / "model.safetensors"
         tensors = read_tensors(file)
         if EMBEDDINGS not in tensors or tensors[EMBEDDINGS].ndim != 2:
             raise ConfigError(
@@ -88,6 +88,12 @@ def read_static_table(written: str, most_words: int, where: str) -> StaticTable:
             )
         vectors = tensors[EMBEDDINGS].astype(np.float32)
         if _MAPPING in tensors:
+            if tensors[_MAPPING].max(initial=-1) >= len(vectors):
+                raise ConfigError(
+                    f"{_MAPPING!r} names rows beyond the {len(vectors):,} of the table",
+                    where=file,
+                    fix="copy the whole folder again",
+                )
             vectors = vectors[tensors[_MAPPING]]
         if _WEIGHTS in tensors:
             vectors = vectors * tensors[_WEIGHTS].astype(np.float32)[:, None]

@@ -17,7 +17,11 @@ _PER_REPORT = 4096
 
 
 def read_vectors(
-    path: str | Path, row_of: Callable[[str], int | None], dim: int | None = None
+    path: str | Path,
+    row_of: Callable[[str], int | None],
+    dim: int | None = None,
+    *,
+    most: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the vectors of some words in a file of lines ``word number number ...``.
 
@@ -29,6 +33,7 @@ def read_vectors(
         path: the file, plain or compressed by gzip, xz or bzip2.
         row_of: the row of a word that is looked for, None of any other.
         dim: length of a vector; None takes it from the first line.
+        most: words that are read, the first ones; None reads all.
 
     Returns:
         (rows int64 (n,) ascending, vectors float32 (n, dim)).
@@ -59,6 +64,8 @@ def read_vectors(
                     dim = int(first[1]) if header else len(first) - 1
                 if header:
                     continue
+            if most is not None and number - header > most:
+                break
             assert dim is not None, "the first line has said it"
             values = line.rsplit(b" ", dim)
             if len(values) != dim + 1 or _ends_in_number(values[0]):
@@ -109,11 +116,7 @@ def read_all_vectors(path: str | Path, most: int) -> tuple[list[str], np.ndarray
                 vectors.setdefault(word, vector)
         return list(vectors), np.array(list(vectors.values()), np.float32)
     rows: dict[str, int] = {}
-
-    def row_of(word: str) -> int | None:
-        return rows.setdefault(word, len(rows)) if word in rows or len(rows) < most else None
-
-    _, table = read_vectors(path, row_of)
+    _, table = read_vectors(path, lambda word: rows.setdefault(word, len(rows)), most=most)
     return list(rows), table
 
 

@@ -54,6 +54,16 @@ def test_capital_letters_count_if_the_table_has_some(tmp_path):
 def test_first_words_only(tmp_path):
     for path in (word_file(tmp_path / "x.vec"), binary_file(tmp_path / "x.bin")):
         assert built(str(path), max_words=2).transform(["red", "fox"]).getnnz(1).tolist() == [4, 0]
+    with open(tmp_path / "x.vec", "a") as stream:
+        stream.write("this line is damaged, and never read\n")
+    words = built(str(tmp_path / "x.vec"), max_words=len(WORDS))
+    assert words.transform([WORDS[3]]).nnz > 0
+
+
+def test_a_mapping_beyond_the_table_is_refused(tmp_path):
+    folder = folder_of(tmp_path / "m", word_pieces(), mapping=np.arange(1, 12))
+    with pytest.raises(ConfigError, match="names rows beyond the 11 of the table"):
+        built(str(folder))
 
 
 def test_weights_of_zipf(tmp_path):

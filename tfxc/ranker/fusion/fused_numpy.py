@@ -16,8 +16,6 @@ Lists = tuple[np.ndarray, np.ndarray]
 #: Function of rows that returns the ``Lists`` of the most similar ones it knows.
 Search = Callable[[Rows], Lists]
 
-_ABSENT = 0.0  # in place of the score and of 1 / rank
-
 
 class Parts(NamedTuple):
     """What finds candidates.
@@ -153,7 +151,7 @@ class Fusion:
         memories = len(pairs.sources) - len(self._parts.texts)
         for number, values in enumerate([*pairs.sources[:memories], *texts]):
             best = best_of(values)
-            places = np.where(values > 0, 1 / (1 + _ranks(starts, sizes, values)), _ABSENT)
+            places = np.where(values > 0, 1 / (1 + _ranks(starts, sizes, values)), 0.0)
             columns += [values, values - best, places]
             together += values / np.where(best > 0, best, 1)
             ranks_together += places
@@ -186,7 +184,8 @@ class Fusion:
         )
         best = np.zeros(len(keys))
         np.maximum.at(best, inverse, np.repeat(similarities, lengths))
-        return keys, np.bincount(inverse, np.repeat(votes / totals, lengths), len(keys)), best
+        shares = votes / np.where(totals > 0, totals, 1)  # 0 where a high power leaves nothing
+        return keys, np.bincount(inverse, np.repeat(shares, lengths), len(keys)), best
 
     def _lists(self, pairs: Pairs, scores: np.ndarray, count: int, k: int) -> Lists:
         """Returns the best pairs of each query, some places kept for rare labels."""

@@ -153,7 +153,7 @@ class ExampleMemory:
         return dataclasses.replace(self, rows=rows, labels=joined, texts=texts)
 
     def with_texts(self, features: scipy.sparse.csr_matrix) -> "ExampleMemory":
-        """Returns a memory that has more labels, known by their texts alone.
+        """Returns a memory of texts that has more labels, known by their texts alone.
 
         Args:
             features: CSR (new labels, D) of the texts.
@@ -161,14 +161,7 @@ class ExampleMemory:
         new = block_layers(features, self.settings.blocks)
         labels = self.labels.copy()
         labels.resize(labels.shape[0], labels.shape[1] + features.shape[0])
-        if not self.texts:
-            none = scipy.sparse.csr_matrix(
-                (self.labels.shape[1], features.shape[1]), dtype=np.float32
-            )
-            texts = block_layers(none, self.settings.blocks)
-        else:
-            texts = list(self.texts)
-        texts = [_joined(*pair) for pair in zip(texts, new, strict=True)]
+        texts = [_joined(*pair) for pair in zip(self.texts, new, strict=True)]
         return dataclasses.replace(self, labels=labels, texts=texts)
 
     def without_labels(self, removed: Sequence[int] | np.ndarray) -> "ExampleMemory":

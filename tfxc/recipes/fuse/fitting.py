@@ -1,6 +1,5 @@
 """The trees that fuse the sources, fitted on held-out training examples."""
 
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +8,7 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
+from tfxc.core.storage.locks import scratch_folder
 from tfxc.data.reading.held_out import held_out_examples
 from tfxc.inference.fused_model import ranked_labels
 from tfxc.ranker.fusion.fused_numpy import pair_sums, split_blocks
@@ -84,15 +84,16 @@ def fitted_trees(
         is_known[hidden] = 0
     known = scipy.sparse.csr_matrix(labels @ scipy.sparse.diags_array(is_known), dtype=np.float32)
     known.eliminate_zeros()
-    rest = ~chosen & (np.diff(known.indptr) > 0)
+    apart = chosen if groups is None else np.isin(groups, groups[chosen])  # titles of a group, too
+    rest = ~apart & (np.diff(known.indptr) > 0)
     memory = ExampleMemory.of(settings, features[rest], known[rest], texts)
     fusion = memory.fusion(threads)
     queries = features[chosen]
     wanted = labels[chosen]
     precision: dict[bool, float] = {}
     for choice in text_rows:
-        with tempfile.TemporaryDirectory() as scratch:
-            ranker = train_ranker(features[rest], known[rest], Path(scratch), choice)
+        with scratch_folder("fuse") as scratch:
+            ranker = train_ranker(features[rest], known[rest], scratch, choice)
             ids, scores = ranked_labels(ranker, csr_rows(queries), settings, threads)
         right = np.ravel(wanted[np.arange(len(ids)), ids[:, 0]]) * (ids[:, 0] >= 0)
         if not precision or right.mean() > max(precision.values()):
@@ -156,9 +157,6 @@ def chosen_examples(
     numbers = np.arange(len(places)) if groups is None else groups[places]
     chosen = np.zeros(labels.shape[0], bool)
     chosen[places[held_out_examples(numbers, share, seed)]] = True
-    if groups is not None:  # nor do the sources know the rest of a group
-        chosen |= np.isin(groups, groups[chosen])
-        chosen &= usable
     return chosen
 
 

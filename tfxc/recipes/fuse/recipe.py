@@ -40,8 +40,8 @@ class Fuse(Memory):
         neighbours, power, label_texts, tail_places, rare, threads: see ``memory``.
         fusion: ``"trees"``, or ``"sum"``: the sources are added up and nothing is held out, for
             queries that the training examples do not resemble.
-        held_out: training examples that the trees are fitted on, about. Examples that repeat the
-            text of their label are not.
+        held_out: training examples that trees are fitted on, about. Examples that repeat the text
+            of their label are not.
         new_labels: share of their rare labels without examples.
         label_text_rows: whether the text of each label is one more example for the ranker, see
             ``xr_linear``; ``"held_out"`` trains the ranker both ways and takes what has the higher
@@ -90,12 +90,13 @@ class Fuse(Memory):
         self.new_labels = new_labels
         self.label_text_rows = label_text_rows
         self.groups_file = groups_file
-        if label_text_rows == "held_out" and fusion == "sum":
-            raise ConfigError(
-                'with fusion "sum" nothing is held out',
-                where="label_text_rows",
-                fix="set it to true or false",
-            )
+        unused = {
+            "label_text_rows": (label_text_rows == "held_out", "set it to true or false"),
+            "groups_file": (groups_file is not None, "remove it"),
+        }
+        for name, (is_given, fix) in unused.items():
+            if is_given and fusion == "sum":
+                raise ConfigError('with fusion "sum" nothing is held out', where=name, fix=fix)
 
     @classmethod
     def check_config(cls, config: "Config") -> None:

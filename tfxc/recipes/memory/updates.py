@@ -19,7 +19,7 @@ from tfxc.data.sources.matrices import matrices
 from tfxc.data.store.manifest import Manifest, fingerprints_of
 from tfxc.inference.fused_model import FusedModel
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.runs.writer import new_run
+from tfxc.runs.writer import new_run, split_of
 
 if TYPE_CHECKING:
     from tfxc.data.reading.formats.base import Reader
@@ -128,9 +128,13 @@ def remove_labels(loaded: "LoadedRun", names: Iterable[str], output: str | Path)
     ids = {name: number for number, name in enumerate(loaded.vocabulary.names)}
     names = list(dict.fromkeys(names))
     unknown = [name for name in names if name not in ids]
-    if unknown or len(names) in (0, len(ids)):
-        problem = f"the run has no label {unknown[0]!r}" if unknown else "no label is left"
-        raise DataError(problem, where=loaded.folder.path, fix="name other labels")
+    for is_wrong, problem, fix in (
+        (not names, "no label is named", "name at least one"),
+        (unknown, f"the run has no label {unknown[0]!r}" if unknown else "", "name other labels"),
+        (len(names) == len(ids), "no label would be left", "keep at least one"),
+    ):
+        if is_wrong:
+            raise DataError(problem, where=loaded.folder.path, fix=fix)
     removed = np.array([ids[name] for name in names])
     cut = memory.without_labels(removed)
     kept = np.setdiff1d(np.arange(len(ids)), removed).tolist()
@@ -169,9 +173,9 @@ def _write(
         written.write_config(loaded.config.model_copy(update={"run": str(output)}))
         copy_folder(run / "assets", assets)
         manifest = Manifest.load(assets)
-        train = manifest.split("train")
-        train.examples = memory.labels.shape[0]
-        train.labels = memory.labels.nnz
+        counted = split_of(np.diff(memory.labels.indptr))
+        counted.nonzeros = sum(layer.values.size for layer in memory.rows)
+        manifest.splits["train"] = counted
         manifest.num_labels = memory.labels.shape[1]
         vocabulary = LabelVocabulary(names)
         counts = np.bincount(memory.labels.indices, minlength=manifest.num_labels)

@@ -10,6 +10,7 @@ import zipfile
 
 import pytest
 
+from tests.data.reading.downloads.test_downloads import MADE
 from tests.data.reading.formats import data_folder
 from tfxc.core.errors import DataError
 from tfxc.data.reading.downloads.debian import packages
@@ -64,6 +65,7 @@ def test_a_package_needs_the_sources_of_what_it_depends_on(tmp_path):
     for name, text in files.items():
         (tmp_path / name).write_bytes(lzma.compress(text.encode()))
     rows = packages({name: tmp_path / name for name in files})
+    assert {*rows} == MADE["debian"]
     splits = [rows[f"sources_{split}.jsonl.xz"] for split in ("train", "dev")]
     app = {"text": "app: An app It shows images. Soon.", "labels": ["x", "perl"]}
     assert app in splits[0] + splits[1]
@@ -103,6 +105,7 @@ def test_diagnoses_are_drawn_as_the_set_was(tmp_path):
             f"{table}</section></chapter></x>",
         )
     rows = diagnoses({path.name: path})
+    assert {*rows} == MADE["icd10cm"]
     for split in ("train", "dev"):
         texts = {name for of_code in names.values() for name in of_code}
         expected = [row for row in given(f"icd10cm/{split}") if row["text"] in texts]
@@ -152,6 +155,7 @@ def test_synonyms_are_drawn_as_the_set_was(tmp_path):
         "hs.deb": deb(tmp_path / "hs.deb", **{"org/org.Hs.eg.sqlite": genes}),
     }
     rows = terms_and_genes(files)
+    assert {*rows} == MADE["go"]
     for split in ("train", "dev"):
         found = [row for row in rows[f"{split}.jsonl.xz"] if row["labels"] == [label]]
         assert found == [r for r in given(f"go/{split}") if r["text"] in synonyms], split
@@ -163,9 +167,7 @@ def test_synonyms_are_drawn_as_the_set_was(tmp_path):
     every = {row["text"]: row["labels"] for split in drawn for row in split}
     expected = {"G3: gene 3; A3 PF1": ["GO:1", "GO:2"], "G4: gene 4; A4 ": ["GO:2"],
                 "G19: gene 19; A19": ["GO:3"]}  # fmt: skip
-    assert len(every) == 18 and all(
-        every.get(t, labels) == labels for t, labels in expected.items()
-    )
+    assert len(every) == 18 and {text: every[text] for text in expected} == expected
 
 
 ENTRIES = r"""Abandon \A*ban"don\ ([.a]*b[a^]n"d[u^]n), v. t. [imp. & p. p.
@@ -213,6 +215,7 @@ def test_definitions_are_without_their_word(tmp_path):
                     for part in ("noun", "verb", "adj", "adv")},
     }  # fmt: skip
     rows = definitions({name: deb(tmp_path / name, **parts) for name, parts in files.items()})
+    assert {*rows} == MADE["revdict"]
     assert rows["train.jsonl.xz"] == [
         {"text": "1. To cast or drive out; to expel.", "labels": ["abandon"]},
         {"text": "To give up; as, to _ a hope; he _ it.", "labels": ["abandon"]},
@@ -225,6 +228,9 @@ def test_definitions_are_without_their_word(tmp_path):
 def test_a_package_of_another_form_is_refused(tmp_path):
     other = deb(tmp_path / "a.deb", **{"readme": b"hello"})
     with pytest.raises(DataError, match=r"no /GO.sqlite.*Remove the file"):
+        terms_and_genes({"a.deb": other, "b.deb": other})
+    other.write_bytes(b"<html>not found</html>" * 9)
+    with pytest.raises(DataError, match="no package of Debian"):
         terms_and_genes({"a.deb": other, "b.deb": other})
     other.write_bytes(b"!<arch>\n")
     with pytest.raises(DataError, match=r"no data\.tar"):

@@ -337,3 +337,9 @@ def test_a_table_is_for_features_that_are_not_chosen(table):
     found = complete(tree, Choice(static="x.vec")).tree["data"]["text_features"]
     assert (found["name"], found["table"]) == ("static", "x.vec")
     assert complete(tree, Choice()).tree["data"]["text_features"]["name"] == "tfidf"
+    terms = {"data": {"train": table, "text_features": {"name": "tfidf"}}}
+    network = {**tree, "encoder": {"name": "textcnn"}}
+    for other, name in ((terms, "data.text_features"), (network, "encoder")):
+        with pytest.raises(ConfigError, match=rf"{name} chooses others.*eave {name} out") as error:
+            complete(other, Choice(static="x.vec"))
+        assert error.value.where == "--static"

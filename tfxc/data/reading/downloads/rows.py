@@ -11,6 +11,7 @@ from tfxc.core.errors import DataError
 from tfxc.core.storage.reading import archive_errors
 
 Row = dict[str, str | list[str]]
+_AR = b"!<arch>\n"  # how an archive begins
 _AR_HEADER = 60  # bytes; a member starts at an even place
 
 
@@ -57,7 +58,9 @@ def opened_in_deb(path: Path, ending: str) -> Iterator[IO[bytes]]:
 def _data_of_deb(path: Path) -> bytes:
     """Returns the member ``data.tar.*`` of the archive by ``ar`` that a Debian package is."""
     content = path.read_bytes()
-    start = len(b"!<arch>\n")
+    if not content.startswith(_AR):
+        raise another_form(path, "no package of Debian")
+    start = len(_AR)
     while header := content[start : start + _AR_HEADER]:
         size = int(header[48:58])
         start += _AR_HEADER

@@ -396,6 +396,18 @@ def _fitting_model(
     if encoder is None and preset != "fast" and texts.get("name") in _BAGS_OF_TERMS:
         encoder = "bag_mlp"  # the network that reads what the user has chosen
     static = choice.static
+    others = {
+        "data.text_features": texts,
+        "encoder": encoder,
+        "--pretrained": choice.pretrained,
+    }
+    for name in (name for name, value in others.items() if value and static is not None):
+        raise ConfigError(
+            f"a static table is part of text features that the preset chooses, and {name} "
+            "chooses others",
+            where="--static",
+            fix=f"leave it out, or leave {name} out",
+        )
     if static is None and not texts and choice.pretrained is None:
         static = usual_table(contents, preset)
     model = model_of(contents, preset, choice.pretrained, encoder, static)
