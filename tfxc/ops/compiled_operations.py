@@ -80,8 +80,8 @@ class CompiledOperation:
             self.problem = "there is no C++ compiler: install g++, or name one in CXX"
         else:
             try:
+                path = _library(compiler, self.source, self.what, retry)
                 if self.source not in self._loaded:
-                    path = _library(compiler, self.source, self.what, retry)
                     self._loaded[self.source] = tf.load_op_library(str(path))
                 self._operation = getattr(self._loaded[self.source], self._name)
             except (OSError, UserError, tf.errors.OpError) as error:
