@@ -228,8 +228,8 @@ def test_the_usual_preset_of_texts(tmp_path, second, more, preset):
     found = complete({"data": {"train": str(tmp_path / "mine.jsonl")}, **more}, Choice())
     assert found.tree["run"] == "runs/mine" and found.preset == preset
     assert ("encoder" in found.tree) == (preset == "balanced")
-    decides = preset == "fast"
-    assert ("decision" in found.tree) == decides
+    assert found.tree["decision"]["probabilities"] == {"name": "rows"}
+    assert ("labels" in found.tree["decision"]) == bool(second)
     undivided = {"data": {"train": str(tmp_path / "mine.jsonl"), "dev_share": None}, **more}
     assert "decision" not in complete(undivided, Choice()).tree
 

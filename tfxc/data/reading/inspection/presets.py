@@ -154,17 +154,24 @@ def model_of(
 
 
 def _linear(contents: Contents) -> dict[str, Any]:
-    """Returns a linear ranker that learns probabilities, and which of several labels it returns."""
+    """Returns a linear ranker, which is one classifier for each label."""
     ranker = {"threshold": 0.03 if _has_characters(contents) else 0.1}
     leaf = 100
     if has_one_level(contents.examples, contents.labels):
         leaf = _ONE_LEVEL
         ranker["epsilon"] = 0.4  # of more passes the order of the labels hardly changes
     recipe = {"name": "xr_linear", "tree": {"max_leaf_size": leaf}, "ranker": ranker}
+    return _features(contents, bag=True) | {"recipe": recipe, "decision": _decision(contents)}
+
+
+def _decision(contents: Contents) -> dict[str, Any]:
+    """Returns how scores become probabilities, a network's too: it is often too sure of itself, or,
+    trained with smoothed labels, not sure enough.
+    """
     decision = {"probabilities": {"name": "rows"}}
     if contents.several_labels:
         decision["labels"] = {"name": "f_measure"}
-    return _features(contents, bag=True) | {"recipe": recipe, "decision": decision}
+    return decision
 
 
 def _linear_with_table(contents: Contents, table: str) -> dict[str, Any]:
@@ -272,14 +279,16 @@ _RATES = {
 
 
 def _head_and_objective(contents: Contents, sequence: bool) -> dict[str, Any]:
+    """Returns head, objective and decision of a network."""
     head: dict[str, Any] = {"name": "dense"}
+    decision = _decision(contents)
     if contents.labels > _MANY_LABELS:
         head = {"name": "sampled", "num_extra": _SAMPLED_LABELS, "extra": "uniform"}
     if contents.several_labels:
         name = "zlpr" if sequence and contents.labels <= _MANY_LABELS else "sigmoid"
-        return {"head": head, "objective": {"name": name}}
+        return {"head": head, "objective": {"name": name}, "decision": decision}
     smoothing = {"label_smoothing": 0.1} if 10 < contents.labels <= _MANY_LABELS else {}
-    return {"head": head, "objective": {"name": "softmax", **smoothing}}
+    return {"head": head, "objective": {"name": "softmax", **smoothing}, "decision": decision}
 
 
 def _images(contents: Contents, share: float) -> dict[str, Any]:
