@@ -10,8 +10,8 @@ def answer(train, labels, test, threads, folder, k):
     return answer_with(train, labels, test, threads, folder, k, characters=False)
 
 
-def answer_with(train, labels, test, threads, folder, k, characters):
-    """As ``answer``, with the characters within words as well, and weights from 0.03 on."""
+def answer_with(train, labels, test, threads, folder, k, characters, cost=1.0):
+    """As ``answer``, with the characters within words as well, and then weights from 0.03 on."""
     from _texts import best_of_rows, label_matrix, numbered, tfidf, trained
     from pecos.xmc import Indexer, LabelEmbeddingFactory
     from pecos.xmc.xlinear import XLinearModel
@@ -30,7 +30,8 @@ def answer_with(train, labels, test, threads, folder, k, characters):
         threads=threads,
     )
     least = 0.03 if characters else 0.1
-    model = XLinearModel.train(features, targets, C=chain, threshold=least, threads=threads)
+    settings = {"threshold": least, "Cp": cost, "Cn": cost}
+    model = XLinearModel.train(features, targets, C=chain, threads=threads, **settings)
     trained(folder, model.save)
     scores = model.predict(queries, beam_size=max(10, k), only_topk=k, threads=threads)
     return best_of_rows(scores, names, k)

@@ -69,8 +69,24 @@ def test_what_the_linear_ranker_learns_from(more, characters, leaf, threshold):
     model = model_of(Contents(**{**vars(PLAIN), **more}), "fast")
     assert model["data"].get("text_features", {}).get("characters") == characters
     assert model["recipe"]["tree"] == {"max_leaf_size": leaf}
-    precision = {} if leaf == 100 else {"epsilon": 0.4}
-    assert model["recipe"]["ranker"] == {"threshold": threshold, **precision}
+    ranker = model["recipe"]["ranker"]
+    assert (ranker["threshold"], ranker.get("epsilon")) == (threshold, None if leaf == 100 else 0.4)
+
+
+@pytest.mark.parametrize(
+    ("more", "cost"),
+    [
+        ({}, None),
+        ({"labels": 5000}, 5),
+        ({"labels": 5000, "labels_each": 2.3}, None),
+        ({"labels": 5000, "length": 41}, None),
+        ({"labels": 5000, "tokens": "characters"}, None),
+        ({"labels": 5000, "kind": "sparse"}, None),
+    ],
+)
+def test_errors_cost_more_among_many_labels_of_short_texts(more, cost):
+    ranker = model_of(Contents(**{**vars(PLAIN), **more}), "fast")["recipe"]["ranker"]
+    assert ranker.get("cost_positive") == ranker.get("cost_negative") == cost
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,8 @@ def _linear(contents: Contents) -> dict[str, Any]:
     if has_one_level(contents.examples, contents.labels):
         leaf = _ONE_LEVEL
         ranker["epsilon"] = 0.4  # of more passes the order of the labels hardly changes
+    elif _is_short(contents) and not contents.several_labels:
+        ranker |= {"cost_positive": 5, "cost_negative": 5}  # labels of a leaf differ in a word
     recipe = {"name": "xr_linear", "tree": {"max_leaf_size": leaf}, "ranker": ranker}
     return _features(contents, bag=True) | {"recipe": recipe, "decision": _decision(contents)}
 
@@ -213,9 +215,13 @@ def _has_characters(contents: Contents) -> bool:
     Each weighs less than a word, so that smaller weights count. Along a tree of more labels they
     cost several times the time; they find more on some sets and put less first on others.
     """
+    return _is_short(contents) and has_one_level(contents.examples, contents.labels)
+
+
+def _is_short(contents: Contents) -> bool:
+    """Tells whether the examples are texts of a few words."""
     of_words = contents.kind == TEXT.name and contents.tokens == "words"
-    one_level = has_one_level(contents.examples, contents.labels)
-    return of_words and contents.length <= _SHORT_TEXT and one_level
+    return of_words and contents.length <= _SHORT_TEXT
 
 
 def _pretrained(contents: Contents, folder: str) -> dict[str, Any]:
