@@ -250,6 +250,21 @@ def test_the_usual_preset_of_texts(tmp_path, second, more, preset):
     assert "decision" not in complete(undivided, Choice()).tree
 
 
+@pytest.mark.parametrize(
+    ("second", "more", "objective"),
+    [
+        (["all"], {}, "decoupled_softmax"),
+        (["all"], {"objective": {"name": "zlpr"}}, "zlpr"),
+        ([], {}, "softmax"),
+    ],
+)
+def test_the_objective_suits_a_head_of_label_texts(tmp_path, second, more, objective):
+    rows = [{"text": f"word{n} and", "labels": [f"label{n % 2}", *second]} for n in range(40)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tree = {"data": {"train": str(tmp_path / "mine.jsonl")}, "head": {"name": "label_text"}}
+    assert complete(tree | more, Choice()).tree["objective"] == {"name": objective}
+
+
 def test_an_option_of_one_split_is_named_as_such(table, tmp_path):
     dev = write(tmp_path / "dev.csv", "text,label", pairs(9))
     data = {"train": str(table), "dev": str(dev), "split_options": {"dev": {"quotes": 1}}}

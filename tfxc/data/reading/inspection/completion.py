@@ -415,6 +415,9 @@ def _fitting_model(
         return {key: value for key, value in model.items() if key == "data"}
     if recipe != "xr_linear" and _describes_network(tree) and "recipe" in model:
         model = model_of(contents, preset, None, encoder or "fasttext")
+    if (tree.get("head") or {}).get("name") == "label_text" and contents.several_labels:
+        # Of cosines, which have no bias, the other objectives call nearly every label true.
+        model["objective"] = {"name": "decoupled_softmax"}
     return model
 
 
