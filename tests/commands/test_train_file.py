@@ -69,6 +69,17 @@ def test_from_a_table_to_labels(folder, capsys):
     assert (folder / "runs/mine.json").read_text() == "{}"
 
 
+def test_names_that_look_alike_are_told_once(folder, capsys):
+    """In the lines about the file; of a config, whose file is not looked at, in a warning."""
+    write(folder / "mine.csv", "text,label", pairs(94, labels=("animal", "plant", "Animal")))
+    outcome = call(capsys, train, "mine.csv", *FAST)
+    assert outcome.code == 0 and "label names that look alike: 1: 'animal' (" in outcome.out
+    assert "look like another" not in outcome.err
+    options = ("--prepared", "elsewhere", "--set", "run=runs/again")
+    outcome = call(capsys, train, "--config", "runs/mine.json", *options)
+    assert outcome.code == 0 and outcome.err.count("2 of 3 label names look like another") == 1
+
+
 def test_labels_that_only_the_test_file_has(folder, capsys):
     """They are named, of a split as of a file; most often they are labels of the run, misspelt."""
     labels = ("Animal", "plant", "Water", "moon")
