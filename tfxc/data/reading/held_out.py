@@ -204,6 +204,9 @@ class Subset:
         reader: the ``Reader``.
         chosen: bool, which of its examples belong to the part; None = those that have labels.
         held_out: labels that the part's examples do not have any more.
+
+    Attributes:
+        left_out: examples that do not belong to the part, once ``chunks`` has come to the end.
     """
 
     def __init__(
@@ -215,6 +218,7 @@ class Subset:
         self._reader = reader
         self._chosen = chosen
         self.held_out = held_out
+        self.left_out = 0
         self.num_examples = None if chosen is None else int(np.count_nonzero(chosen))
 
     def __getattr__(self, name: str) -> Any:
@@ -231,9 +235,11 @@ class Subset:
         waiting = []
         count = 0
         first = 0
+        left_out = 0
         for chunk in self._reader.chunks(size):
             places = np.flatnonzero(self._belong(chunk.labels, first))
             first += len(chunk)
+            left_out += len(chunk) - len(places)
             part = selected(chunk, places)
             if self.held_out:
                 labels = [self._without(row) for row in part.labels]
@@ -245,6 +251,7 @@ class Subset:
                 yield selected(whole, np.arange(size))
                 waiting = [selected(whole, np.arange(size, count))]
                 count -= size
+        self.left_out = left_out
         if count:
             yield _joined(waiting)
 
