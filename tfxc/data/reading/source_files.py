@@ -16,6 +16,7 @@ from tfxc.core.storage.files import check_local, expanded, write_json
 from tfxc.core.storage.reading import checksum, read_json
 from tfxc.core.storage.remote import is_remote, stage, staged_path
 from tfxc.data.reading.parsing.archives import is_shard_pattern, shard_files
+from tfxc.pretrained.static_tables import WORDLLAMA
 
 if TYPE_CHECKING:
     from tfxc.core.settings import DataSettings
@@ -148,7 +149,7 @@ def describe_sources(
     """Returns what every source was when it was read, as ``{split: SourceInfo}``.
 
     Files of label names and label texts are described as well, as ``label_names`` and
-    ``label_texts``.
+    ``label_texts``, and a static table of words as ``text_features.table``.
 
     Args:
         fingerprints: those of the built-in sets, by split.
@@ -232,8 +233,15 @@ def refuse_changed_sources(sources: Mapping[str, SourceInfo], folder: str | Path
 
 
 def _written(settings: "DataSettings") -> dict[str, str]:
-    """Returns the sources as the settings name them, by split, and the files about labels."""
-    return {**settings.sources(), **_files_of_labels(settings)}
+    """Returns the sources as the settings name them, by split, and the files about labels and words
+    by their keys.
+    """
+    files = {**settings.sources(), **_files_of_labels(settings)}
+    features = settings.text_features or {}
+    table = features.get("table")
+    if features.get("name") == "static" and isinstance(table, str) and table != WORDLLAMA:
+        files["text_features.table"] = table
+    return files
 
 
 def _files_of_labels(settings: "DataSettings") -> dict[str, str]:
