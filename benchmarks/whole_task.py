@@ -31,6 +31,17 @@ TASKS = {
     "eurlex57k": ("eurlex57k/train", "eurlex57k/dev", []),
     "debtags": ("debian/debtags_train", "debian/debtags_dev", []),
 }
+# A child's peak begins with the memory of the process that starts it, so a small one does that.
+ALONE = """
+import json, os, signal, subprocess, sys
+child = subprocess.Popen(sys.argv[2:])
+signal.signal(signal.SIGTERM, lambda *_: child.kill())
+_, status, usage = os.wait4(child.pid, 0)
+child.returncode = os.waitstatus_to_exitcode(status)
+with open(sys.argv[1], "w") as file:
+    json.dump({"cpu": usage.ru_utime + usage.ru_stime, "kb": usage.ru_maxrss}, file)
+sys.exit(child.returncode != 0)
+"""
 PEERS = (
     "libpecos",
     "omikuji_trees",
@@ -114,19 +125,24 @@ def commands(system, task, train, test, folder, options):
 def measured(command_lines, folder, options):
     """Seconds, processor seconds and peak MB of commands, one after the other; None if late."""
     row = {"seconds": 0.0, "cpu_seconds": 0.0, "mb": 0.0}
+    usage = folder / "usage.json"
     for command in command_lines:
+        alone = [sys.executable, "-S", "-c", ALONE, str(usage), *command]
         with open(folder / "log.txt", "ab") as log:
             begin = time.perf_counter()
-            process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+            process = subprocess.Popen(alone, stdout=log, stderr=log, cwd=folder)
             try:
-                usage = waited(process, begin + 60 * options.minutes)
-            except TimeoutError:
+                code = process.wait(60 * options.minutes)
+            except subprocess.TimeoutExpired:
+                process.terminate()
+                process.wait()
                 return None
-        if process.returncode:
+            row["seconds"] += time.perf_counter() - begin
+        if code:
             sys.exit(f"{' '.join(command)} failed:\n{(folder / 'log.txt').read_text()[-3000:]}")
-        row["seconds"] += time.perf_counter() - begin
-        row["cpu_seconds"] += usage.ru_utime + usage.ru_stime
-        row["mb"] = max(row["mb"], usage.ru_maxrss / 1024)
+        used = json.loads(usage.read_text())
+        row["cpu_seconds"] += used["cpu"]
+        row["mb"] = max(row["mb"], used["kb"] / 1024)
     predictions = folder / "predictions.jsonl"
     if predictions.exists():
         lines = (json.loads(line) for line in predictions.read_text().splitlines())
@@ -134,20 +150,6 @@ def measured(command_lines, folder, options):
         answers = "".join(f"{json.dumps(list(row))}\n" for row in pairs)
         (folder / "answers.jsonl").write_text(answers)
     return row
-
-
-def waited(process, deadline):
-    """Resource usage of a process and its children, once it has ended."""
-    while True:
-        number, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if number:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return usage
-        if time.perf_counter() > deadline:
-            process.kill()
-            process.wait()
-            raise TimeoutError
-        time.sleep(0.005)
 
 
 def labels_of(answers):

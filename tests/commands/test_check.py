@@ -7,7 +7,7 @@ import pytest
 
 from tests.commands.calls import call
 from tests.data.reading.inspection.test_contents import pairs
-from tfxc.commands import check
+from tfxc.commands import check, init
 
 ODD = [
     "red blue fox,animal",
@@ -57,6 +57,24 @@ def test_the_clean_copy(table, tmp_path, capsys):
     assert again.code == 1 and record["contradictions"]["count"] == 1
     assert not any(record[name]["count"] for name in ("empty", "unlabelled", "duplicates"))
     assert record["look_alikes"] == [] and record["examples"] == 97
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--text-column", "subject", "--text-column", "body"), ("--label-column", "id")]
+)
+@pytest.mark.parametrize("columns", ["id,subject,body,queue", "id,note,body,queue"])
+def test_columns_are_those_of_training(tmp_path, capsys, columns, options):
+    """Found, or refused, as ``init`` and so ``train`` do; titles of tickets repeat as labels do."""
+    lines = pairs(60)
+    path = tmp_path / "my.csv"
+    rows = [f"{n % 40},{('Hello', 'Question')[n % 2]},{line}" for n, line in enumerate(lines)]
+    path.write_text("\n".join([columns, *rows]))
+    outcomes = [
+        call(capsys, check, path, *options),
+        call(capsys, init, path, *options, "--output", tmp_path / "c.json"),
+    ]
+    first, second = (outcome.out.partition("\n")[0] or outcome.err for outcome in outcomes)
+    assert first == second and "my.csv" in first
 
 
 def test_a_clean_file(tmp_path, capsys):

@@ -57,6 +57,29 @@ def test_negative_numbers_are_values(command, capsys):
                 assert "expected one argument" not in capsys.readouterr().err, (action, text)
 
 
+@pytest.mark.parametrize("command", existing_commands())
+def test_an_option_of_one_value_is_given_once(command, capsys):
+    for parser, action in reference.actions_of(completion.command_parser(command)):
+        takes_one = action.nargs is None and type(action).__name__ != "_AppendAction"
+        if not action.option_strings or not takes_one:
+            continue
+        name = action.option_strings[-1]
+        for text in action.choices or ("2", "0.5", "{}", "a.csv", "a.jsonl", "a.npy"):
+            with contextlib.suppress(SystemExit):
+                parser.parse_known_args([name, text, name, text])
+            if "is given twice (" in (error := capsys.readouterr().err):
+                break
+        assert f"error: {name}: is given twice (" in error, "with a value that it takes"
+
+
+def test_options_of_several_values_are_given_several_times():
+    parser = completion.command_parser("train")
+    words = ["a.csv", "--set", "seed=1", "--set", "run=b", "--text-column", "x"]
+    assert parser.parse_args(words).set == ["seed=1", "run=b"]
+    parser = completion.command_parser("predict")
+    assert parser.parse_args(["--run", "a", "--run", "b"]).run == ["a", "b"]
+
+
 def test_the_least_score_may_be_negative():
     parser = completion.command_parser("predict")
     assert parser.parse_args(["--run", "r", "--min-score", "-1e9"]).min_score == -1e9

@@ -279,8 +279,11 @@ def test_user_errors(trained, arguments, tmp_path, capsys, more, message):
     before = listing(tmp_path)
     if "untrained" in more[-1]:
         more = [*more, "--data", str(data / "wide.txt")]
-    more = [text.format(folder=data) for text in more]
-    assert message in call(capsys, evaluate, *arguments, *more).problem()
+    command = [*arguments, *(text.format(folder=data) for text in more)]
+    if "--run" in more:
+        first = command.index("--run")
+        del command[first : first + 2]
+    assert message in call(capsys, evaluate, *command).problem()
     assert listing(tmp_path) == before
 
 

@@ -9,7 +9,7 @@ import pytest
 import tfxc
 from tests.commands.calls import call
 from tests.data.reading.inspection.test_contents import pairs, rows, write
-from tfxc.commands import completion, evaluate, init, predict, report, train
+from tfxc.commands import completion, ensemble, evaluate, init, predict, report, train
 from tfxc.data.reading.inspection.completion import load_config
 
 FAST = ("--preset", "fast")
@@ -67,6 +67,44 @@ def test_from_a_table_to_labels(folder, capsys):
     again = call(capsys, train, "mine.csv", *FAST)
     assert "note: runs/mine.json is another config; `tfxc train --config" in again.out
     assert (folder / "runs/mine.json").read_text() == "{}"
+
+
+def test_names_that_look_alike_are_told_once(folder, capsys):
+    """In the lines about the file; of a config, whose file is not looked at, in a warning."""
+    write(folder / "mine.csv", "text,label", pairs(94, labels=("animal", "plant", "Animal")))
+    outcome = call(capsys, train, "mine.csv", *FAST)
+    assert outcome.code == 0 and "label names that look alike: 1: 'animal' (" in outcome.out
+    assert "look like another" not in outcome.err
+    options = ("--prepared", "elsewhere", "--set", "run=runs/again")
+    outcome = call(capsys, train, "--config", "runs/mine.json", *options)
+    assert outcome.code == 0 and outcome.err.count("2 of 3 label names look like another") == 1
+
+
+def test_rows_without_a_label_are_left_out_of_a_file_as_of_a_split(folder, capsys):
+    """Where the run leaves them out; how many they are is said."""
+    write(folder / "mine.csv", "text,label", [*pairs(94), "fox,"])
+    write(folder / "test.csv", "text,label", [*pairs(20), "red fox,", "blue sea,"])
+    options = ("--test", "test.csv", "--no-refit", *FAST)
+    assert call(capsys, train, "mine.csv", *options).code == 0
+    other = ("--run", "runs/other", "--set", "data.skip_unlabelled=false")
+    assert call(capsys, train, "mine.csv", *options, *other).code == 0
+    of_split = call(capsys, evaluate, "runs/mine", "--split", "test", "--json")
+    of_file = call(capsys, evaluate, "runs/mine", "--data", "test.csv", "--json")
+    assert "20 examples; left out: 2 rows without a label" in of_file.err
+    records = [json.loads(outcome.out) for outcome in (of_split, of_file)]
+    assert records[0]["examples"] == records[1]["examples"] == 20
+    assert records[0]["metrics"] == records[1]["metrics"]
+    of_other = call(capsys, evaluate, "runs/other", "--data", "test.csv")
+    assert "22 examples\n" in of_other.out and "examples without labels: 2" in of_other.out
+    for runs, count in (("mine", "other"), 20), (("other", "mine"), 22):
+        first, second = (f"runs/{run}" for run in runs)
+        compared = call(capsys, evaluate, first, "--data", "test.csv", "--compare", second)
+        assert compared.out.count(f"{count} examples") == 2
+        combined = call(capsys, ensemble, first, second, "--data", "test.csv")
+        assert combined.code == 0 and f"examples: {count}" in combined.out
+    write(folder / "none.csv", "text,label", ["red fox,", "blue sea,"])
+    problem = call(capsys, evaluate, "runs/mine", "--data", "none.csv").problem()
+    assert problem.startswith("none.csv: none of the 2 rows has a label. Check the file")
 
 
 def test_labels_that_only_the_test_file_has(folder, capsys):

@@ -414,7 +414,7 @@ RUN = ["--run", "{}/dense"]
         ([*EMBEDDED, "--no-flip"], "--no-flip: --embeddings are used as they are"),
         ([*EMBEDDED, "--folds", "61"], "61 folds are impossible for 60 pairs. Give 2 to 60"),
         (
-            [*EMBEDDED, "--embeddings", "{}/bare.npz"],
+            [*BARE, "--embeddings", "{}/bare.npz"],
             "there is no array 'embeddings', only pairs",
         ),
         (

@@ -73,6 +73,10 @@ def test_what_the_user_has_chosen_is_trained(lists):
     hashing = {"name": "hashing", "num_features": 64}  # by default, a table of many megabytes
     kept = clone(lists).set_params(text_features=hashing, epochs=1).fit(TEXTS, LISTS)
     assert kept._recipe == {"name": "fit"} and kept.text_features_.name == "hashing"
+    named = XCClassifier(recipe="xr_linear", text_features="hashing").fit(TEXTS, LISTS)
+    assert named.text_features_.name == "hashing", "the name alone is enough"
+    section = clone(named).set_params(text_features={"name": "hashing"}).fit(TEXTS, LISTS)
+    assert section.predict(TEXTS[:5]) == named.predict(TEXTS[:5])
     assert lists.get_params()["recipe"] is None and clone(lists).recipe is None
     weighted = XCClassifier().fit(TEXTS, LISTS, sample_weight=np.ones(len(TEXTS)))
     assert weighted._recipe == {"name": "fit"}, "a ranker has no weights of examples"

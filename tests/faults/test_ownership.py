@@ -1,5 +1,6 @@
 """Only what tfxc wrote is ever removed, and by one process at a time."""
 
+import itertools
 import json
 import os
 import shutil
@@ -367,7 +368,8 @@ def test_what_must_be_on_this_machine(capsys, tmp_path, monkeypatch, address):
     config = tiny.write_config(tmp_path)
     before = listing(tmp_path)
     for place in ("--prepared", "--config"):
-        problem = call(capsys, train, "--config", config, place, address).problem()
+        options = {"--config": config, place: address}
+        problem = call(capsys, train, *itertools.chain(*options.items())).problem()
         assert place in problem and f"'{address}' is the address of a remote storage" in problem
     with (
         pytest.raises(ConfigError, match="is the address of a remote storage"),

@@ -58,3 +58,12 @@ def test_one_line_for_each():
         "'caf\\xe9' and 'cafe\\u0301' differ" in warnings_of_names(["caf\u00e9", "cafe\u0301"])[0]
     )
     assert warnings_of_names(["law", "health", *map(str, range(30))]) == []
+
+
+def test_what_was_told_is_not_told_again():
+    """Of names of which the user knows, only those that look like another name are left."""
+    names = ["1", "1.0", "law", "nan", "Law"]
+    alike, missing = warnings_of_names(names, told=4)
+    assert alike.startswith("2 of 5 label names look like another: 'law' and 'Law' differ only in ")
+    assert missing.startswith("'nan'"), "which no inspection tells"
+    assert warnings_of_names(["1", "1.0", "law"], told=3) == []

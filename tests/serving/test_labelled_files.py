@@ -9,8 +9,10 @@ from tests.commands.calls import call
 from tests.serving.runs import client_of, text_run
 from tests.small_runs import make_run
 from tfxc.commands import predict
+from tfxc.runs.loaded import load_run
 from tfxc.serving import labelled_files
 from tfxc.serving.limits import Limits
+from tfxc.serving.served import RunOptions
 
 TABLE = 'number,text,note\n1,"the butter, melted",\n2,"soup\nand tea",=1+1\n3,狐狸 street,x\n'
 
@@ -67,6 +69,23 @@ def test_the_answer_is_what_predict_writes(runs, client, tmp_path, capsys, run, 
     assert int(answer.headers["content-length"]) == len(answer.content)
     assert "attachment" in answer.headers["content-disposition"]
     assert answer.content == again.content == output.read_bytes()
+
+
+def test_a_k_beyond_the_labels_lists_all(runs, tmp_path, capsys):
+    """The server's k is for all of its runs, of which some have fewer labels."""
+    source = tmp_path / "a.csv"
+    source.write_text("text\nbutter\n")
+    output = tmp_path / "labelled.csv"
+    count = load_run(runs / "best").manifest["num_labels"]
+    command = (runs / "best", source, "--k", count, "--output", output)
+    assert call(capsys, predict, *command).code == 0
+    found, _ = client_of(paths(runs), options=RunOptions(k=99))
+    with found:
+        query = {"name": "a.csv", "model": "best"}
+        answer = found.post("/predict-file", params=query, content=source.read_bytes())
+        assert answer.status_code == 200 and answer.content == output.read_bytes()
+        simple = found.post("/predict", json={"texts": ["butter"], "model": "best"}).json()
+        assert len(simple["predictions"][0]) == count
 
 
 def test_many_rows_come_back_in_their_order(runs, client, tmp_path, capsys):

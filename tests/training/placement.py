@@ -86,7 +86,7 @@ def walk(function) -> Found:
     walker = _Walker(function)
     definition = function.function_def
     arguments = [
-        Tensor(HOST, False, argument.type, argument.name)
+        Tensor(HOST, True, argument.type, argument.name)
         for argument in definition.signature.input_arg
     ]
     walker.body(definition, arguments)
@@ -179,8 +179,12 @@ class _Walker:
         return {_outputs_of(node, self.functions): results}
 
     def across(self, value, reader):
-        """A tensor that enters or leaves a function: 32-bit integers do so in the host's memory."""
-        if value.dtype not in _ALWAYS_HOST or value.place == HOST:
+        """A tensor that enters or leaves a function: 32-bit integers do so in the host's memory,
+        all else in the GPU's.
+        """
+        if value.dtype not in _ALWAYS_HOST:
+            return value._replace(place=DEVICE)
+        if value.place == HOST:
             return value
         self.edge(value, reader)
         return value._replace(place=HOST)

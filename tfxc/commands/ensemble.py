@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         k for k in first.config.evaluation.k if k <= first.manifest["num_labels"]
     ]
     top = min(max(options.top, *ks), first.manifest["num_labels"])
-    options = dataclasses.replace(options, top=top)
+    options = dataclasses.replace(options, top=top, examples=options.examples.same_rows_as(first))
     weights = options.weights
     if options.choose:
         examples = dataclasses.replace(options.examples, split=options.choose, data=None)

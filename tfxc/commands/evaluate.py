@@ -165,8 +165,9 @@ def _measure_runs(options: Options) -> list[dict[str, Any]]:
     if second is None:
         return [result["record"]]
     first.release()
-    # Tables and curve are those of the first run.
-    options = dataclasses.replace(options, tables=None, curve=None)
+    # Tables and curve are those of the first run, and so are the rows of a file.
+    same_rows = options.measurement.same_rows_as(first)
+    options = dataclasses.replace(options, tables=None, curve=None, measurement=same_rows)
     # In a common output folder the second run's files must not replace the first one's.
     compared = _measure(second, options, "-compared" if options.output else "")
     print(f"{first.folder.path} minus {second.folder.path}, 95 % interval of a paired bootstrap:")
@@ -260,6 +261,7 @@ def _measure_predictions(options: Options) -> dict[str, Any]:
 
 def _measure(loaded: "LoadedRun", options: Options, suffix: str = "") -> dict[str, Any]:
     """Measures a run, or a checkpoint of it; returns its per-example values."""
+    from tfxc.data.sources.base import RowStream
     from tfxc.inference.searcher import Agreement
     from tfxc.reports.measurement import of_unknown_labels
     from tfxc.reports.repetition_curve import RepetitionCurve
@@ -288,6 +290,8 @@ def _measure(loaded: "LoadedRun", options: Options, suffix: str = "") -> dict[st
     values, unknown = measurement.update(loaded, rows, metrics, decisions, curve, compared)
     seconds = time.monotonic() - began
     of_them = f", {of_unknown_labels(unknown, loaded)}" if unknown else ""
+    if left_out := rows.left_out() if isinstance(rows, RowStream) else 0:
+        of_them += f"; left out: {left_out:,} rows without a label"
     at = "" if step is None else f" at step {step:,}"
     print(f"{path}{at} on {name}: {metrics.num_examples:,} examples{of_them}")
     print(metrics.table())

@@ -41,8 +41,8 @@ class Options(TrustOption):
         port: port to listen on; 0 takes any free port.
         allow_host: another name that requests may give as Host, and whose pages may use the server,
             e.g. the name of a proxy; repeat it for several names; None means none.
-        k: number of labels per example if the request does not say; None means 5, or all if there
-            are fewer.
+        k: number of labels per example if the request does not say, or all of a run that has fewer;
+            None means 5.
         scores: answer with scores even where there are probabilities.
         label_texts: let runs with head label_text also find the labels of this file, JSON lines
             {"label": ..., "text": ...}; anybody who reaches the server may add labels to it, on the

@@ -35,10 +35,11 @@ that took. With --dry-run as well, no file is needed and none is written.
 
 import contextlib
 import dataclasses
+import functools
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -379,7 +380,12 @@ def _train(
     _check_cluster(options.cluster, config, recipe)
     run = None if options.dry_run else _run_folder(config)
     of_children = ["--prepared", options.prepared, *_of_children(options)]
-    prepared = ensure_prepared if rehearsal is None else rehearsal.prepared
+    prepared: Callable[..., Path]
+    if rehearsal is not None:
+        prepared = rehearsal.prepared
+    else:
+        told = completed is not None and completed.names_told
+        prepared = functools.partial(ensure_prepared, told=told)
     with cluster(options.cluster):
         folder = prepared(config.data, options.prepared)
         if config.head is not None:

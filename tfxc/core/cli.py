@@ -42,6 +42,17 @@ _NEGATIVE_NUMBER = re.compile(
 )
 
 
+class _Once(argparse.Action):
+    """Takes an option's value; a second one is refused, of which argparse would keep the last."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        before = getattr(namespace, self.dest, self.default)
+        if option_string is not None and before is not self.default:
+            problem = f"is given twice ({before!r} and {values!r}). Leave one out"
+            raise argparse.ArgumentError(self, problem)
+        setattr(namespace, self.dest, values)
+
+
 class Parser(argparse.ArgumentParser):
     """The parser of ``tfxc COMMAND``, or of a tool, whose errors are one line, without the usage.
 
@@ -59,6 +70,7 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("prog", f"{'python' if command.endswith('.py') else 'tfxc'} {command}")
         options.setdefault("formatter_class", _HelpFormatter)
         super().__init__(description=description, **options)
+        self.register("action", None, _Once)
         # Before Python 3.14 argparse takes -1e9 and -inf for options; it offers no other way.
         self._negative_number_matcher = _NEGATIVE_NUMBER
 

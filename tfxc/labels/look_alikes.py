@@ -133,11 +133,12 @@ def missing_words(names: Iterable[str]) -> list[str]:
     return [name for name in names if name.strip().lower() in _MISSING]
 
 
-def warnings_of_names(names: Sequence[str]) -> list[str]:
+def warnings_of_names(names: Sequence[str], told: int = 0) -> list[str]:
     """Warns of label names that hardly anyone wants to be labels of their own, a line each.
 
     Args:
         names: distinct names.
+        told: how many of the first names the user has seen compared with each other.
 
     Example:
         >>> warnings_of_names(["law", "Law"])[0][:72]
@@ -145,6 +146,9 @@ def warnings_of_names(names: Sequence[str]) -> list[str]:
     """
     lines = []
     groups = look_alikes(names)
+    if groups and told:
+        seen = set(names[:told])
+        groups = [group for group in groups if not seen.issuperset(group)]
     if groups:
         lines.append(
             f"{sum(map(len, groups)):,} of {len(names):,} label names look like another: "

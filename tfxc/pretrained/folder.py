@@ -6,6 +6,7 @@ from typing import Any
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage import reading
+from tfxc.core.storage.files import expanded
 from tfxc.pretrained.keras_hub_presets import PREFIX, preset_folder
 
 #: Id of the padding by ``model_type``, where config.json does not say: the families that load.
@@ -19,13 +20,11 @@ PADDING = {
     "deberta-v2": 0,
     "xlnet": 5,
 }
-_MODELS = "${TFXC_MODELS}"
 
 
 def open_folder(written: str | os.PathLike, where: str) -> Path:
-    """Returns the folder's path, with ``~`` and ``${VAR}`` expanded.
-
-    ``${TFXC_MODELS}`` is the folder ``models`` unless the environment says otherwise.
+    """Returns the folder's path, with ``~`` and ``${VAR}`` expanded, see
+    ``tfxc.core.storage.files.expanded``.
 
     Args:
         written: the path as the config has it; ``"keras_hub:NAME"`` is the preset of that name.
@@ -59,9 +58,7 @@ def model_path(written: str) -> Path | None:
     """
     if written.startswith(PREFIX):
         return None
-    if "TFXC_MODELS" not in os.environ:
-        written = written.replace(_MODELS, "models")
-    return Path(os.path.expandvars(written)).expanduser()
+    return Path(expanded(written)).expanduser()
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from tfxc.core.errors import DataError
+from tfxc.core.messages import NOTES
 from tfxc.core.progress import Progress
 from tfxc.core.storage.compression import decompressed
 from tfxc.core.storage.reading import archive_errors, existing_file, read_errors
@@ -65,6 +66,7 @@ def read_vectors(
                 if header:
                     continue
             if most is not None and number - header > most:
+                _note_rest(path, most)
                 break
             assert dim is not None, "the first line has said it"
             values = line.rsplit(b" ", dim)
@@ -112,12 +114,19 @@ def read_all_vectors(path: str | Path, most: int) -> tuple[list[str], np.ndarray
     vectors: dict[str, np.ndarray] = {}
     if path.suffix == ".bin":
         with read_errors(path), open(path, "rb") as stream:
-            for word, vector in itertools.islice(_binary(stream, path), most):
+            words = _binary(stream, path)
+            for word, vector in itertools.islice(words, most):
                 vectors.setdefault(word, vector)
+            if next(words, None) is not None:
+                _note_rest(path, most)
         return list(vectors), np.array(list(vectors.values()), np.float32)
     rows: dict[str, int] = {}
     _, table = read_vectors(path, lambda word: rows.setdefault(word, len(rows)), most=most)
     return list(rows), table
+
+
+def _note_rest(path: Path, most: int) -> None:
+    NOTES.info(f"{path}: only the first {most:,} words are read")
 
 
 def _binary(stream: BinaryIO, path: Path) -> Iterator[tuple[str, np.ndarray]]:

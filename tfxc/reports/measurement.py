@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 
 from tfxc.core.bounds import Count, Option
 from tfxc.core.errors import ConfigError, DataError
@@ -47,6 +47,8 @@ class ExamplesOptions(ReaderOptions):
         k: cut-offs, e.g. 1,3,5; None means the config's.
         batch_size: examples per batch; None means the config's.
         prepared: folder of prepared records.
+        skip_unlabelled: whether examples of the data file without labels are left out; None means
+            as the config says.
     """
 
     split: Annotated[str | None, Option("SPLIT", excludes="examples")] = None
@@ -56,6 +58,7 @@ class ExamplesOptions(ReaderOptions):
     k: Annotated[Sequence[Count] | None, Option("K,K")] = None
     batch_size: Count | None = None
     prepared: Annotated[str, Option("FOLDER")] = "prepared"
+    skip_unlabelled: Annotated[bool | None, Option(hidden=True)] = None
 
     def examples(self, loaded: "LoadedRun") -> "tuple[str, Examples]":
         """Returns the name of the split or the file, and the examples.
@@ -65,6 +68,7 @@ class ExamplesOptions(ReaderOptions):
             DataError: the data changed since training, or cannot be read.
         """
         if self.data:
+            from tfxc.data.reading.held_out import Subset
             from tfxc.data.sources.base import RowStream
 
             reader = self._reader(loaded)
@@ -74,7 +78,9 @@ class ExamplesOptions(ReaderOptions):
                 unknown.clear()
                 return loaded.rows(reader, unknown=unknown)
 
-            return str(self.data), RowStream(read, unknown)
+            return str(self.data), RowStream(
+                read, unknown, lambda: reader.left_out if isinstance(reader, Subset) else 0
+            )
         if self.features:
             raise ConfigError(
                 "this option is for a file of examples, not for a split",
@@ -125,7 +131,18 @@ class ExamplesOptions(ReaderOptions):
     def _reader(self, loaded: "LoadedRun") -> "Reader":
         """Returns a new reader of ``data``."""
         assert self.data is not None, "callers read a file"
-        return reader_of_file(loaded, self.data, self.reader, self.reader_options, self.features)
+        return reader_of_file(
+            loaded,
+            self.data,
+            self.reader,
+            self.reader_options,
+            self.features,
+            self.skip_unlabelled,
+        )
+
+    def same_rows_as(self, loaded: "LoadedRun") -> Self:
+        """Returns options by which every run reads the rows of the data file that this one does."""
+        return dataclasses.replace(self, skip_unlabelled=loaded.config.data.skip_unlabelled)
 
     def texts(self, loaded: "LoadedRun", split: str, wanted: set[int]) -> dict[int, str]:
         """Returns {example: text} of some of ``examples``, where they are texts.
@@ -355,8 +372,11 @@ class Measurement(ExamplesOptions):
                 decisions.update(batch)
             unknown.update(batch.labels[batch.labels >= num_labels].tolist())
         if not parts:
+            left_out = cast("RowStream", rows).left_out() if self.data else 0
             raise DataError(
-                "there is no example to evaluate",
+                f"none of the {left_out:,} rows has a label"
+                if left_out
+                else "there is no example to evaluate",
                 where=self.data or self.split,
                 fix="check the file and the reader's options",
             )
@@ -401,6 +421,7 @@ def reader_of_file(
     name: str | None = None,
     options: Mapping[str, Any] | None = None,
     features: str | None = None,
+    skip_unlabelled: bool | None = None,
 ) -> "Reader":
     """Returns the reader of a file for a run; what is not given is as in the run's own data.
 
@@ -410,6 +431,7 @@ def reader_of_file(
         name: of the reader.
         options: of the reader.
         features: matrix of the features of its examples, or None.
+        skip_unlabelled: whether examples without labels are left out.
 
     Raises:
         ConfigError: no such reader, or an option it has not.
@@ -419,6 +441,7 @@ def reader_of_file(
     from tfxc.core.storage.compression import ending_of
     from tfxc.data.reading.formats import open_reader
     from tfxc.data.reading.given_features import with_features
+    from tfxc.data.reading.held_out import Subset
     from tfxc.data.reading.source_files import options_of_file
 
     data = loaded.config.data
@@ -431,4 +454,7 @@ def reader_of_file(
         arguments = options_of_file(data, path)
     arguments = {**arguments, **(options or {})}
     reader = open_reader(path, name, longest, **arguments)
-    return with_features(reader, features, loaded.input_kind)
+    reader = with_features(reader, features, loaded.input_kind)
+    skips = data.skip_unlabelled if skip_unlabelled is None else skip_unlabelled
+    # A part of a reader's examples has all that a reader has.
+    return cast("Reader", Subset(reader)) if skips else reader

@@ -212,7 +212,7 @@ class ServedRun:
         """What ``tfxc predict`` labels the examples of a file by."""
         wanted = False if self._options.scores else None
         deciding = deciding_predictor(self._loaded, wanted)
-        return deciding or RunPredictor(self._loaded, self._options.k, self.probabilities)
+        return deciding or RunPredictor(self._loaded, self.k, self.probabilities)
 
     @functools.cached_property
     def _numbers(self) -> dict[str, int]:

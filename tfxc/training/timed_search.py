@@ -139,7 +139,9 @@ def choose(
     with locked(run), scratch_folder(f"{run.path.name}-tried", run.path.parent) as scratch:
         command = [*command, "--prepared", str(scratch / "prepared")]
         # Missing or damaged data end the search before any training.
-        ensure_prepared(next(iter(_parts(presets[0]).values())).data, scratch / "prepared")
+        told = presets[0].names_told
+        data = next(iter(_parts(presets[0]).values())).data
+        ensure_prepared(data, scratch / "prepared", told=told)
         OUTPUT.info(
             f"trying settings for {duration(seconds)}; Ctrl-C ends that with the best so far"
         )

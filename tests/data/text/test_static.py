@@ -51,9 +51,14 @@ def test_capital_letters_count_if_the_table_has_some(tmp_path):
     assert rows[1].nnz == 0
 
 
-def test_first_words_only(tmp_path):
+def test_first_words_only(tmp_path, caplog):
+    caplog.set_level("INFO", "tfxc")
     for path in (word_file(tmp_path / "x.vec"), binary_file(tmp_path / "x.bin")):
         assert built(str(path), max_words=2).transform(["red", "fox"]).getnnz(1).tolist() == [4, 0]
+        assert f"{path}: only the first 2 words are read" in caplog.text
+        caplog.clear()
+        built(str(path), max_words=len(WORDS))
+        assert "only the first" not in caplog.text
     with open(tmp_path / "x.vec", "a") as stream:
         stream.write("this line is damaged, and never read\n")
     words = built(str(tmp_path / "x.vec"), max_words=len(WORDS))

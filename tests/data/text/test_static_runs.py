@@ -1,6 +1,7 @@
 """Runs whose texts are read by a static table: trained, predicted with and exported."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from tests.commands.calls import call, listing
 from tests.data.text.static_tables import make_table
 from tests.exports.test_bundle import alone
 from tfxc import Run
-from tfxc.commands import add_labels, export, predict, train
+from tfxc.commands import add_labels, evaluate, export, predict, train
 
 TEXTS = {"animal": ["the red fox", "a fox", "red hens", "a hen!"],
          "sea_life": ["the fish", "a red fish", "fish and crabs", "crabs"]}  # fmt: skip
@@ -71,6 +72,27 @@ def test_the_run_needs_the_table_no_more(tmp_path, capsys):
     (tmp_path / "pairs").rename(tmp_path / "elsewhere")
     assert call(capsys, predict, "--run", run, tmp_path / "dev.jsonl").out == before
     assert "text_features/table.npy" in " ".join(listing(run / "assets"))
+
+
+@pytest.mark.parametrize("kind", ["words", "word pieces"])
+def test_a_table_that_has_changed_is_refused(tmp_path, capsys, kind):
+    """By what reads the prepared data; the run goes on without it."""
+    table = Path(make_table(tmp_path, kind))
+    run = trained(capsys, tmp_path, run_of(tmp_path, str(table)))
+    before = call(capsys, predict, "--run", run, tmp_path / "dev.jsonl").out
+    file = table / "model.safetensors" if table.is_dir() else table
+    content = file.read_bytes()
+    file.write_bytes(content[:-2] + bytes([content[-2] ^ 1, content[-1]]))
+    prepared = ("--prepared", tmp_path / "prepared")
+    for command in (
+        (train, "--config", tmp_path / "c.json", "--fresh"),
+        (evaluate, "--run", run, "--split", "dev"),
+    ):
+        problem = call(capsys, *command, *prepared).problem()
+        assert problem.startswith(f"data.text_features.table: {table} has changed since it was")
+    assert call(capsys, predict, "--run", run, tmp_path / "dev.jsonl").out == before
+    file.write_bytes(content)
+    assert call(capsys, evaluate, "--run", run, "--split", "dev", *prepared).code == 0
 
 
 def scores_of(run, texts, count):

@@ -72,6 +72,35 @@ def test_static_tables(tmp_path, capsys, kind):
         table_of(job(tmp_path / "run", {"vectors": written}))
 
 
+@pytest.mark.parametrize("variable", ["TFXC_DATA", "TFXC_MODELS"])
+@pytest.mark.parametrize("kind", ["words", "binary", "word pieces"])
+def test_paths_of_both_kinds_are_expanded(tmp_path, capsys, monkeypatch, kind, variable):
+    """Below the folder of the data, or of the models; with and without the variable."""
+    folder = tmp_path / {"TFXC_DATA": "data", "TFXC_MODELS": "models"}[variable]
+    folder.mkdir()
+    name = make_table(folder, kind).rpartition("/")[2]
+    monkeypatch.chdir(tmp_path)
+    for value in (None, str(folder)):
+        if value is None:
+            monkeypatch.delenv(variable, raising=False)
+        else:
+            monkeypatch.setenv(variable, value)
+        written = f"${{{variable}}}/{name}"
+        table_of(job(tmp_path, {"vectors": written, "embedding_dim": 4}))
+        assert "of 5 tokens; the others" in capsys.readouterr().err
+        assert build_text_features({"name": "static", "table": written}).fit([]).num_features == 4
+
+
+@pytest.mark.parametrize("name", ["absent.bin", "folder"])
+def test_the_key_of_a_table_is_named(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigError) as error:
+        table_of(job(tmp_path, {"vectors": str(tmp_path / name), "embedding_dim": 4}))
+    assert "text_features" not in str(error.value)
+    if name == "absent.bin":
+        assert str(error.value).startswith("encoder.vectors: there is no static table at")
+
+
 @pytest.mark.parametrize(
     ("name", "pack"),
     [("x.vec.gz", gzip.compress), ("X.VEC.BZ2", bz2.compress), ("y", gzip.compress)],

@@ -62,6 +62,22 @@ def write_json(path: str | Path, value: object, **options: object) -> None:
         stream.write(text + "\n")
 
 
+def expanded(written: str) -> str:
+    """Returns a path with ``${VAR}`` expanded; unknown variables stay as they are.
+
+    ``${TFXC_DATA}`` and ``${TFXC_MODELS}`` are the folders ``data`` and ``models`` unless the
+    environment says otherwise.
+
+    Example:
+        >>> expanded("${NO_SUCH_VARIABLE}/x.vec")
+        '${NO_SUCH_VARIABLE}/x.vec'
+    """
+    for name, folder in (("TFXC_DATA", "data"), ("TFXC_MODELS", "models")):
+        if name not in os.environ:
+            written = written.replace(f"${{{name}}}", folder)
+    return os.path.expandvars(written)
+
+
 def check_local(path: str | Path, where: str | None = None) -> None:
     """Refuses the address of a remote storage, which would be mistaken for the name of a folder.
 

@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
+from tfxc.core.settings import DataSettings
 from tfxc.data.examples.chunk import Chunk
 from tfxc.data.examples.lists import LabelLists
 from tfxc.data.examples.order import permutation
@@ -20,7 +21,6 @@ from tfxc.data.reading.formats import named_by_split, open_reader
 from tfxc.data.reading.source_files import local_copy, source_path, stamps_of
 
 if TYPE_CHECKING:
-    from tfxc.core.settings import DataSettings
     from tfxc.data.reading.formats.base import Reader
 
 
@@ -31,9 +31,12 @@ _LABEL_STREAM = 9
 _Values: TypeAlias = "LabelLists | list[Any] | np.ndarray | scipy.sparse.csr_matrix"
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Chunk))
+# What the training file is read by.
+_READING = {"name", "train", "reader", "max_line_bytes", "skip_unlabelled"}
+_READING |= {"reader_options", "split_options"}
 
 
-def open_split(settings: "DataSettings", split: str, dev_rows: np.ndarray | None = None) -> Any:
+def open_split(settings: DataSettings, split: str, dev_rows: np.ndarray | None = None) -> Any:
     """Returns the reader of one split.
 
     With ``dev_share`` the training split is the training file without the examples that make the
@@ -67,7 +70,7 @@ def open_split(settings: "DataSettings", split: str, dev_rows: np.ndarray | None
     return reader
 
 
-def _reader_of(settings: "DataSettings", name: str) -> Any:
+def _reader_of(settings: DataSettings, name: str) -> Any:
     """Returns the reader of a file or folder of the settings."""
     split_options: dict[Any, dict[str, Any]] = {**settings.split_options}
     options = split_options.get(name, {})
@@ -81,7 +84,7 @@ def _reader_of(settings: "DataSettings", name: str) -> Any:
     return Subset(reader) if settings.skip_unlabelled else reader
 
 
-def held_out_rows(settings: "DataSettings") -> np.ndarray:
+def held_out_rows(settings: DataSettings) -> np.ndarray:
     """Reads the training file, and returns which examples make the dev split.
 
     Args:
@@ -94,9 +97,7 @@ def held_out_rows(settings: "DataSettings") -> np.ndarray:
         DataError: as ``open_split``.
     """
     assert settings.dev_share is not None
-    train = {"train": settings.train, "reader": settings.reader, **settings.reader_options}
-    state = f"{train} {settings.split_options} {settings.skip_unlabelled} {stamps_of(settings)}"
-    groups = _text_numbers(_TrainingFile(state, settings))
+    groups = _text_numbers(settings.model_dump_json(include=_READING), str(stamps_of(settings)))
     chosen = held_out_examples(groups, settings.dev_share, settings.seed, settings.dev_part)
     if not 0 < np.count_nonzero(chosen) < len(chosen):
         raise DataError(
@@ -107,18 +108,15 @@ def held_out_rows(settings: "DataSettings") -> np.ndarray:
     return chosen
 
 
-@dataclasses.dataclass(frozen=True)
-class _TrainingFile:
-    """What is read of settings; equal where the same would be read."""
-
-    state: str
-    settings: "DataSettings" = dataclasses.field(compare=False)
-
-
 @functools.lru_cache(maxsize=1)  # one training asks several times, and each part of refit
-def _text_numbers(file: _TrainingFile) -> np.ndarray:
-    """Returns int64 (examples,): equal for equal texts; examples without a text all differ."""
-    reader = _reader_of(file.settings, "train")
+def _text_numbers(reading: str, _stamps: str) -> np.ndarray:
+    """Returns int64 (examples,): equal for equal texts; examples without a text all differ.
+
+    Args:
+        reading: the settings by which the training file is read, as JSON, which has a hash.
+        _stamps: change when the file does.
+    """
+    reader = _reader_of(DataSettings.model_validate_json(reading), "train")
     if not any(chunk.texts for chunk in itertools.islice(reader.chunks(1), 1)):
         return np.arange(sum(len(labels) for labels in reader.label_lists()))
     # A number of 8 bytes stands for a text: two texts in a billion may share one, and a side.
@@ -204,6 +202,9 @@ class Subset:
         reader: the ``Reader``.
         chosen: bool, which of its examples belong to the part; None = those that have labels.
         held_out: labels that the part's examples do not have any more.
+
+    Attributes:
+        left_out: examples that do not belong to the part, once ``chunks`` has come to the end.
     """
 
     def __init__(
@@ -215,6 +216,7 @@ class Subset:
         self._reader = reader
         self._chosen = chosen
         self.held_out = held_out
+        self.left_out = 0
         self.num_examples = None if chosen is None else int(np.count_nonzero(chosen))
 
     def __getattr__(self, name: str) -> Any:
@@ -231,9 +233,11 @@ class Subset:
         waiting = []
         count = 0
         first = 0
+        left_out = 0
         for chunk in self._reader.chunks(size):
             places = np.flatnonzero(self._belong(chunk.labels, first))
             first += len(chunk)
+            left_out += len(chunk) - len(places)
             part = selected(chunk, places)
             if self.held_out:
                 labels = [self._without(row) for row in part.labels]
@@ -245,6 +249,7 @@ class Subset:
                 yield selected(whole, np.arange(size))
                 waiting = [selected(whole, np.arange(size, count))]
                 count -= size
+        self.left_out = left_out
         if count:
             yield _joined(waiting)
 

@@ -12,10 +12,11 @@ import pydantic
 
 from tfxc.core.errors import DataError, MachineError
 from tfxc.core.storage import checksums
-from tfxc.core.storage.files import check_local, write_json
+from tfxc.core.storage.files import check_local, expanded, write_json
 from tfxc.core.storage.reading import checksum, read_json
 from tfxc.core.storage.remote import is_remote, stage, staged_path
 from tfxc.data.reading.parsing.archives import is_shard_pattern, shard_files
+from tfxc.pretrained.static_tables import WORDLLAMA
 
 if TYPE_CHECKING:
     from tfxc.core.settings import DataSettings
@@ -71,23 +72,21 @@ def find_sources(settings: "DataSettings") -> dict[str, str | Path]:
 
 
 def expand(written: str) -> str | Path:
-    """Returns a file with ``~`` and ``${VAR}`` expanded; unknown variables stay as they are.
-
-    ``${TFXC_DATA}`` is the folder ``data`` unless the environment says otherwise.
+    """Returns a file with ``~`` and ``${VAR}`` expanded, see ``tfxc.core.storage.files.expanded``.
 
     Raises:
         ConfigError: it is on a remote storage.
     """
     if is_builtin(written):
         return written
-    expanded = _expanded(written)
-    check_local(expanded)
-    return Path(expanded).expanduser()
+    path = expanded(written)
+    check_local(path)
+    return Path(path).expanduser()
 
 
 def source_path(written: str) -> str | Path:
     """As ``expand``; of a remote source the place of its copy, which ``find_sources`` makes."""
-    address = _expanded(written)
+    address = expanded(written)
     return staged_path(address) if is_remote(address) else expand(written)
 
 
@@ -119,7 +118,7 @@ def staged(written: str, where: str) -> str | Path:
     Raises:
         ConfigError, DataError, MachineError: as ``tfxc.core.storage.remote.stage``.
     """
-    address = _expanded(written)
+    address = expanded(written)
     return stage(address, where) if is_remote(address) else expand(written)
 
 
@@ -130,16 +129,10 @@ def local_copy(written: str) -> str | Path:
         ConfigError, DataError, MachineError: as ``tfxc.core.storage.remote.stage``.
     """
     path = source_path(written)
-    address = _expanded(written)
+    address = expanded(written)
     if is_remote(address) and _absent(path) is not None:
         stage(address)
     return path
-
-
-def _expanded(written: str) -> str:
-    if "TFXC_DATA" not in os.environ:
-        written = written.replace("${TFXC_DATA}", "data")
-    return os.path.expandvars(written)
 
 
 def is_builtin(source: str | Path) -> bool:
@@ -156,7 +149,7 @@ def describe_sources(
     """Returns what every source was when it was read, as ``{split: SourceInfo}``.
 
     Files of label names and label texts are described as well, as ``label_names`` and
-    ``label_texts``.
+    ``label_texts``, and a static table of words as ``text_features.table``.
 
     Args:
         fingerprints: those of the built-in sets, by split.
@@ -240,8 +233,15 @@ def refuse_changed_sources(sources: Mapping[str, SourceInfo], folder: str | Path
 
 
 def _written(settings: "DataSettings") -> dict[str, str]:
-    """Returns the sources as the settings name them, by split, and the files about labels."""
-    return {**settings.sources(), **_files_of_labels(settings)}
+    """Returns the sources as the settings name them, by split, and the files about labels and words
+    by their keys.
+    """
+    files = {**settings.sources(), **_files_of_labels(settings)}
+    features = settings.text_features or {}
+    table = features.get("table")
+    if features.get("name") == "static" and isinstance(table, str) and table != WORDLLAMA:
+        files["text_features.table"] = table
+    return files
 
 
 def _files_of_labels(settings: "DataSettings") -> dict[str, str]:

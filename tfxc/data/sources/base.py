@@ -189,6 +189,7 @@ class RowStream:
         read: function that begins anew and returns an iterator of ``Rows``.
         unknown: names of labels that the run does not know, in the order of their ids, as far as
             the rows were read.
+        left_out: function that returns how many rows of the file were left out, once all are read.
 
     Example:
         >>> rows = Rows.from_dense(np.eye(3), [[0], [1], [2]])
@@ -198,9 +199,15 @@ class RowStream:
 
     num_examples = None
 
-    def __init__(self, read: Callable[[], Iterable[Rows]], unknown: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        read: Callable[[], Iterable[Rows]],
+        unknown: Sequence[str] = (),
+        left_out: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._read = read
         self.unknown = unknown
+        self.left_out = left_out
 
     def sequential(self, batch_size: int) -> Iterator[dict[str, Any]]:
         """Yields batches of at most that size; none holds examples of two blocks."""

@@ -99,7 +99,9 @@ MIN_BLOCKS = 64
 MIN_BYTES = 128 << 20
 
 
-def prepare(settings: DataSettings, folder: str | Path, *, jobs: int | None = None) -> Manifest:
+def prepare(
+    settings: DataSettings, folder: str | Path, *, jobs: int | None = None, told: bool = False
+) -> Manifest:
     """Prepares a data set; the folder is written atomically and replaces an existing one.
 
     The files are read once, block by block, in memory that does not depend on their size. The same
@@ -110,6 +112,8 @@ def prepare(settings: DataSettings, folder: str | Path, *, jobs: int | None = No
         folder: the folder to write.
         jobs: processes that read, cut and write; None means all the cores there are. On a cluster
             (``tfxc.parallel.cluster``) its workers do so.
+        told: whether the user has been told which label names of the training file look alike, as
+            by its inspection; else a warning does so.
 
     Returns:
         Manifest.
@@ -130,7 +134,7 @@ def prepare(settings: DataSettings, folder: str | Path, *, jobs: int | None = No
 
             prepare_feature_sets(settings, sources, scratch)
         else:
-            _Preparation(settings, sources, scratch, _processes(jobs)).run()
+            _Preparation(settings, sources, scratch, _processes(jobs), told).run()
         _record(scratch)
     return Manifest.load(folder)
 
@@ -165,11 +169,16 @@ def _record(folder: Path) -> None:
 
 
 def ensure_prepared(
-    settings: DataSettings, root: str | Path = "prepared", *, jobs: int | None = None
+    settings: DataSettings,
+    root: str | Path = "prepared",
+    *,
+    jobs: int | None = None,
+    told: bool = False,
 ) -> Path:
     """Returns the prepared folder of ``settings``, prepared now if it is not there yet.
 
-    Several processes may ask at once: one prepares, the others wait for it.
+    Several processes may ask at once: one prepares, the others wait for it. For ``jobs`` and
+    ``told`` see ``prepare``.
 
     Returns:
         Path: ``prepared_folder(settings, root)``.
@@ -189,7 +198,7 @@ def ensure_prepared(
         with ensured_parent(folder), locked(folder.with_name(f".{folder.name}.lock"), waiting):
             sweep(folder.parent, SCRATCH.format("*"))  # of killed preparations, also of other sets
             if not folder.exists():
-                prepare(settings, folder, jobs=jobs)
+                prepare(settings, folder, jobs=jobs, told=told)
     else:  # a killed one may have left what it had replaced
         sweep(folder.parent, SCRATCH.format(glob.escape(folder.name)))
     refuse_changed_sources(check_prepared(folder).sources, folder)
@@ -225,12 +234,18 @@ class _Preparation:
     num_features: int
 
     def __init__(
-        self, settings: DataSettings, sources: dict[str, str | Path], folder: Path, jobs: int
+        self,
+        settings: DataSettings,
+        sources: dict[str, str | Path],
+        folder: Path,
+        jobs: int,
+        told: bool,
     ) -> None:
         self.settings = settings
         self.sources = sources
         self.folder = folder
         self.jobs = jobs
+        self.told = told
         self.text_features: Any = None
         self.images: ImageConverter | None = None
         self.label_texts: LabelTextsPreparation | None = None
@@ -249,7 +264,8 @@ class _Preparation:
         texts = self.label_texts
         where = self.sources["train"]
         if not is_builtin(where):
-            for line in warnings_of_names([*vocabulary.names, *unseen.names]):
+            told = len(vocabulary) if self.told else 0
+            for line in warnings_of_names([*vocabulary.names, *unseen.names], told):
                 NOTES.warning(f"{where}: {line}")
         text_settings = None
         if settings.text_features is not None:

@@ -87,9 +87,26 @@ class StaticFeatures(TextFeatures):
         max_words: Count = 200_000,
     ) -> None:
         super().__init__()
+        self._where = _WHERE
         self.terms = None if terms is None else build_of(BAGS, terms, "data.text_features.terms")
         self.words: WordTokens | None = None
         self._table: StaticTable | None = None
+
+    @classmethod
+    def of_table(cls, table: str, where: str) -> "StaticFeatures":
+        """Returns fitted features of a table alone.
+
+        Args:
+            table: see the class.
+            where: config key that names it, for messages.
+
+        Raises:
+            ConfigError: the table cannot be read.
+        """
+        features = cls(table)
+        features._where = where
+        features.learner()
+        return features
 
     @property
     def nested(self) -> dict[str, TextFeatures]:
@@ -121,7 +138,7 @@ class StaticFeatures(TextFeatures):
     def learner(self) -> Learner | None:
         """Reads the table; returns the ``Learner`` of the terms."""
         settings = self._settings
-        self._take(read_static_table(settings["table"], settings["max_words"], _WHERE))
+        self._take(read_static_table(settings["table"], settings["max_words"], self._where))
         return None if self.terms is None else self.terms.learner()
 
     @property
@@ -185,7 +202,7 @@ class StaticFeatures(TextFeatures):
     @functools.cached_property
     def _tokenizer(self) -> "tokenizers.Tokenizer":
         assert self._table is not None, "fit comes first"
-        with missing_package("static", where=_WHERE):
+        with missing_package("static", where=self._where):
             import tokenizers
         tokenizer = tokenizers.Tokenizer.from_str(json_text(self._table.tokenizer))
         tokenizer.no_padding()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.model import XCModel
 
+_WHERE = "encoder.vectors"
 _NO_WORDS = (PADDING, FILL, UNKNOWN)
 
 
@@ -48,7 +49,7 @@ def start_from_vectors(model: "XCModel", config: "Config", text_features: Callab
     if encoder.input_kind != "tokens" or len(encoder.tables) != 1 or encoder.pretrained:
         raise ConfigError(
             f"encoder {type(encoder).__name__} has no table of tokens that begins at random",
-            where="encoder.vectors",
+            where=_WHERE,
             fix="remove it, or choose an encoder with such a table, e.g. 'textcnn'",
         )
     features = text_features()
@@ -58,12 +59,12 @@ def start_from_vectors(model: "XCModel", config: "Config", text_features: Callab
     if written == WORDLLAMA or path.is_dir() or path.suffix == ".bin":
         # Of each token the mean of what a static table cuts it into.
         texts = ["" if word in _NO_WORDS else word for word in words]
-        means = StaticFeatures(str(written)).fit([]).transform(texts)
+        means = StaticFeatures.of_table(str(written), _WHERE).transform(texts)
         if means.shape[1] != table.shape[1]:
             raise ConfigError(
                 f"the table has vectors of length {means.shape[1]}, but encoder.embedding_dim is "
                 f"{table.shape[1]}",
-                where="encoder.vectors",
+                where=_WHERE,
                 fix=f"set encoder.embedding_dim to {means.shape[1]}",
             )
         rows = np.flatnonzero(means.getnnz(axis=1))

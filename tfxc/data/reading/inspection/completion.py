@@ -77,6 +77,14 @@ class Completed:
     contents: Contents | None
     preset: str | None
 
+    @property
+    def names_told(self) -> bool:
+        """Whether ``lines`` say which label names look alike, of all of the training file."""
+        if self.contents is None or self.contents.findings is None:
+            return False
+        # Where a format tells its labels, not all of them need to be in what was looked at.
+        return self.contents.complete and self.contents.findings.labels == self.contents.labels
+
     def lines(self) -> list[str]:
         """Returns what was found and chosen, in a few lines of text."""
         if self.contents is None:
