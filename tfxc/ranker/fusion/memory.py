@@ -10,11 +10,12 @@ import itertools
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pydantic
 import scipy.sparse
+from annotated_types import Ge, Le
 
 from tfxc.core.bounds import Count, Natural, Positive
 from tfxc.core.resources import thread_count
@@ -36,6 +37,8 @@ except ImportError:  # not built: NumPy does the work
 
 #: The folder inside a run.
 FOLDER = "memory"
+#: A number of the first ten places of a list.
+Places = Annotated[int, Ge(0), Le(10)]
 
 
 class MemorySettings(pydantic.BaseModel):
@@ -52,7 +55,7 @@ class MemorySettings(pydantic.BaseModel):
     blocks: list[int]
     neighbours: Count = 50
     power: Positive = 2.0
-    tail_places: Natural = 0
+    tail_places: Places = 0
     rare: Natural = 5
 
 
