@@ -145,6 +145,7 @@ def chosen_examples(
             split_blocks(csr_rows(texts), block)[0],
             queries,
             labels.indices.astype(np.int64),
+            settings.blocks[1],
         )
         pairs = np.flatnonzero(sums[1] > _ALL)
         pairs = pairs[np.lexsort((-sums[0][pairs], labels.indices[pairs]))]

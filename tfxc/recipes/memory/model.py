@@ -32,6 +32,8 @@ class FusedModel(RankerModel):
         memory, linear: as given.
     """
 
+    memory: ExampleMemory
+
     def __init__(
         self, memory: ExampleMemory, linear: LinearModel | None = None, threads: int | None = None
     ) -> None:

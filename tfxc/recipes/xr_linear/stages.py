@@ -19,7 +19,7 @@ from tfxc.data.examples.kinds import DENSE, KINDS
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
 from tfxc.data.store.manifest import Manifest
-from tfxc.inference.protocol import RankerModel
+from tfxc.inference.protocol import RunModel
 from tfxc.ops.linear.solver import block_memory
 from tfxc.parallel import workers
 from tfxc.ranker.problem import BudgetError
@@ -305,7 +305,7 @@ def seconds_since(began: float, processor: float) -> dict[str, float]:
 
 
 def results_of(
-    context: "Context", model: RankerModel, seconds: Mapping[str, float]
+    context: "Context", model: RunModel, seconds: Mapping[str, float]
 ) -> dict[str, Any]:
     """Measures a trained model, unless it is of all examples, and writes ``metrics.jsonl``.
 
@@ -331,7 +331,7 @@ def results_of(
 
 
 def measure(
-    model: RankerModel,
+    model: RunModel,
     config: "Config",
     data_folder: str | Path,
     manifest: "Manifest",
