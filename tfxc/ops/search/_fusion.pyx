@@ -232,7 +232,7 @@ def pair_sums(
     cdef double[:, ::1] found = sums
     cdef float[:, ::1] scratch = np.empty((1, width + 1), np.float32)
     cdef uint32_t[:, ::1] bits = np.zeros((1, width // 32 + 1), np.uint32)
-    cdef Query found_query = query_of(scratch, bits, 0)
+    cdef Query sought = query_of(scratch, bits, 0)
     scratch[0, 0] = 0
     cdef Py_ssize_t pair, entry, count = queries.shape[0]
     cdef int64_t query = -1, label
@@ -241,10 +241,10 @@ def pair_sums(
         for pair in range(count):
             if queries[pair] != query:
                 if query >= 0:
-                    clear(found_query, &ids[0] + bounds[query], bounds[query + 1] - bounds[query])
+                    clear(sought, &ids[0] + bounds[query], bounds[query + 1] - bounds[query])
                 query = queries[pair]
                 put(
-                    found_query, &ids[0] + bounds[query], &weights[0] + bounds[query],
+                    sought, &ids[0] + bounds[query], &weights[0] + bounds[query],
                     bounds[query + 1] - bounds[query]
                 )
             label = labels[pair]
@@ -252,7 +252,7 @@ def pair_sums(
             of_query_squares = 0
             of_text_squares = 0
             for entry in range(splits[label], splits[label + 1]):
-                mine = weight_of(found_query, columns[entry])
+                mine = weight_of(sought, columns[entry])
                 if mine != 0:
                     of_text = values[entry]
                     inner += mine * of_text

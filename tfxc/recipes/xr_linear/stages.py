@@ -304,9 +304,7 @@ def seconds_since(began: float, processor: float) -> dict[str, float]:
     }
 
 
-def results_of(
-    context: "Context", model: RunModel, seconds: Mapping[str, float]
-) -> dict[str, Any]:
+def results_of(context: "Context", model: RunModel, seconds: Mapping[str, float]) -> dict[str, Any]:
     """Measures a trained model, unless it is of all examples, and writes ``metrics.jsonl``.
 
     Args:
