@@ -18,7 +18,7 @@ ctypedef fused Row:
 cdef enum:
     TOGETHER = 8  # rows whose ways through a tree do not wait for each other
 
-cdef float ROUNDING = 1.25e-7  # of two float32 numbers
+cdef float ROUNDING = 1.25e-7  # more than two roundings to float32 take off, relative to a number
 
 
 cdef struct Rows:
@@ -60,8 +60,8 @@ cdef Py_ssize_t keep_best_rows(
 
 
 cdef struct Query:
-    # The weight of each feature behind an empty place, and a bit for each, which says whether the
-    # query has it. Most features of a row it has not: the bits alone stay in the nearest cache.
+    # The weight of each feature, behind a place that holds 0, and a bit for each, which says if the
+    # query has it. Most features of a row it lacks, and the bits stay in a near cache.
     float *weights
     uint32_t *bits
 
@@ -109,8 +109,8 @@ cdef Py_ssize_t keep_best_without(
 ) noexcept nogil:
     # As ``keep_best_rows``, without reading long lists: of rows that these cannot lift among the
     # best no sum is made, and a sum of the others has the terms of ``add_lists`` in the same order,
-    # and zeros, so that it is the same number. Returns -1 where that would be more work, or a query
-    # has no order or no signs.
+    # and zeros, so that it is the same number. Returns -1 where that would be more work, and for a
+    # query with weights below 0, or whose features are not in order.
     cdef Py_ssize_t entry, row, length, size, work = 0
     cdef double squares = 0
     cdef float most, slack, score
