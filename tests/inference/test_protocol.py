@@ -10,13 +10,13 @@ from tfxc.core.errors import ConfigError
 from tfxc.encoders.precomputed import Precomputed
 from tfxc.heads.dense import Dense
 from tfxc.heads.mach import MACH
-from tfxc.inference.fused_model import FusedModel
 from tfxc.inference.protocol import RankerModel, RunModel
 from tfxc.inference.searcher import Searcher
 from tfxc.model import XCModel
 from tfxc.objectives.sigmoid import Sigmoid
 from tfxc.objectives.softmax import Softmax
 from tfxc.objectives.squared_hinge import SquaredHinge
+from tfxc.recipes.memory.model import FusedModel
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_transformer.model import EncoderRanker
 

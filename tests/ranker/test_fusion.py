@@ -8,6 +8,7 @@ import scipy.sparse
 
 from tfxc.ops.csr import unit_rows
 from tfxc.ranker.fusion import fused_numpy
+from tfxc.ranker.fusion import memory as memory_module
 from tfxc.ranker.fusion.memory import ExampleMemory, MemorySettings, csr_rows, kernels
 from tfxc.recipes.fuse.fitting import _arrays_of
 
@@ -78,6 +79,7 @@ def test_kernels_give_the_numbers_of_numpy():
     queries = fused_numpy.split_blocks(csr_rows(rows(7, 5)), BLOCKS)[0]
     texts = fused_numpy.transposed(fused.texts[0], NUM_LABELS)
     pairs = (np.repeat(np.arange(7), NUM_LABELS), np.tile(np.arange(NUM_LABELS), 7))
+    pairs = (*pairs, BLOCKS[1])
     native = kernels.pair_sums(queries, texts, *pairs)
     np.testing.assert_allclose(native, fused_numpy.pair_sums(queries, texts, *pairs), rtol=1e-6)
     q, t = (
@@ -87,6 +89,54 @@ def test_kernels_give_the_numbers_of_numpy():
     np.testing.assert_allclose(native[0], (q @ t.T).ravel(), rtol=1e-5)
     np.testing.assert_allclose(native[1], (q**2 @ (t > 0).T).ravel(), rtol=1e-5)
     np.testing.assert_allclose(native[2], ((q > 0) @ (t**2).T).ravel(), rtol=1e-5)
+
+
+def searched(layer, width, queries, k, by_row):
+    splits = memory_module._splits_of(layer, width)
+    lists = (splits, layer.columns, layer.values)
+    return kernels.nearest_rows(*queries, *lists, len(layer.children), k, 2, by_row)
+
+
+def skewed(count, width, seed):
+    """Rows of length 1; the first features are in most rows, with little weight."""
+    random = np.random.default_rng(seed)
+    shares = np.where(np.arange(width) < width // 8, 0.8, 0.05)
+    weights = np.where(np.arange(width) < width // 8, 0.1, 1.0)
+    matrix = (random.random((count, width)) < shares) * weights * random.random((count, width))
+    return unit_rows(scipy.sparse.csr_matrix(matrix.astype(np.float32)))
+
+
+@pytest.mark.skipif(kernels is None, reason="nothing is compiled")
+@pytest.mark.parametrize("count", [300, 70_000])
+def test_long_lists_are_not_read_and_nothing_changes(count, monkeypatch):
+    monkeypatch.setattr(memory_module, "_LONG_ROW", 1)
+    matrix = skewed(count, 64, 0)[[*range(5), *[4] * 4, *range(9, count)]]  # with ties
+    (layer,) = memory_module.block_layers(matrix, [0, 64])
+    by_row = memory_module._long_lists(layer, 64, None)
+    none = scipy.sparse.csr_matrix((2, 64), dtype=np.float32)
+    queries = scipy.sparse.vstack([skewed(40, 64, 1), matrix[3:6], none], format="csr")
+    bounds, ids, weights = csr_rows(queries)
+    backwards = np.concatenate(
+        [np.arange(last - 1, first - 1, -1) for first, last in itertools.pairwise(bounds)]
+    )
+    for rows in (
+        (bounds, ids, weights),
+        (bounds, ids[backwards], weights[backwards]),
+        (bounds, ids, np.where(ids % 5 == 0, -weights, weights)),
+    ):
+        for k in (1, 10, 299):
+            expected = searched(layer, 64, rows, k, None)
+            for found, right in zip(searched(layer, 64, rows, k, by_row), expected, strict=True):
+                np.testing.assert_array_equal(found, right)
+    # Rows that are far from all queries are never summed up: other numbers there do no harm.
+    expected = searched(layer, 64, (bounds, ids, weights), 1, None)
+    near = np.zeros(count, bool)
+    near[searched(layer, 64, (bounds, ids, weights), count // 20, None)[0]] = True
+    *kept, values = by_row
+    values = np.where(np.repeat(near, np.diff(kept[2])), values, np.float32(100))
+    assert (values == 100).sum() > values.size / 10
+    found = searched(layer, 64, (bounds, ids, weights), 1, (*kept, values))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_trees_add_up_to_what_scikit_learn_says():
@@ -100,7 +150,10 @@ def test_trees_add_up_to_what_scikit_learn_says():
     expected = model.decision_function(columns)
     np.testing.assert_allclose(fused_numpy.tree_scores(columns, **trees), expected, rtol=1e-9)
     if kernels is not None:
-        np.testing.assert_allclose(kernels.tree_scores(columns, **trees), expected, rtol=1e-9)
+        for count in (0, 1, 8, 399):
+            native = kernels.tree_scores(columns[:count], **trees)
+            right = fused_numpy.tree_scores(columns[:count], **trees)
+            np.testing.assert_array_equal(native, right)
 
 
 def assert_same(left, right):

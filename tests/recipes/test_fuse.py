@@ -28,6 +28,7 @@ def test_finds_known_and_new_labels(run):
     assert json.loads((run / "summary.json").read_text())["dev"]["P@1"] > 0.9
     assert answers(run, [f"w{KNOWN + 1}a w{KNOWN + 1}b n4"])[0][0][0] == f"label {KNOWN + 1}"
     assert load_run(run).model.memory.trees is not None
+    assert "150 of 300 training examples are held out" in (run / "log.txt").read_text()
 
 
 def test_a_sum_holds_nothing_out(run):

@@ -213,4 +213,5 @@ def test_what_a_memory_cannot_do_is_said(run, tmp_path, capsys):
     done = call(capsys, add_labels, *arguments, "--memory-gb", 1)
     assert "--memory-gb: nothing is trained for a memory" in done.problem()
     config = fused_runs.write_config(run.parent, {**MEMORY, "tail_places": 11}, "wrong")
-    assert "ten places" in call(capsys, train, "--config", config).problem()
+    problem = call(capsys, train, "--config", config).problem()
+    assert "recipe.tail_places: must be an integer from 0 to 10, not 11" in problem

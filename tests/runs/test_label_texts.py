@@ -161,7 +161,7 @@ def test_labels_that_cannot_be_added_are_refused(trained, tmp_path):
         ConfigError, match="--memory-gb: this option is for labels that are added with --data"
     ):
         add_labels.main([run, "--label-texts", path, "--output", output, "--memory-gb", "1"])
-    with pytest.raises(ConfigError, match="this folder already exists"):
+    with pytest.raises(ConfigError, match="the folder already exists"):
         add_labels.main([run, "--label-texts", path, "--output", run])
     with pytest.raises(ConfigError, match="'xr_linear' or 'xr_transformer'"):
         add_labels.main([run, "--data", path, "--output", output])

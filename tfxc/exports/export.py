@@ -71,24 +71,23 @@ def export(
     Raises:
         ConfigError: the format is unknown, or the model or the choice does not suit it.
     """
-    from tfxc.inference.fused_model import FusedModel
     from tfxc.inference.protocol import RankerModel
 
     check_choice("format", format, ("savedmodel", *FORMATS))
-    if format != "runtime" and isinstance(loaded.model, FusedModel):
-        raise ConfigError(
-            f"a memory cannot be exported as {format}", where="--format", fix="choose runtime"
-        )
+    if isinstance(loaded.model, RankerModel):
+        has_memory = loaded.model.memory is not None
+        formats = ("runtime",) if has_memory else ("savedmodel", "runtime")
+        if format not in formats:
+            kind = "memory" if has_memory else "linear ranker"
+            raise ConfigError(
+                f"a {kind} cannot be exported as {format}",
+                where="--format",
+                fix=f"choose {' or '.join(formats)}",
+            )
     if format == "savedmodel":
         from tfxc.exports.savedmodel import export_savedmodel
 
         return report(export_savedmodel(loaded, folder, k, probabilities), loaded.manifest)
-    if format != "runtime" and isinstance(loaded.model, RankerModel):
-        raise ConfigError(
-            f"a linear ranker cannot be exported as {format}",
-            where="--format",
-            fix="choose savedmodel or runtime",
-        )
     from tfxc.exports.convert import export_model
     from tfxc.exports.usage import report_of_model
 

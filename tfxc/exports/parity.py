@@ -13,7 +13,6 @@ from tfxc.data.examples.kinds import DENSE, ENCODED, IMAGE, KINDS, SPARSE, TEXT
 from tfxc.data.examples.rows import Rows
 from tfxc.data.reading.held_out import open_split
 from tfxc.data.text.registry import given_terms
-from tfxc.inference.fused_model import FusedModel
 from tfxc.inference.protocol import RankerModel
 from tfxc.inference.searcher import Searcher
 
@@ -142,8 +141,9 @@ def tolerance_of(loaded_run: "LoadedRun") -> float:
     """Returns the largest difference of a score that counts as rounding, relative to the largest
     score.
     """
-    precision = loaded_run.config.training.precision
-    exact = precision == "float32" and not isinstance(loaded_run.model, FusedModel)
+    model = loaded_run.model
+    tips = isinstance(model, RankerModel) and model.memory is not None
+    exact = loaded_run.config.training.precision == "float32" and not tips
     return _TOLERANCE if exact else _TIPPING_TOLERANCE
 
 

@@ -13,12 +13,12 @@ from tfxc.core.storage.reading import read_array
 from tfxc.data.examples.kinds import DENSE, SPARSE
 from tfxc.exports.network import LEVELS, NetworkFiles
 from tfxc.exports.standalone import predict
-from tfxc.inference.fused_model import FusedModel
 from tfxc.inference.protocol import RankerModel
 from tfxc.ops.search.beam_search import beam_search_numpy, post_processors
 from tfxc.ranker.fusion import fused_numpy
 
 if TYPE_CHECKING:
+    from tfxc.ranker.fusion.memory import ExampleMemory
     from tfxc.runs.loaded import LoadedRun
 
 #: What searches, copied into the folder.
@@ -101,7 +101,7 @@ class FusedFiles:
     """What is exported of a run with a memory: the memory, the programs, and its ranker if any.
 
     Args:
-        loaded_run: a ``LoadedRun`` whose model is a ``FusedModel``.
+        loaded_run: a ``LoadedRun`` whose model has a memory.
         k: labels per example.
         probabilities: whether scores are calibrated.
 
@@ -112,11 +112,11 @@ class FusedFiles:
     input_kind = SPARSE.name
 
     def __init__(self, loaded_run: "LoadedRun", k: int, probabilities: bool) -> None:
-        model: FusedModel = loaded_run.model
-        self._memory = model.memory
+        model: Any = loaded_run.model
+        self._memory: ExampleMemory = model.memory
         self._ranker: RankerFiles | None = None
-        if model.ranker is not None:
-            search = model.ranker_search()
+        search = model.search_settings()
+        if search is not None:
             self._ranker = RankerFiles(loaded_run, search, search[-1][1], False)
             self._ranker.settings["row_normalise"] = None
         self._settings = {
@@ -184,7 +184,7 @@ class Runtime:
         try:
             if not isinstance(model, RankerModel):
                 return NetworkFiles(loaded_run, k, probabilities)
-            if isinstance(model, FusedModel):
+            if model.memory is not None:
                 return FusedFiles(loaded_run, k, probabilities)
             search = model.search_settings()
             if search is None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import scipy.sparse
     import tensorflow as tf
 
+    from tfxc.ranker.fusion.memory import ExampleMemory
+
 
 @runtime_checkable
 class RunModel(Protocol):
@@ -140,6 +142,10 @@ class RankerModel:
 
     A subclass has ``num_labels``, ``searching_with``, ``find_top_k``, ``top_k``, ``similar_labels``
     and ``score_pairs``. Its probabilities are those of its ``decision``.
+
+    Attributes:
+        memory: an ``ExampleMemory`` that it finds labels by, which no graph of TensorFlow searches;
+            or None.
     """
 
     search_methods: tuple[str, ...] = ()
@@ -148,6 +154,7 @@ class RankerModel:
     decides_each_label = True
     searched_part = "model"
     decision = FittedDecision()
+    memory: "ExampleMemory | None" = None
 
     @property
     def num_labels(self) -> int:

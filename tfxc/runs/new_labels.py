@@ -6,24 +6,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError
 from tfxc.core.storage.files import copy_folder
 from tfxc.data.label_texts import LABEL_TEXTS_FOLDER, TEXTS_FILE
-from tfxc.data.label_texts.file import read_label_texts
+from tfxc.data.label_texts.file import read_new_label_texts
 from tfxc.data.label_texts.prepared import features_of, shortened, write_texts
 from tfxc.data.store.manifest import Manifest, fingerprints_of
 from tfxc.inference.embedder import vectors_of_texts
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.model import build_model
 from tfxc.ops.tables.large_weights import assign_rows, without_starts
-from tfxc.runs.writer import new_run
+from tfxc.runs.writer import new_run, refuse_existing
 
 if TYPE_CHECKING:
     from tfxc.model import XCModel
     from tfxc.runs.loaded import LoadedRun
 
 _BLOCK = 65_536  # labels that are copied at a time
-_SHOWN = 3
 
 
 def add_labels_by_text(loaded: "LoadedRun", path: str | Path, output: str | Path) -> list[str]:
@@ -48,18 +47,7 @@ def add_labels_by_text(loaded: "LoadedRun", path: str | Path, output: str | Path
         ['order_pizza']
     """
     check_run(loaded, output)
-    texts = read_label_texts(path)
-    if not texts:
-        raise DataError("the file has no labels", where=path, fix="name a file with labels")
-    known = [name for name in texts if name in loaded.vocabulary]
-    if known:
-        shown = ", ".join(map(repr, known[:_SHOWN]))
-        shown += " and others" if len(known) > _SHOWN else ""
-        raise DataError(
-            f"the run knows {len(known):,} of these labels already: {shown}",
-            where=path,
-            fix="remove them",
-        )
+    texts = read_new_label_texts(path, loaded.vocabulary)
     extended = with_labels(loaded, texts)
     names = list(texts)
     manifest = Manifest.model_validate(extended.manifest)
@@ -123,8 +111,7 @@ def check_run(loaded: "LoadedRun", output: str | Path) -> None:
             fix="train one of recipe 'fit' with head 'label_text'; to a linear ranker labels are "
             "added with --data",
         )
-    if Path(output).exists():
-        raise ConfigError("this folder already exists", where=output, fix="choose another one")
+    refuse_existing(output)
 
 
 def takes_labels(loaded: "LoadedRun") -> bool:

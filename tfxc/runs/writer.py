@@ -12,6 +12,7 @@ import numpy as np
 import pydantic
 
 from tfxc.core.config import Config
+from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import atomic_file, make_folder, write_array, write_errors, write_json
@@ -277,6 +278,16 @@ class RunWriter:
         assets = [path for path in (self / "assets").rglob("[!.]*") if path.is_file()]
         names = [*names, *(path.relative_to(self.path).as_posix() for path in assets)]
         checksums.record(self.path, names, known)
+
+
+def refuse_existing(output: str | Path) -> None:
+    """Refuses a place for a new run where there is something already.
+
+    Raises:
+        ConfigError: the folder exists.
+    """
+    if Path(output).exists():
+        raise ConfigError("the folder already exists", where=output, fix="choose another one")
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """The file of label texts, and which text belongs to which label."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,35 @@ def read_label_texts(path: str | Path, longest_line: int = MAX_LINE_BYTES) -> di
     return texts
 
 
+def read_new_label_texts(path: str | Path, known: Container[str]) -> dict[str, str]:
+    """Returns the texts of a file of new labels, at least one; see ``read_label_texts``.
+
+    Args:
+        path: as of ``read_label_texts``.
+        known: names of the labels that a run has.
+
+    Raises:
+        DataError: as ``read_label_texts``, or no label, or one that is known.
+    """
+    texts = read_label_texts(path)
+    if not texts:
+        raise DataError("the file has no labels", where=path, fix="name a file with labels")
+    repeated = [name for name in texts if name in known]
+    if repeated:
+        raise DataError(
+            f"the run knows {len(repeated):,} of these labels already: {_some(repeated)}",
+            where=path,
+            fix="remove them",
+        )
+    return texts
+
+
+def _some(names: Sequence[str]) -> str:
+    """Returns the first names, for a message."""
+    shown = ", ".join(map(repr, names[:_SHOWN]))
+    return f"{shown} and others" if len(names) > _SHOWN else shown
+
+
 def _entries(reader: JSONLines) -> Iterator[tuple[str, Sequence[Any]]]:
     """Yields text and labels of each line."""
     try:
@@ -109,11 +138,8 @@ def texts_of_labels(
         return [text_of_name(name) for name in names]
     missing = [name for name in names if name not in given]
     if missing and settings.missing_texts == "error":
-        shown = ", ".join(map(repr, missing[:_SHOWN]))
-        if len(missing) > _SHOWN:
-            shown += " and others"
         raise DataError(
-            f"{len(missing):,} of {len(names):,} labels have no text: {shown}",
+            f"{len(missing):,} of {len(names):,} labels have no text: {_some(missing)}",
             where=settings.label_texts,
             fix="add them, or set data.missing_texts to 'free' and head.free_vectors to true",
         )

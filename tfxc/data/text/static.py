@@ -90,7 +90,7 @@ class StaticFeatures(TextFeatures):
         self._where = _WHERE
         self.terms = None if terms is None else build_of(BAGS, terms, "data.text_features.terms")
         self.words: WordTokens | None = None
-        self._table: StaticTable | None = None
+        self._lookup: _Lookup | None = None
 
     @classmethod
     def of_table(cls, table: str, where: str) -> "StaticFeatures":
@@ -117,9 +117,9 @@ class StaticFeatures(TextFeatures):
     @property
     def num_features(self) -> int | None:  # type: ignore[override]
         """See ``TextFeatures``."""
-        if self._table is None or (self.terms is not None and self.terms.num_features is None):
+        if self._lookup is None or (self.terms is not None and self.terms.num_features is None):
             return None
-        return self.first + self._table.vectors.shape[1]
+        return self.first + self._lookup.table.vectors.shape[1]
 
     @property
     def first(self) -> int:
@@ -166,56 +166,30 @@ class StaticFeatures(TextFeatures):
         return scipy.sparse.hstack([self.terms.transform(texts), vectors], format="csr")
 
     def _vectors(self, texts: Sequence[str]) -> np.ndarray:
-        bounds, ids = self._tokens(texts)
-        shape = (len(texts), len(self._weighted))
+        assert self._lookup is not None, "fit comes first"
+        bounds, ids = self._tokens(texts, self._lookup)
+        shape = (len(texts), len(self._lookup.weighted))
         counts = scipy.sparse.csr_matrix((np.ones(len(ids), np.float32), ids, bounds), shape)
-        sums = counts @ self._weighted
+        sums = counts @ self._lookup.weighted
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
         scale = np.float32(self._settings["weight"])
         return np.divide(scale * sums, lengths, out=np.zeros_like(sums), where=lengths > 0)
 
-    def _tokens(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    def _tokens(self, texts: Sequence[str], lookup: "_Lookup") -> tuple[np.ndarray, np.ndarray]:
         """Returns the rows of the table that texts read: bounds of each text, and rows."""
-        size = len(self._weighted)
+        size = len(lookup.weighted)
         if self.words is not None:
             rows = self.words.transform(texts)
             bounds, ids = rows.indptr, rows.tokens - 1
         else:
             texts = [text.encode("utf-8", "replace").decode() for text in texts]
-            cut = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            cut = lookup.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
             bounds = bounds_of([len(text) for text in cut])
             ids = np.array([number for text in cut for number in text.ids], np.int64)
-            ids[ids == self._unknown] = size
+            ids[ids == lookup.unknown] = size
         known = ids < size
         kept = np.concatenate([[0], np.cumsum(known)])
         return kept[bounds], ids[known]
-
-    @functools.cached_property
-    def _weighted(self) -> np.ndarray:
-        """The table as it is summed up, float32."""
-        assert self._table is not None, "fit comes first"
-        vectors = self._table.vectors.astype(np.float32)
-        if self._settings["pooling"] == "mean":
-            return vectors
-        return vectors * zipf_weights(len(vectors))[:, None]
-
-    @functools.cached_property
-    def _tokenizer(self) -> "tokenizers.Tokenizer":
-        assert self._table is not None, "fit comes first"
-        with missing_package("static", where=self._where):
-            import tokenizers
-        tokenizer = tokenizers.Tokenizer.from_str(json_text(self._table.tokenizer))
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        tokenizer.encode_special_tokens = True
-        return tokenizer
-
-    @functools.cached_property
-    def _unknown(self) -> int | None:
-        """The id of tokens that the tokenizer lacks."""
-        assert self._table is not None and self._table.tokenizer is not None, "it is one"
-        model = self._table.tokenizer["model"]
-        return model.get("unk_id", self._tokenizer.token_to_id(model.get("unk_token") or ""))
 
     def graph(self, folder: Path) -> "StaticBag":
         # Like TensorFlow, protobuf is not there in every installation.
@@ -224,16 +198,18 @@ class StaticFeatures(TextFeatures):
         from tfxc.pretrained.tokenizer_json import subwords_of_json
 
         check_fitted(self.num_features)
+        lookup = self._lookup
+        assert lookup is not None, "it is fitted"
         if self.words is not None:
             tokens: Any = self.words.graph(folder / _WORDS)
             # Id 0 is padding, the last one an unknown word.
-            table = np.pad(self._weighted, ((1, 1), (0, 0)))
+            table = np.pad(lookup.weighted, ((1, 1), (0, 0)))
         else:
-            assert self._table is not None and self._table.tokenizer is not None, "it is fitted"
-            cut = subwords_of_json(self._table.tokenizer, _WHERE)
+            assert lookup.table.tokenizer is not None, "there are no words"
+            cut = subwords_of_json(lookup.table.tokenizer, _WHERE)
             tokens = SubwordIds(cut.settings, cut.pieces, _WHOLE_TEXT, model=cut.model)
-            table = self._weighted.copy()
-            table[[0, self._unknown or 0]] = 0
+            table = lookup.weighted.copy()
+            table[[0, lookup.unknown or 0]] = 0
         terms = None if self.terms is None else self.terms.graph(folder / _TERMS)
         return StaticBag(tokens, table, self._settings["weight"], terms, self.first)
 
@@ -242,11 +218,12 @@ class StaticFeatures(TextFeatures):
         terms.
         """
         check_fitted(self.num_features)
-        assert self._table is not None, "it is fitted"
+        assert self._lookup is not None, "it is fitted"
+        table = self._lookup.table
         with saving(folder, self.name, self.settings()) as scratch:
-            write_array(scratch / _TABLE, self._table.vectors)
-            if self._table.tokenizer is not None:
-                write_json(scratch / _TOKENIZER, self._table.tokenizer, indent=None)
+            write_array(scratch / _TABLE, table.vectors)
+            if table.tokenizer is not None:
+                write_json(scratch / _TOKENIZER, table.tokenizer, indent=None)
             for name, part in self.nested.items():
                 part.save(scratch / name)
 
@@ -264,18 +241,56 @@ class StaticFeatures(TextFeatures):
             self._take(StaticTable(vectors, words=words.vocabulary()[1:-1]))
 
     def _take(self, table: StaticTable) -> None:
-        self._table = table
-        for name in ("_weighted", "_tokenizer", "_unknown"):
-            self.__dict__.pop(name, None)
+        self._lookup = _Lookup(table, self._settings["pooling"], self._where)
         if table.words is not None:
             lowercase = not any(word != word.lower() for word in table.words)
             self.words = WordTokens(_WHOLE_TEXT, lowercase=lowercase)
             self.words.use_vocabulary(table.words)
 
-    def __getstate__(self) -> dict[str, Any]:
+
+class _Lookup:
+    """A table as texts are looked up in it; what is made of it is made when it is first used.
+
+    Args:
+        table: ``StaticTable``.
+        pooling: see ``StaticFeatures``.
+        where: config key that names it, for messages.
+    """
+
+    def __init__(self, table: StaticTable, pooling: str, where: str) -> None:
+        self.table = table
+        self._pooling = pooling
+        self._where = where
+
+    def __reduce__(self) -> tuple[Any, ...]:
         # A pickled tokenizer forgets ``encode_special_tokens``.
-        cached = ("_weighted", "_tokenizer")
-        return {name: value for name, value in vars(self).items() if name not in cached}
+        return _Lookup, (self.table, self._pooling, self._where)
+
+    @functools.cached_property
+    def weighted(self) -> np.ndarray:
+        """The table as it is summed up, float32."""
+        vectors = self.table.vectors.astype(np.float32)
+        if self._pooling == "mean":
+            return vectors
+        return vectors * zipf_weights(len(vectors))[:, None]
+
+    @functools.cached_property
+    def tokenizer(self) -> "tokenizers.Tokenizer":
+        """That of a table without words."""
+        with missing_package("static", where=self._where):
+            import tokenizers
+        tokenizer = tokenizers.Tokenizer.from_str(json_text(self.table.tokenizer))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        tokenizer.encode_special_tokens = True
+        return tokenizer
+
+    @functools.cached_property
+    def unknown(self) -> int | None:
+        """The id of tokens that the tokenizer lacks."""
+        assert self.table.tokenizer is not None, "there are no words"
+        model = self.table.tokenizer["model"]
+        return model.get("unk_id", self.tokenizer.token_to_id(model.get("unk_token") or ""))
 
 
 def zipf_weights(count: int) -> np.ndarray:

@@ -14,9 +14,10 @@ def nearest_rows(
     num_rows: int,
     k: int,
     threads: int,
+    by_row: tuple[int, NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]] | None = None,
 ) -> tuple[Any, Any]: ...
 def pair_sums(
-    features: Any, texts: Any, queries: NDArray[Any], labels: NDArray[Any]
+    features: Any, texts: Any, queries: NDArray[Any], labels: NDArray[Any], width: int
 ) -> tuple[Any, Any, Any]: ...
 def tree_scores(
     columns: NDArray[Any],

@@ -144,8 +144,9 @@ class Fusion:
         together = np.zeros(len(queries))
         ranks_together = np.zeros(len(queries))
         texts = []
-        for rows, part in zip(self._parts.text_rows, blocks, strict=False):
-            sums = self._pair_sums(part, rows, queries, pairs.labels)
+        widths = np.diff(self._parts.blocks).tolist()
+        for rows, part, width in zip(self._parts.text_rows, blocks, widths, strict=False):
+            sums = self._pair_sums(part, rows, queries, pairs.labels, width)
             columns += [sums[1], sums[2], sums[1] - best_of(sums[1]), sums[2] - best_of(sums[2])]
             texts.append(sums[0])
         memories = len(pairs.sources) - len(self._parts.texts)
@@ -242,7 +243,7 @@ def transposed(layer: Any, count: int) -> Rows:
 
 
 def pair_sums(
-    features: Rows, texts: Rows, queries: np.ndarray, labels: np.ndarray
+    features: Rows, texts: Rows, queries: np.ndarray, labels: np.ndarray, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compares queries and texts of labels, both of length 1.
 
@@ -250,6 +251,7 @@ def pair_sums(
         features: of the queries.
         texts: of the labels.
         queries, labels: int64 (pairs,), queries ascending.
+        width: of the block of features.
 
     Returns:
         float64 (pairs,): inner products, the share of the query's squares whose features are in the
@@ -258,7 +260,6 @@ def pair_sums(
     bounds, ids, weights = features
     splits, columns, values = texts
     products = np.zeros((3, len(queries)))
-    width = 1 + max(int(ids.max(initial=0)), int(columns.max(initial=0)))
     scratch = np.zeros(width, np.float32)
     ends = np.searchsorted(queries, np.arange(len(bounds)))
     for query in range(len(bounds) - 1):

@@ -1,7 +1,6 @@
 """The trees that fuse the sources, fitted on held-out training examples."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,10 +9,11 @@ import scipy.sparse
 from tfxc.core.errors import DataError
 from tfxc.core.storage.locks import scratch_folder
 from tfxc.data.reading.held_out import held_out_examples
-from tfxc.inference.fused_model import ranked_labels
 from tfxc.ranker.fusion.fused_numpy import pair_sums, split_blocks
 from tfxc.ranker.fusion.memory import ExampleMemory, MemorySettings, csr_rows, kernels
-from tfxc.ranker.search import Ranker
+from tfxc.recipes.memory.model import ranked_labels
+from tfxc.recipes.xr_linear.model import LinearModel
+from tfxc.runs.writer import RunWriter
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
@@ -31,9 +31,11 @@ _TREES = {
     "early_stopping": False,
 }
 
-#: Function of features, labels, a folder, and whether texts of labels are examples, too, that
+#: Function of a folder, features, labels, and whether texts of labels are examples, too, that
 #: trains a ranker in the folder and opens it.
-TrainRanker = Callable[[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix, Path, bool], Ranker]
+TrainRanker = Callable[
+    [RunWriter, scipy.sparse.csr_matrix, scipy.sparse.csr_matrix, bool], LinearModel
+]
 
 
 def fitted_trees(
@@ -43,13 +45,13 @@ def fitted_trees(
     settings: MemorySettings,
     train_ranker: TrainRanker,
     text_rows: Sequence[bool],
+    chosen: np.ndarray,
     *,
-    held_out: int,
     new_labels: float,
     groups: np.ndarray | None = None,
     seed: int = 0,
     threads: int | None = None,
-) -> tuple[dict[str, np.ndarray], dict[bool, float]]:
+) -> tuple[dict[str, np.ndarray], bool, dict[bool, float]]:
     """Fits trees to what the sources say of examples that they do not know.
 
     Args:
@@ -59,8 +61,8 @@ def fitted_trees(
         settings: of the memory.
         train_ranker: see ``TrainRanker``.
         text_rows: choices of its last argument; the one with the higher P@1 on the held-out
-            examples is taken.
-        held_out: examples that the sources do without.
+            examples is taken, the first where they are alike.
+        chosen: bool (examples,), those that are held out, see ``chosen_examples``.
         new_labels: share of the held-out examples' rare labels that the sources do without, but for
             their texts.
         groups: int (examples,), equal for those that are held out together; None if all are apart.
@@ -68,13 +70,13 @@ def fitted_trees(
         threads: of the searches.
 
     Returns:
-        Arrays of ``fused_numpy.tree_scores``, and the P@1 of the ranker with each choice.
+        Arrays of ``fused_numpy.tree_scores``, the choice that is taken, and the P@1 of the ranker
+        with each.
 
     Raises:
-        DataError: too few examples can be held out.
+        DataError: trees can learn nothing of the held-out examples.
     """
     random = np.random.default_rng(seed)
-    chosen = chosen_examples(features, labels, texts, settings, held_out, groups, seed)
     counts = np.bincount(labels.indices, minlength=labels.shape[1])
     candidates = np.unique(labels[chosen].indices)
     candidates = candidates[counts[candidates] <= settings.rare]
@@ -90,24 +92,26 @@ def fitted_trees(
     fusion = memory.fusion(threads)
     queries = features[chosen]
     wanted = labels[chosen]
-    precision: dict[bool, float] = {}
+    ranked = {}
+    precision = {}
     for choice in text_rows:
         with scratch_folder("fuse") as scratch:
-            ranker = train_ranker(features[rest], known[rest], scratch, choice)
-            ids, scores = ranked_labels(ranker, csr_rows(queries), settings, threads)
-        right = np.ravel(wanted[np.arange(len(ids)), ids[:, 0]]) * (ids[:, 0] >= 0)
-        if not precision or right.mean() > max(precision.values()):
-            ranked = ids, scores
+            linear = train_ranker(RunWriter(scratch), features[rest], known[rest], choice)
+            ranked[choice] = ranked_labels(linear, csr_rows(queries), settings)
+        best = ranked[choice][0][:, 0]
+        right = np.ravel(wanted[np.arange(len(best)), best]) * (best >= 0)
         precision[choice] = float(right.mean())
+    winner = max(precision, key=precision.__getitem__)
+    ids, scores = ranked[winner]
     columns = []
     truth = []
     for first in range(0, queries.shape[0], _AT_ONCE):
         part = slice(first, first + _AT_ONCE)
         blocks = split_blocks(csr_rows(queries[part]), settings.blocks)
-        pairs = fusion.candidates(blocks, (ranked[0][part], ranked[1][part]))
+        pairs = fusion.candidates(blocks, (ids[part], scores[part]))
         columns.append(fusion.pair_features(blocks, pairs))
         truth.append(np.ravel(wanted[part][pairs.queries, pairs.labels]) > 0)
-    return _fit(np.concatenate(columns), np.concatenate(truth), seed), precision
+    return _fit(np.concatenate(columns), np.concatenate(truth), seed), winner, precision
 
 
 def chosen_examples(
@@ -141,6 +145,7 @@ def chosen_examples(
             split_blocks(csr_rows(texts), block)[0],
             queries,
             labels.indices.astype(np.int64),
+            settings.blocks[1],
         )
         pairs = np.flatnonzero(sums[1] > _ALL)
         pairs = pairs[np.lexsort((-sums[0][pairs], labels.indices[pairs]))]

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,15 +10,17 @@ from tfxc.core.declared import Count, Natural, Positive, Share
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage.reading import read_array
 from tfxc.data.reading.source_files import expand
+from tfxc.ranker.fusion.memory import Places
 from tfxc.recipes.base import Context
 from tfxc.recipes.memory.recipe import Memory
+from tfxc.recipes.xr_linear.model import LinearModel
 
 if TYPE_CHECKING:
     import scipy.sparse
 
     from tfxc.core.settings import Config
     from tfxc.data.store.manifest import Manifest
-    from tfxc.ranker.search import Ranker
+    from tfxc.runs.writer import RunWriter
 
 _WRITE_GROUPS = "write it with numpy.save"
 
@@ -65,7 +66,7 @@ class Fuse(Memory):
         neighbours: Count = 50,
         power: Positive = 2.0,
         label_texts: bool = True,
-        tail_places: Natural = 0,
+        tail_places: Places = 0,
         rare: Natural = 5,
         threads: Count | None = None,
         fusion: Literal["trees", "sum"] = "trees",
@@ -151,8 +152,7 @@ class Fuse(Memory):
         """Fits the trees, then trains the ranker and writes the memory."""
         from tfxc.ops.csr import unit_rows
         from tfxc.ranker.fusion.memory import ExampleMemory
-        from tfxc.ranker.search import Ranker
-        from tfxc.recipes.fuse.fitting import fitted_trees
+        from tfxc.recipes.fuse.fitting import chosen_examples, fitted_trees
         from tfxc.recipes.xr_linear.settings import TreeSettings, ranker_settings
         from tfxc.recipes.xr_linear.stages import (
             label_text_matrix,
@@ -161,7 +161,6 @@ class Fuse(Memory):
             with_text_rows,
         )
         from tfxc.recipes.xr_linear.training import train_layers
-        from tfxc.runs.writer import RunWriter
 
         data_folder = context.data_folder
         features, labels = training_matrices(data_folder)
@@ -172,11 +171,11 @@ class Fuse(Memory):
         rules = ranker_settings(self.ranker, seed)
 
         def train(
-            run: RunWriter,
+            run: "RunWriter",
             some: "scipy.sparse.csr_matrix",
             of_them: "scipy.sparse.csr_matrix",
             text_rows: bool,
-        ) -> None:
+        ) -> LinearModel:
             if text_rows:
                 some, of_them = with_text_rows(some, of_them, label_text_matrix(data_folder))
             words = unit_rows(some[:, : settings.blocks[1]].copy())
@@ -190,38 +189,32 @@ class Fuse(Memory):
                 memory_gb=self.memory_gb,
                 threads=self.threads,
             )
-
-        def ranker_of(
-            some: "scipy.sparse.csr_matrix",
-            of_them: "scipy.sparse.csr_matrix",
-            scratch: Path,
-            text_rows: bool,
-        ) -> "Ranker":
-            train(RunWriter(scratch), some, of_them, text_rows)
-            return Ranker.load(scratch)
+            return LinearModel(run.path, self.threads)
 
         trees = None
         choices = [False, True] if self.label_text_rows == "held_out" else [self.label_text_rows]
         text_rows = choices[0]
         if self.fusion == "trees":
+            groups = self.groups(context, labels)
+            chosen = chosen_examples(features, labels, texts, settings, self.held_out, groups, seed)
             log(
                 context.folder,
-                f"up to {self.held_out:,} examples are held out for the fusion",
+                f"{np.count_nonzero(chosen):,} of {len(chosen):,} training examples are held out "
+                "for the fusion",
             )
-            trees, precision = fitted_trees(
+            trees, text_rows, precision = fitted_trees(
                 features,
                 labels,
                 texts,
                 settings,
-                ranker_of,
+                train,
                 choices,
-                held_out=self.held_out,
+                chosen,
                 new_labels=self.new_labels,
-                groups=self.groups(context, labels),
+                groups=groups,
                 seed=seed,
                 threads=self.threads,
             )
-            text_rows = max(choices, key=precision.__getitem__)  # False where both are alike
             if len(choices) > 1:
                 log(
                     context.folder,

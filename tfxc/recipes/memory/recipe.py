@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from tfxc.core.declared import Count, Natural, Positive
 from tfxc.core.errors import ConfigError
-from tfxc.inference.fused_model import FusedModel
+from tfxc.ranker.fusion.memory import Places
 from tfxc.recipes.base import Context, StagedRecipe, refuse_settings_of_networks
-from tfxc.runs.refit import facts_of
+from tfxc.recipes.memory.model import FusedModel
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
@@ -48,7 +48,7 @@ class Memory(StagedRecipe):
         neighbours: Count = 50,
         power: Positive = 2.0,
         label_texts: bool = True,
-        tail_places: Natural = 0,
+        tail_places: Places = 0,
         rare: Natural = 5,
         threads: Count | None = None,
     ) -> None:
@@ -58,8 +58,6 @@ class Memory(StagedRecipe):
         self.tail_places = tail_places
         self.rare = rare
         self.threads = threads
-        if tail_places > 10:
-            raise ConfigError("there are ten places", where="tail_places", fix="give 10 or less")
 
     @classmethod
     def check_config(cls, config: "Config") -> None:
@@ -111,24 +109,10 @@ class Memory(StagedRecipe):
             began = time.monotonic()
             processor = time.process_time()
             self.fill(context)
-            seconds = {
-                "seconds": round(time.monotonic() - began, 1),
-                "processor_seconds": round(time.process_time() - processor, 1),
-            }
+            seconds = stages.seconds_since(began, processor)
             run = context.folder
             stages.log(run, f"ready after {seconds['processor_seconds']:,.1f} s of processor time")
-            if context.held_out:  # this memory is of all examples
-                facts = facts_of(context.held_out)
-                stages.write_metrics(run, seconds, {"dev": facts["dev"]})
-                return {**seconds, **facts}
-            model: Any = FusedModel.load(run.path, self.threads)
-            results = stages.measure(
-                model, context.config, context.data_folder, context.manifest, run
-            )
-            stages.write_metrics(run, seconds, results)
-            for line in stages.headline(results):
-                stages.log(run, line)
-            return {**seconds, "dev": {}, **results}
+            return stages.results_of(context, FusedModel.load(run.path, self.threads), seconds)
 
         return train
 

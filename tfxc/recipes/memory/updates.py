@@ -13,20 +13,17 @@ import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.files import copy_folder
-from tfxc.data.label_texts.file import read_label_texts
+from tfxc.data.label_texts.file import read_new_label_texts
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.store.manifest import Manifest, fingerprints_of
-from tfxc.inference.fused_model import FusedModel
 from tfxc.labels.vocabulary import LabelVocabulary
-from tfxc.runs.writer import new_run, split_of
+from tfxc.runs.writer import new_run, refuse_existing, split_of
 
 if TYPE_CHECKING:
     from tfxc.data.reading.formats.base import Reader
     from tfxc.ranker.fusion.memory import ExampleMemory
     from tfxc.runs.loaded import LoadedRun
-
-_SHOWN = 3
 
 
 def has_memory(loaded: "LoadedRun") -> bool:
@@ -91,16 +88,7 @@ def add_texts(loaded: "LoadedRun", path: str | Path, output: str | Path) -> list
             where=loaded.folder.path,
             fix="add examples with --data, or train with data.label_texts",
         )
-    texts = read_label_texts(path)
-    known = [name for name in texts if name in loaded.vocabulary]
-    if known or not texts:
-        shown = ", ".join(map(repr, known[:_SHOWN]))
-        problem = f"the run knows {len(known):,} of these labels already: {shown}"
-        raise DataError(
-            problem if known else "the file has no labels",
-            where=path,
-            fix="remove them" if known else "name a file with labels",
-        )
+    texts = read_new_label_texts(path, loaded.vocabulary)
     assert loaded.text_features is not None, "texts of labels need text features"
     features = loaded.text_features.transform(list(texts.values()))
     vocabulary = [*loaded.vocabulary.names, *texts]
@@ -152,11 +140,8 @@ def _checked(loaded: "LoadedRun", output: str | Path) -> "ExampleMemory":
             where=loaded.folder.path,
             fix="choose a run of recipe 'memory' or 'fuse'",
         )
-    if Path(output).exists():
-        raise ConfigError("the folder already exists", where=output, fix="choose another one")
-    model = loaded.model
-    assert isinstance(model, FusedModel), "``has_memory`` says so"
-    return model.memory
+    refuse_existing(output)
+    return loaded.model.memory
 
 
 def _write(

@@ -1,6 +1,7 @@
 """Pieces of training a linear ranker: matrices, measuring, reports."""
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,17 +19,19 @@ from tfxc.data.examples.kinds import DENSE, KINDS
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.sources.shards import open_source
 from tfxc.data.store.manifest import Manifest
+from tfxc.inference.protocol import RunModel
 from tfxc.ops.linear.solver import block_memory
 from tfxc.parallel import workers
 from tfxc.ranker.problem import BudgetError
 from tfxc.runs.dev_examples import write_dev_examples
+from tfxc.runs.refit import facts_of
 from tfxc.training.evaluation import Evaluation, evaluation_of_texts, labels_of
 
 if TYPE_CHECKING:
     from tfxc.core.settings import Config
     from tfxc.ops.linear.settings import SolverSettings
     from tfxc.ranker.settings import RankerSettings
-    from tfxc.recipes.xr_linear.model import LinearModel
+    from tfxc.recipes.base import Context
     from tfxc.runs.folder import RunFolder
 
 
@@ -293,8 +296,40 @@ def report_lines(
         )
 
 
+def seconds_since(began: float, processor: float) -> dict[str, float]:
+    """Returns ``seconds`` and ``processor_seconds`` since both clocks of ``time`` stood there."""
+    return {
+        "seconds": round(time.monotonic() - began, 1),
+        "processor_seconds": round(time.process_time() - processor, 1),
+    }
+
+
+def results_of(context: "Context", model: RunModel, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """Measures a trained model, unless it is of all examples, and writes ``metrics.jsonl``.
+
+    Args:
+        context: of the training.
+        model: what was trained.
+        seconds: what it took.
+
+    Returns:
+        What the summary says of them: ``seconds``, ``dev``, ``test`` where it is requested, and of
+        a model of all examples what ``facts_of`` knows of those that were held out.
+    """
+    run = context.folder
+    if context.held_out:
+        facts = facts_of(context.held_out)
+        write_metrics(run, seconds, {"dev": facts["dev"]})
+        return {**seconds, **facts}
+    results = measure(model, context.config, context.data_folder, context.manifest, run)
+    write_metrics(run, seconds, results)
+    for line in headline(results):
+        log(run, line)
+    return {**seconds, "dev": {}, **results}
+
+
 def measure(
-    model: "LinearModel",
+    model: RunModel,
     config: "Config",
     data_folder: str | Path,
     manifest: "Manifest",

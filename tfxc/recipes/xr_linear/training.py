@@ -19,7 +19,6 @@ from tfxc.recipes.xr_linear import stages
 from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices, negatives_of
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.settings import TreeSettings
-from tfxc.runs.refit import facts_of
 
 if TYPE_CHECKING:
     from tfxc.ranker.settings import RankerSettings
@@ -59,22 +58,11 @@ def train(
         memory_gb=memory_gb,
         threads=threads,
     )
-    seconds = {
-        "seconds": round(time.monotonic() - began, 1),
-        "processor_seconds": round(time.process_time() - processor, 1),
-    }
+    seconds = stages.seconds_since(began, processor)
     for line in stages.report_lines(reports, seconds):
         stages.log(run, line)
     model = LinearModel(run.path, threads)
-    if context.held_out:  # this model was trained on all examples
-        facts = facts_of(context.held_out)
-        stages.write_metrics(run, seconds, {"dev": facts["dev"]})
-        return {"layers": reports, **seconds, **facts}
-    results = stages.measure(model, config, data_folder, context.manifest, run)
-    stages.write_metrics(run, seconds, results)
-    for line in stages.headline(results):
-        stages.log(run, line)
-    return {"layers": reports, **seconds, "dev": {}, **results}
+    return {"layers": reports, **stages.results_of(context, model, seconds)}
 
 
 def train_layers(

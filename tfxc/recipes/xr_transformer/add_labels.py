@@ -34,7 +34,7 @@ from tfxc.ranker.store import PARAMETERS, write_layer, write_parameters
 from tfxc.recipes.xr_linear.stages import memory_of_ranker
 from tfxc.recipes.xr_linear.training import TREE
 from tfxc.recipes.xr_transformer.ranker_features import PlainFeatures
-from tfxc.runs.writer import WEIGHTS, RunWriter, new_run
+from tfxc.runs.writer import WEIGHTS, RunWriter, new_run, refuse_existing
 
 if TYPE_CHECKING:
     from tfxc.data.examples.chunk import Chunk
@@ -150,8 +150,7 @@ def check_run(loaded: "LoadedRun", output: str | Path) -> None:
             where=loaded.folder.path,
             fix="choose a run that was trained with recipe.only_encoder false",
         )
-    if Path(output).exists():
-        raise ConfigError("the folder already exists", where=output, fix="choose another one")
+    refuse_existing(output)
     if "imported" in (loaded.folder.summary() or {}):
         raise ConfigError(
             "the run was imported without its training data",

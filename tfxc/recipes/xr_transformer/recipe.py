@@ -32,6 +32,7 @@ from tfxc.recipes.xr_linear.stages import (
     log,
     memory_of_ranker,
     report_lines,
+    seconds_since,
 )
 from tfxc.recipes.xr_transformer.checks import check_fit
 from tfxc.recipes.xr_transformer.embeddings import concatenated_on_disk, origin_of, write_embeddings
@@ -512,11 +513,7 @@ class _Stages:
                 self.planned.ranker,
                 limits=Limits(budget, self.recipe.threads),
             )
-        seconds = {
-            "seconds": round(time.monotonic() - began, 1),
-            "processor_seconds": round(time.process_time() - processor, 1),
-        }
-        for line in report_lines(reports, seconds):
+        for line in report_lines(reports, seconds_since(began, processor)):
             log(self.folder, line)
         return reports
 

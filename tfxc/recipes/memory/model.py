@@ -14,6 +14,7 @@ from tfxc.ranker.fusion.fused_numpy import Rows, split_blocks
 from tfxc.ranker.fusion.memory import FOLDER, ExampleMemory, MemorySettings
 from tfxc.ranker.search import Ranker
 from tfxc.ranker.store import PARAMETERS
+from tfxc.recipes.xr_linear.model import LinearModel
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -24,20 +25,20 @@ class FusedModel(RankerModel):
 
     Args:
         memory: of the run.
-        ranker: over the first block of features, or None.
+        linear: ``LinearModel`` over the first block of features, or None.
         threads: of the search, at most this many; None means all cores.
 
     Attributes:
-        memory, ranker: as given.
+        memory, linear: as given.
     """
 
+    memory: ExampleMemory
+
     def __init__(
-        self, memory: ExampleMemory, ranker: Ranker | None = None, threads: int | None = None
+        self, memory: ExampleMemory, linear: LinearModel | None = None, threads: int | None = None
     ) -> None:
         self.memory = memory
-        self.ranker = ranker
-        self._threads = threads
-        self._beam: int | None = None
+        self.linear = linear
         self._fusion = memory.fusion(threads)
 
     @classmethod
@@ -51,13 +52,19 @@ class FusedModel(RankerModel):
         run = Path(run)
         if not (run / FOLDER / PARAMETERS).is_file():
             raise CheckpointError("there is no memory", where=run, fix="finish training first")
-        ranker = Ranker.load(run) if (run / "ranker" / PARAMETERS).is_file() else None
-        return cls(ExampleMemory.load(run), ranker, threads)
+        has_ranker = (run / "ranker" / PARAMETERS).is_file()
+        linear = LinearModel(run, threads) if has_ranker else None
+        return cls(ExampleMemory.load(run), linear, threads)
 
     @property
     def num_labels(self) -> int:
         """Number of labels that can be found."""
         return self.memory.labels.shape[1]
+
+    @property
+    def ranker(self) -> Ranker | None:
+        """The ``Ranker``, if any."""
+        return None if self.linear is None else self.linear.ranker
 
     def searching_with(
         self, beam: int | None = None, post_processor: str | None = None
@@ -67,7 +74,7 @@ class FusedModel(RankerModel):
         Raises:
             ConfigError: a post-processor, as the trees know the scores of one; or no ranker.
         """
-        if post_processor is not None or self.ranker is None:
+        if post_processor is not None or self.linear is None:
             raise ConfigError(
                 "a fused model is searched with the post-processor it was trained with, and a "
                 "memory without a ranker has no beam",
@@ -75,18 +82,15 @@ class FusedModel(RankerModel):
                 fix="leave it out",
             )
         model = copy.copy(self)
-        model._beam = beam
+        model.linear = self.linear.searching_with(beam)
         return model
 
-    def ranker_search(self) -> list[tuple[str, int]]:
-        """Returns the post-processor of each layer of the ranker and the nodes kept in it."""
-        assert self.ranker is not None, "called where there is one"
-        inner = self.ranker.only_topk[:-1]
-        if self._beam is not None:
-            inner = [self._beam] * len(inner)
-        last = min(self.memory.settings.neighbours, self.ranker.num_labels)
-        rules = self.ranker.post_processors
-        return [(rule.name, beam) for rule, beam in zip(rules, [*inner, last], strict=True)]
+    def search_settings(self) -> list[tuple[str, int]] | None:
+        """Returns those of the ranker, as many labels as neighbours in its last layer; or None."""
+        if self.linear is None:
+            return None
+        *inner, (rule, _) = self.linear.search_settings()
+        return [*inner, (rule, _wanted(self.linear, self.memory.settings))]
 
     def find_top_k(
         self,
@@ -100,11 +104,8 @@ class FusedModel(RankerModel):
         names = ("row_splits", "ids", "weights")
         bounds, ids, weights = (np.asarray(features[name]) for name in names)
         rows = (bounds.astype(np.int64), ids.astype(np.int32), weights.astype(np.float32))
-        ranked = None
-        if self.ranker is not None:
-            ranked = ranked_labels(
-                self.ranker, rows, self.memory.settings, self._threads, self._beam
-            )
+        settings = self.memory.settings
+        ranked = None if self.linear is None else ranked_labels(self.linear, rows, settings)
         return self._fusion.top_k(rows, ranked, k)
 
     def similar_labels(self, label: int, k: int) -> None:
@@ -131,21 +132,19 @@ class FusedModel(RankerModel):
 
 
 def ranked_labels(
-    ranker: Ranker,
-    rows: Rows,
-    settings: MemorySettings,
-    threads: int | None = None,
-    beam: int | None = None,
+    linear: LinearModel, rows: Rows, settings: MemorySettings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the labels that a ranker over the first block of features finds.
 
     Args:
-        ranker: ``Ranker``.
+        linear: ``LinearModel``.
         rows: of all blocks.
         settings: ``MemorySettings``; as many labels as neighbours are asked for.
-        threads, beam: see ``Ranker.predict``.
     """
-    bounds, ids, weights = split_blocks(rows, settings.blocks[:2])[0]
-    matrix = scipy.sparse.csr_matrix((weights, ids, bounds), (len(bounds) - 1, settings.blocks[1]))
-    k = min(settings.neighbours, ranker.num_labels)
-    return ranker.predict(matrix, k, beam_size=beam, threads=threads)
+    words = split_blocks(rows, settings.blocks[:2])[0]
+    features = dict(zip(("row_splits", "ids", "weights"), words, strict=True))
+    return linear.find_top_k(features, _wanted(linear, settings))
+
+
+def _wanted(linear: LinearModel, settings: MemorySettings) -> int:
+    return min(settings.neighbours, linear.num_labels)
