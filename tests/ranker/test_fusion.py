@@ -190,6 +190,19 @@ def test_label_texts_that_are_added_have_always_been_there():
     )
 
 
+def test_texts_of_labels_that_had_none_have_always_been_there():
+    bare = rows(NUM_LABELS, 2).tolil()
+    bare[[1, 4]] = 0
+    before = ExampleMemory.of(memory().settings, rows(50, 0), labels_of(50, 1), bare.tocsr())
+    ids = [4, NUM_LABELS, 1]  # one of them is new
+    texts = scipy.sparse.vstack([bare, rows(1, 9)], format="lil")
+    texts[ids] = rows(3, 8)
+    labels = labels_of(50, 1)
+    labels.resize(50, NUM_LABELS + 1)
+    always = ExampleMemory.of(before.settings, rows(50, 0), labels, texts.tocsr())
+    assert_same(before.with_texts(rows(3, 8), ids), always)
+
+
 def test_labels_that_are_removed_have_never_been_there():
     labels = labels_of(50, 1)
     kept = [0, 2, 3, 5, 6, 7, 8]

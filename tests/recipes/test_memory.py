@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from tests import fused_runs
 from tests.commands.calls import call
 from tests.fused_runs import FUSE, KNOWN, MEMORY, NUM_LABELS
+from tests.source_tree import ROOT
 from tfxc.commands import add_labels, evaluate, export, predict, remove_labels, train
 from tfxc.core.errors import DataError
 from tfxc.data.examples.chunk import Chunk
@@ -97,6 +100,44 @@ def test_new_labels_by_text_and_by_example(run, tmp_path, capsys):
     again = (tmp_path / "two", "--label-texts", tmp_path / "texts.jsonl")
     problem = call(capsys, add_labels, *again, "--output", tmp_path / "three").problem()
     assert "knows 1 of these labels already: 'owl'" in problem
+
+
+def test_a_label_known_by_examples_is_given_a_text(run, tmp_path, capsys):
+    (tmp_path / "new.jsonl").write_text('{"text": "zebra stripes", "labels": ["zebra"]}\n')
+    arguments = (run, "--data", tmp_path / "new.jsonl", "--output", tmp_path / "one")
+    assert call(capsys, add_labels, *arguments).code == 0
+    lines = ["yak", "zebra"]
+    text = "".join(f'{{"label": "{name}", "text": "{name} of the plains"}}\n' for name in lines)
+    (tmp_path / "texts.jsonl").write_text(text)
+    arguments = (tmp_path / "one", "--label-texts", tmp_path / "texts.jsonl")
+    done = call(capsys, add_labels, *arguments, "--output", tmp_path / "two")
+    assert "1 new labels (yak)" in done.out
+    assert "1 labels that were known by examples alone have a text now" in done.out + done.err
+    two = load_run(tmp_path / "two")
+    assert two.vocabulary.names[-2:] == ["zebra", "yak"]
+    assert two.label_texts[-2:] == ["zebra of the plains", "yak of the plains"]
+    assert two.label_counts[-2:].tolist() == [1, 0]
+    best = [row[0][0] for row in answers(tmp_path / "two", ["plains yak", "plains zebra"])]
+    assert best == ["yak", "zebra"]
+
+
+def test_additions_and_removals_need_no_tensorflow(run, tmp_path):
+    """In a process of its own, where nothing else has imported it."""
+    (tmp_path / "texts.jsonl").write_text('{"label": "owl", "text": "owl barn night"}\n')
+    (tmp_path / "new.jsonl").write_text('{"text": "zebra stripes", "labels": ["zebra"]}\n')
+    (tmp_path / "gone.txt").write_text("owl\n")
+    code = f"""
+import os, sys
+from tfxc.commands import add_labels, remove_labels
+os.chdir({str(tmp_path)!r})
+assert add_labels.main([{str(run)!r}, "--label-texts", "texts.jsonl", "--output", "one"]) == 0
+assert add_labels.main(["one", "--data", "new.jsonl", "--output", "two"]) == 0
+assert remove_labels.main(["two", "--labels", "gone.txt", "--output", "three"]) == 0
+print([name for name in ("tensorflow", "keras") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_what_was_added_is_removed_without_a_trace(run, tmp_path, capsys):

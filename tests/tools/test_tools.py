@@ -174,3 +174,27 @@ def test_a_benchmark_counts_the_parameters_of_a_head(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     head_parameters = __import__("repetitions").head_parameters
     assert head_parameters(tmp_path) == (32 + 1) * tiny.NUM_LABELS
+
+
+def test_a_benchmark_lets_nothing_come_before_what_it_needs(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    stream = __import__("stream")
+    names = [f"s{number}" for number in range(40)]
+    needs = {name: [f"s{number // 2}", f"s{number // 3}"] for number, name in enumerate(names)}
+    needs["s0"] = ["s1"]  # a circle, of which either may come first
+    orders = [stream.in_order(list(names), needs, seed) for seed in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]
+    for order in orders:
+        assert sorted(order) == sorted(names)
+        place = {name: number for number, name in enumerate(order)}
+        assert all(place[need] < place[n] for n in names[2:] for need in needs[n])
+
+
+def test_a_benchmark_measures_how_labels_drift(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    drift_of = __import__("stream").drift_of
+    before = [{"labels": ["a", "b"]}]
+    assert drift_of(before, []) is None
+    assert set(drift_of(before, before).values()) == {0}
+    drift = drift_of([{"labels": ["a", "c"]}, {"labels": ["c", "c"]}], before)
+    assert drift == {"new labels": 0.5, "new truths": 0.75, "distance": 0.75}

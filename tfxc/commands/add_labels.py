@@ -14,8 +14,8 @@ Everything else stays the same, bit for bit: the other classifiers, the ids of t
 encoder of an XR-Transformer.
 
 A run of recipe memory or fuse takes both without its data: a label by its text, or examples of old
-and new labels, which are appended to its memory. A ranker and the trees of a fusion stay as they
-are.
+and new labels, which are appended to its memory. A label that it knows by examples alone can be
+given a text later. A ranker and the trees of a fusion stay as they are.
 
 RUN is not changed. See docs/label_texts.md, docs/xr_linear.md and docs/rare_labels.md.
 """
@@ -69,31 +69,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     of_data = options.of_data
     if options.label_texts is not None:
         refuse(of_data, given(of_data), "this option is for labels that are added with --data")
-        from tfxc.recipes.memory.updates import add_texts, has_memory
-        from tfxc.runs.loaded import load_run
-        from tfxc.runs.new_labels import add_labels_by_text
-
-        loaded = load_run(options.run, options.trust)
-        add = add_texts if has_memory(loaded) else add_labels_by_text
-        print(_added(options.output, add(loaded, options.label_texts, options.output)))
-        return 0
-    from tfxc.data.store.preparation import ensure_prepared
-    from tfxc.recipes.memory.updates import add_examples, has_memory
-    from tfxc.recipes.xr_transformer.add_labels import add_new_labels, check_run
-    from tfxc.reports.measurement import reader_of_file
+    from tfxc.recipes.memory.updates import add_examples, add_texts, has_memory
     from tfxc.runs.loaded import load_run
 
+    # A memory needs no TensorFlow, which the modules of the others import.
     loaded = load_run(options.run, options.trust)
+    if options.label_texts is not None:
+        if has_memory(loaded):
+            names = add_texts(loaded, options.label_texts, options.output)
+        else:
+            from tfxc.runs.new_labels import add_labels_by_text
+
+            names = add_labels_by_text(loaded, options.label_texts, options.output)
+        print(_added(options.output, names))
+        return 0
+    from tfxc.reports.measurement import reader_of_file
+
     assert options.data is not None, "one of the two is given"
-    if not has_memory(loaded):
-        check_run(loaded, options.output)
-    reader = reader_of_file(
-        loaded, options.data, of_data.reader, of_data.reader_options, of_data.features
-    )
+    in_file = (options.data, of_data.reader, of_data.reader_options, of_data.features)
     if has_memory(loaded):
+        reader = reader_of_file(loaded, *in_file)
         refuse(of_data, ("prepared", "memory_gb"), "nothing is trained for a memory")
         print(_added(options.output, add_examples(loaded, reader, options.output)))
         return 0
+    from tfxc.data.store.preparation import ensure_prepared
+    from tfxc.recipes.xr_transformer.add_labels import add_new_labels, check_run
+
+    check_run(loaded, options.output)
+    reader = reader_of_file(loaded, *in_file)
     folder = ensure_prepared(loaded.config.data, of_data.prepared)
     done = add_new_labels(loaded, reader, options.output, folder, of_data.memory_gb)
     print(_added(options.output, done.names))

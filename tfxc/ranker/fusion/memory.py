@@ -163,16 +163,22 @@ class ExampleMemory:
             texts = [_joined(*pair) for pair in zip(texts, empty, strict=True)]
         return dataclasses.replace(self, rows=rows, labels=joined, texts=texts)
 
-    def with_texts(self, features: scipy.sparse.csr_matrix) -> "ExampleMemory":
-        """Returns a memory of texts that has more labels, known by their texts alone.
+    def with_texts(
+        self, features: scipy.sparse.csr_matrix, ids: Sequence[int] | None = None
+    ) -> "ExampleMemory":
+        """Returns a memory that has more texts of labels, as if it always had.
 
         Args:
-            features: CSR (new labels, D) of the texts.
+            features: CSR (texts, D).
+            ids: the label of each text: one that has had no text, or a new one; the new ones are
+                the next numbers, each once. None means that all are new, in this order.
         """
+        count = self.labels.shape[1]
+        places = np.arange(count, count + features.shape[0]) if ids is None else np.asarray(ids)
         new = block_layers(features, self.settings.blocks)
         labels = self.labels.copy()
-        labels.resize(labels.shape[0], labels.shape[1] + features.shape[0])
-        texts = [_joined(*pair) for pair in zip(self.texts, new, strict=True)]
+        labels.resize(labels.shape[0], max(count, places.max(initial=-1) + 1))
+        texts = [_joined(*pair, places) for pair in zip(self.texts, new, strict=True)]
         return dataclasses.replace(self, labels=labels, texts=texts)
 
     def without_labels(self, removed: Sequence[int] | np.ndarray) -> "ExampleMemory":
@@ -313,11 +319,18 @@ def _splits_of(layer: ChunkedLayer, width: int) -> np.ndarray:
     return bounds_of(counts)
 
 
-def _joined(first: ChunkedLayer, second: ChunkedLayer) -> ChunkedLayer:
-    """Returns the rows of both."""
+def _joined(
+    first: ChunkedLayer, second: ChunkedLayer, places: np.ndarray | None = None
+) -> ChunkedLayer:
+    """Returns the rows of both; ``places`` are those of the second, None means at the end."""
     width = 1 + max(int(layer.rows.max(initial=-1)) for layer in (first, second))
-    matrices = [_matrix_of(layer, width) for layer in (first, second)]
-    return _layer_of(scipy.sparse.vstack(matrices, format="csr"))
+    rows = scipy.sparse.vstack([_matrix_of(layer, width) for layer in (first, second)], "csr")
+    if places is not None:
+        count = len(first.children)
+        sources = np.arange(max(count, places.max(initial=-1) + 1))
+        sources[places] = count + np.arange(len(places))
+        rows = rows[sources]
+    return _layer_of(rows)
 
 
 def _picked(layer: ChunkedLayer, rows: np.ndarray) -> ChunkedLayer:

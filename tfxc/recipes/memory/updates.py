@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.messages import NOTES
 from tfxc.core.storage.files import copy_folder
 from tfxc.data.label_texts.file import read_new_label_texts
 from tfxc.data.sources.base import ArraySource
@@ -71,7 +72,8 @@ def add_texts(loaded: "LoadedRun", path: str | Path, output: str | Path) -> list
 
     Args:
         loaded: a run with a memory of label texts; it stays as it is.
-        path: JSON lines ``{"label": ..., "text": ...}``, all labels new.
+        path: JSON lines ``{"label": ..., "text": ...}``: labels that are new, or that the run knows
+            by examples alone.
         output: see ``add_examples``.
 
     Returns:
@@ -79,7 +81,7 @@ def add_texts(loaded: "LoadedRun", path: str | Path, output: str | Path) -> list
 
     Raises:
         ConfigError: a run without a memory of label texts, or a folder that is in use.
-        DataError: the file cannot be read, or has a label that the run knows.
+        DataError: the file cannot be read, or has a label whose text the run knows.
     """
     memory = _checked(loaded, output)
     if not memory.texts:
@@ -88,13 +90,19 @@ def add_texts(loaded: "LoadedRun", path: str | Path, output: str | Path) -> list
             where=loaded.folder.path,
             fix="add examples with --data, or train with data.label_texts",
         )
-    texts = read_new_label_texts(path, loaded.vocabulary)
+    all_texts = dict(zip(loaded.vocabulary.names, loaded.label_texts, strict=True))
+    texts = read_new_label_texts(path, {name for name, text in all_texts.items() if text})
+    new = [name for name in texts if name not in all_texts]
+    if len(new) < len(texts):
+        count = len(texts) - len(new)
+        NOTES.info(f"{count:,} labels that were known by examples alone have a text now")
     assert loaded.text_features is not None, "texts of labels need text features"
     features = loaded.text_features.transform(list(texts.values()))
-    vocabulary = [*loaded.vocabulary.names, *texts]
-    all_texts = [*loaded.label_texts, *texts.values()]
-    _write(loaded, memory.with_texts(features), vocabulary, all_texts, output)
-    return list(texts)
+    all_texts |= texts  # new labels come last
+    ids = {name: number for number, name in enumerate(all_texts)}
+    extended = memory.with_texts(features, [ids[name] for name in texts])
+    _write(loaded, extended, list(all_texts), list(all_texts.values()), output)
+    return new
 
 
 def remove_labels(loaded: "LoadedRun", names: Iterable[str], output: str | Path) -> int:
