@@ -30,6 +30,7 @@ DECISIONS = {
     "fasttext_tuned": 0.5,
     "libpecos": 0.5,
     "libpecos_characters": 0.5,
+    "libpecos_cost5": 0.5,
 }
 SYSTEMS = (*OURS, *DECISIONS)
 # One weight for each label and term, as scikit-learn keeps them, is more than memory holds.

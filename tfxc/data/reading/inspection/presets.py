@@ -24,6 +24,8 @@ _CHARACTERS = (2, 5)
 # Of so few long texts every term counts; of so many short ones, terms of one text fill the memory.
 _FEW_TEXTS = 20_000
 _MANY_TEXTS = 200_000
+# Texts along a tree of labels up to which that takes a minute or two.
+_TREE_WITH_CHARACTERS = 100_000
 # Up to so many labels, every one is scored: a tree saves little and loses some of the right ones.
 _ONE_LEVEL = 3000
 # Pairs of example and label beyond which that takes longer than a minute or two on two cores.
@@ -64,9 +66,10 @@ def usual_table(contents: Contents, preset: str) -> str | None:
         preset: as in ``model_of``.
     """
     english = contents.findings is not None and contents.findings.language == "English"
-    if preset == "best" or not english or not _has_characters(contents):
+    if preset == "best" or not english or not _is_short(contents):
         return None
-    if contents.several_labels:  # of the tags of recipes it finds fewer
+    # Of the tags of recipes it finds fewer.
+    if contents.several_labels or not has_one_level(contents.examples, contents.labels):
         return None
     few = contents.examples < _MANY_EXAMPLES * contents.labels
     wanted = preset == "balanced" or few
@@ -212,10 +215,13 @@ def has_one_level(examples: int, labels: int) -> bool:
 def _has_characters(contents: Contents) -> bool:
     """Tells whether n-grams of characters are features next to those of words.
 
-    Each weighs less than a word, so that smaller weights count. Along a tree of more labels they
-    cost several times the time; they find more on some sets and put less first on others.
+    Each weighs less than a word, so that smaller weights count. Along a tree they cost several
+    times the time, and labels of few examples are told apart by single words.
     """
-    return _is_short(contents) and has_one_level(contents.examples, contents.labels)
+    if has_one_level(contents.examples, contents.labels):
+        return _is_short(contents)
+    enough = contents.examples * contents.labels_each >= _FEW_EXAMPLES * contents.labels
+    return _is_short(contents) and enough and contents.examples <= _TREE_WITH_CHARACTERS
 
 
 def _is_short(contents: Contents) -> bool:
