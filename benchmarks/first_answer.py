@@ -76,7 +76,12 @@ def measure_set(name, options, scratch):
             continue
         folder = scratch / system
         folder.mkdir()
-        row = measured(commands(system, *map(str, files), folder, k, options), folder, options)
+        try:
+            row = measured(commands(system, *map(str, files), folder, k, options), folder, options)
+        except SystemExit as error:  # a peer that ends with an error
+            print(error, file=sys.stderr)
+            print(f"| {name} | {system} | failed |", flush=True)
+            continue
         if row is None:
             print(f"| {name} | {system} | not within {options.minutes:g} minutes |", flush=True)
             continue
