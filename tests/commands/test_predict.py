@@ -437,6 +437,18 @@ def test_an_ensemble_has_no_decision_of_its_runs(text_run, other_run, tmp_path, 
         assert note in captured.err and ("what one run returns" in captured.err) == bool(note)
 
 
+def test_some_repetitions_have_no_decision_of_all(text_run, tmp_path, capsys):
+    """Their scores are others than those that the decision was learned of."""
+    run = tmp_path / "decided"
+    shutil.copytree(text_run, run)
+    FittedDecision(None, Decision(-100.0, at_most=12)).save(run)
+    (tmp_path / "in.txt").write_text("soup\n")
+    for more, length in (([], 12), (["--repetitions", "2"], 5)):
+        predict.main([str(run), str(tmp_path / "in.txt"), *more])
+        found = lines_of(capsys.readouterr().out)
+        assert [len(line["labels"]) for line in found] == [length], more
+
+
 def test_bad_ensembles(text_run, other_run, tmp_path):
     (tmp_path / "in.txt").write_text("soup\n")
     one, other, file = ["--run", str(text_run)], ["--run", str(other_run)], str(tmp_path / "in.txt")

@@ -90,7 +90,7 @@ def test_rows_without_a_label_are_left_out_of_a_file_as_of_a_split(folder, capsy
     assert call(capsys, train, "mine.csv", *options, *other).code == 0
     of_split = call(capsys, evaluate, "runs/mine", "--split", "test", "--json")
     of_file = call(capsys, evaluate, "runs/mine", "--data", "test.csv", "--json")
-    assert "20 examples; left out: 2 rows without a label" in of_file.err
+    assert ": 2 rows without a label are left out\n" in of_file.err
     records = [json.loads(outcome.out) for outcome in (of_split, of_file)]
     assert records[0]["examples"] == records[1]["examples"] == 20
     assert records[0]["metrics"] == records[1]["metrics"]
@@ -99,7 +99,7 @@ def test_rows_without_a_label_are_left_out_of_a_file_as_of_a_split(folder, capsy
     for runs, count in (("mine", "other"), 20), (("other", "mine"), 22):
         first, second = (f"runs/{run}" for run in runs)
         compared = call(capsys, evaluate, first, "--data", "test.csv", "--compare", second)
-        assert compared.out.count(f"{count} examples") == 2
+        assert compared.out.count(f": {count} examples") == 2
         combined = call(capsys, ensemble, first, second, "--data", "test.csv")
         assert combined.code == 0 and f"examples: {count}" in combined.out
     write(folder / "none.csv", "text,label", ["red fox,", "blue sea,"])

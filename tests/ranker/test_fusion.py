@@ -68,12 +68,12 @@ def test_a_query_of_unknown_features_has_no_labels():
     assert (ids == -1).all() and np.isneginf(scores).all()
 
 
-@pytest.mark.skipif(kernels is None, reason="nothing is compiled")
 def test_a_power_that_leaves_nothing_of_votes_gives_numbers():
     scores = memory(texts=False, power=5000).fusion().top_k(csr_rows(rows(9, 1)), None, 3)[1]
     assert not np.isnan(scores).any() and (scores[np.isfinite(scores)] == 0).any()
 
 
+@pytest.mark.skipif(kernels is None, reason="nothing is compiled")
 def test_kernels_give_the_numbers_of_numpy():
     fused = memory()
     queries = fused_numpy.split_blocks(csr_rows(rows(7, 5)), BLOCKS)[0]

@@ -112,7 +112,7 @@ def test_a_label_known_by_examples_is_given_a_text(run, tmp_path, capsys):
     arguments = (tmp_path / "one", "--label-texts", tmp_path / "texts.jsonl")
     done = call(capsys, add_labels, *arguments, "--output", tmp_path / "two")
     assert "1 new labels (yak)" in done.out
-    assert "1 labels that were known by examples alone have a text now" in done.out + done.err
+    assert "; 1 labels known by examples alone have a text now" in done.out
     two = load_run(tmp_path / "two")
     assert two.vocabulary.names[-2:] == ["zebra", "yak"]
     assert two.label_texts[-2:] == ["zebra of the plains", "yak of the plains"]
@@ -153,14 +153,14 @@ def test_what_was_added_is_removed_without_a_trace(run, tmp_path, capsys):
         "--output",
         tmp_path / "less",
     )
-    assert "1 examples had no other label" in call(capsys, remove_labels, *arguments).out
+    assert "1 examples that had no other label" in call(capsys, remove_labels, *arguments).out
     assert answers(tmp_path / "less", dev_texts(run)) == answers(run, dev_texts(run))
     for file in (run / "memory").rglob("*.npy"):
         same = tmp_path / "less" / "memory" / file.relative_to(run / "memory")
         np.testing.assert_array_equal(np.load(file), np.load(same))
     names = load_run(run).vocabulary.names
     for named, problem in (
-        (["cat"], "no label 'cat'. Name other"),
+        (["cat"], "no label 'cat'. Name its labels"),
         ([], "no label is named. Name at least one"),
         (names, "no label would be left. Keep at least one"),
     ):

@@ -7,12 +7,15 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from tests.label_text_runs import train, write_data
 from tests.serving.runs import client_of, text_run
 from tfxc.core.errors import ConfigError, DataError, MachineError
 from tfxc.data.label_texts.file import read_label_texts
+from tfxc.decision.decision import Decision
+from tfxc.decision.fitted import FittedDecision
 from tfxc.runs.loaded import load_run
 from tfxc.runs.new_labels import add_labels_by_text
 from tfxc.serving.limits import RequestError
@@ -65,6 +68,30 @@ def test_an_added_label_is_found_at_once_and_after_a_start(run, tmp_path):
     client, _ = served({"bot": tmp_path / "kept"}, file)
     with client:
         assert client.post("/predict", json=QUESTION).json()["predictions"][0] == found
+
+
+def test_a_decision_stays_where_labels_are_added(run, tmp_path):
+    """A new label has the median threshold of the others."""
+    decided = tmp_path / "decided"
+    shutil.copytree(run, decided)
+    names = load_run(run).vocabulary.names
+    thresholds = np.linspace(0.1, 0.2, len(names), dtype=np.float32)
+    FittedDecision(None, Decision(0.9, of_labels=thresholds, at_most=5)).save(decided)
+    file = tmp_path / "new.jsonl"
+    file.write_text('{"label": "red_emu", "text": "red emu"}\n')
+    add_labels_by_text(load_run(decided), file, tmp_path / "more")
+    rule = load_run(tmp_path / "more").model.decision.rule
+    np.testing.assert_allclose(rule.of_labels, [*thresholds, 0.15])
+    question = {"texts": QUESTION["texts"]}
+    answers = []
+    for folder, options in (
+        (tmp_path / "more", RunOptions()),
+        (decided, RunOptions(new_labels=NewLabels(file))),
+    ):
+        client, _ = client_of({"bot": folder}, options=options)
+        with client:
+            answers.append(client.post("/predict", json=question).json()["predictions"][0])
+    assert answers[0] == answers[1]
 
 
 def test_a_newer_version_gets_the_labels_as_well(run, tmp_path):

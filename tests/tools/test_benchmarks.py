@@ -1,6 +1,7 @@
 """How the benchmarks measure other programs."""
 
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -33,8 +34,10 @@ def test_the_memory_is_that_of_the_command_alone(whole_task, tmp_path):
 
 
 def test_what_is_late_is_ended(whole_task, tmp_path):
-    text = "import time; open('began', 'w'); time.sleep(60); open('ended', 'w')"
+    text = "import time; open('began', 'w'); time.sleep(3); open('ended', 'w')"
     assert whole_task.measured([python(text)], tmp_path, SimpleNamespace(minutes=0.02)) is None
+    time.sleep(3)
+    assert (tmp_path / "began").exists() and not (tmp_path / "ended").exists()
     with pytest.raises(SystemExit, match="ValueError: wrong"):
         command = python("raise ValueError('wrong')")
         whole_task.measured([command], tmp_path, SimpleNamespace(minutes=1))

@@ -75,21 +75,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A memory needs no TensorFlow, which the modules of the others import.
     loaded = load_run(options.run, options.trust)
     if options.label_texts is not None:
+        known = 0
         if has_memory(loaded):
-            names = add_texts(loaded, options.label_texts, options.output)
+            names, known = add_texts(loaded, options.label_texts, options.output)
         else:
             from tfxc.runs.new_labels import add_labels_by_text
 
             names = add_labels_by_text(loaded, options.label_texts, options.output)
-        print(_added(options.output, names))
+        more = f"; {known:,} labels known by examples alone have a text now" if known else ""
+        print(f"{_added(options.output, names)}{more}")
         return 0
     from tfxc.reports.measurement import reader_of_file
 
     assert options.data is not None, "one of the two is given"
     in_file = (options.data, of_data.reader, of_data.reader_options, of_data.features)
     if has_memory(loaded):
-        reader = reader_of_file(loaded, *in_file)
         refuse(of_data, ("prepared", "memory_gb"), "nothing is trained for a memory")
+        reader = reader_of_file(loaded, *in_file)
         print(_added(options.output, add_examples(loaded, reader, options.output)))
         return 0
     from tfxc.data.store.preparation import ensure_prepared

@@ -261,7 +261,6 @@ def _measure_predictions(options: Options) -> dict[str, Any]:
 
 def _measure(loaded: "LoadedRun", options: Options, suffix: str = "") -> dict[str, Any]:
     """Measures a run, or a checkpoint of it; returns its per-example values."""
-    from tfxc.data.sources.base import RowStream
     from tfxc.inference.searcher import Agreement
     from tfxc.reports.measurement import of_unknown_labels
     from tfxc.reports.repetition_curve import RepetitionCurve
@@ -290,8 +289,6 @@ def _measure(loaded: "LoadedRun", options: Options, suffix: str = "") -> dict[st
     values, unknown = measurement.update(loaded, rows, metrics, decisions, curve, compared)
     seconds = time.monotonic() - began
     of_them = f", {of_unknown_labels(unknown, loaded)}" if unknown else ""
-    if left_out := rows.left_out() if isinstance(rows, RowStream) else 0:
-        of_them += f"; left out: {left_out:,} rows without a label"
     at = "" if step is None else f" at step {step:,}"
     print(f"{path}{at} on {name}: {metrics.num_examples:,} examples{of_them}")
     print(metrics.table())

@@ -42,9 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     path = staged(options.labels, "--labels")
     # Not ``splitlines``: a label may hold other characters that it cuts at.
-    lines = read_text(path, fix="name a file with one label on each line").split("\n")
+    text = read_text(path, fix="name a file with one label on each line")
+    lines = text.removeprefix("\ufeff").split("\n")
     names = [line for line in (line.removesuffix("\r") for line in lines) if line]
     loaded = load_run(options.run, options.trust)
     gone = remove_labels(loaded, names, options.output)
-    print(f"{options.output}: {gone:,} examples had no other label and are gone")
+    print(
+        f"{options.output}: {len(set(names)):,} labels are gone, and {gone:,} examples that had no "
+        "other label"
+    )
     return 0

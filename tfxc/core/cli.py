@@ -48,8 +48,12 @@ class _Once(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None):
         before = getattr(namespace, self.dest, self.default)
         if option_string is not None and before is not self.default:
-            problem = f"is given twice ({before!r} and {values!r}). Leave one out"
-            raise argparse.ArgumentError(self, problem)
+            advice = "Leave one out"
+            if isinstance(values, list):
+                separator = "," if self.nargs is None else " "
+                before, values = (separator.join(map(str, part)) for part in (before, values))
+                advice = f"Give all at once: {option_string} {before}{separator}{values}"
+            raise argparse.ArgumentError(self, f"is given twice ({before} and {values}). {advice}")
         setattr(namespace, self.dest, values)
 
 
@@ -77,7 +81,7 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args=None, namespace=None):
         """Parses; a run that stands before all else gets its name."""
         words = list(sys.argv[1:] if args is None else args)
-        is_named = any(word.startswith(("--ru", "--m")) for word in words)  # --run or --model
+        is_named = any(word.startswith(("--ru", "--mo")) for word in words)  # --run or --model
         if self.run_first and words and not is_named and not words[0].startswith("-"):
             words.insert(0, "--run")
         return super().parse_args(words, namespace)

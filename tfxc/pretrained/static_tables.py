@@ -88,13 +88,14 @@ def read_static_table(written: str, most_words: int, where: str) -> StaticTable:
             )
         vectors = tensors[EMBEDDINGS].astype(np.float32)
         if _MAPPING in tensors:
-            if tensors[_MAPPING].max(initial=-1) >= len(vectors):
+            mapping = tensors[_MAPPING]
+            if mapping.dtype.kind not in "iu" or not np.isin(mapping, range(len(vectors))).all():
                 raise ConfigError(
                     f"{_MAPPING!r} names rows beyond the {len(vectors):,} of the table",
                     where=file,
                     fix="copy the whole folder again",
                 )
-            vectors = vectors[tensors[_MAPPING]]
+            vectors = vectors[mapping]
         if _WEIGHTS in tensors:
             vectors = vectors * tensors[_WEIGHTS].astype(np.float32)[:, None]
         return StaticTable(_narrow(vectors, file), tokenizer)

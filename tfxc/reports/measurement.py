@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 
 from tfxc.core.bounds import Count, Option
 from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.messages import NOTES
 from tfxc.core.shared_options import ReaderOptions
 
 if TYPE_CHECKING:
@@ -107,9 +108,9 @@ class ExamplesOptions(ReaderOptions):
         folder = ensure_prepared(loaded.config.data, self.prepared)
         if Manifest.load(folder).num_labels != loaded.manifest["num_labels"]:
             raise ConfigError(
-                "labels were added to the run, and its prepared data lack them",
+                "labels were added to the run or removed, and its prepared data have others",
                 where=where,
-                fix="name a file with --data, and --exclude without a word",
+                fix="name a file with --data, and give --exclude without a value",
             )
         loaded.folder.check_data(folder, {"labels", "text features", f"records of {split}"})
         return folder
@@ -371,8 +372,10 @@ class Measurement(ExamplesOptions):
             if decisions:
                 decisions.update(batch)
             unknown.update(batch.labels[batch.labels >= num_labels].tolist())
+        left_out = cast("RowStream", rows).left_out() if self.data else 0
+        if parts and left_out:
+            NOTES.info(f"{self.data}: {left_out:,} rows without a label are left out")
         if not parts:
-            left_out = cast("RowStream", rows).left_out() if self.data else 0
             raise DataError(
                 f"none of the {left_out:,} rows has a label"
                 if left_out

@@ -199,7 +199,9 @@ class LoadedRun:
             model.head.count_only(self.counted)
         if self.options.seen_penalty is not None:
             model.head.penalty.assign(self.options.seen_penalty)
-        model.decision = FittedDecision.load(self.folder.path, self.manifest["num_labels"])
+        as_learned = self.counted is None and self.options.seen_penalty is None
+        if as_learned and self.folder.step is None:  # of other scores nothing was learned
+            model.decision = FittedDecision.load(self.folder.path, self.manifest["num_labels"])
         beam = self.options.beam
         post_processor = self.options.post_processor
         if beam is not None or post_processor is not None:

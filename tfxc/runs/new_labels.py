@@ -61,6 +61,7 @@ def add_labels_by_text(loaded: "LoadedRun", path: str | Path, output: str | Path
         manifest.fingerprints = fingerprints_of(assets, {})  # no prepared data hold these labels
         manifest.save(assets)
         run.save_weights(extended.model)
+        extended.model.decision.save(run.path)
         summary = {**(loaded.folder.summary() or {}), "dev": {}, "added_labels": len(names)}
         run.write_summary(summary)
     return names
@@ -87,6 +88,7 @@ def with_labels(loaded: "LoadedRun", texts: Mapping[str, str]) -> "LoadedRun":
             loaded.config, **{**loaded.dimensions, "num_labels": manifest["num_labels"]}
         )
     _copy(loaded.model, model, old)
+    model.decision = loaded.model.decision.with_labels(manifest["num_labels"])
     assign_rows(model.head.label_vectors.value, old, vectors)
     counts = loaded.label_counts
     if counts is not None:

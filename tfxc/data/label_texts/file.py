@@ -77,7 +77,7 @@ def read_new_label_texts(path: str | Path, known: Container[str]) -> dict[str, s
         raise DataError(
             f"the run knows {len(repeated):,} of these labels already: {_some(repeated)}",
             where=path,
-            fix="remove them",
+            fix="delete their lines from the file",
         )
     return texts
 

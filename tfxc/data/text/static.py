@@ -87,7 +87,6 @@ class StaticFeatures(TextFeatures):
         max_words: Count = 200_000,
     ) -> None:
         super().__init__()
-        self._where = _WHERE
         self.terms = None if terms is None else build_of(BAGS, terms, "data.text_features.terms")
         self.words: WordTokens | None = None
         self._lookup: _Lookup | None = None
@@ -104,8 +103,7 @@ class StaticFeatures(TextFeatures):
             ConfigError: the table cannot be read.
         """
         features = cls(table)
-        features._where = where
-        features.learner()
+        features._take(read_static_table(table, features._settings["max_words"], where), where)
         return features
 
     @property
@@ -138,7 +136,7 @@ class StaticFeatures(TextFeatures):
     def learner(self) -> Learner | None:
         """Reads the table; returns the ``Learner`` of the terms."""
         settings = self._settings
-        self._take(read_static_table(settings["table"], settings["max_words"], self._where))
+        self._take(read_static_table(settings["table"], settings["max_words"], _WHERE))
         return None if self.terms is None else self.terms.learner()
 
     @property
@@ -240,8 +238,8 @@ class StaticFeatures(TextFeatures):
             words = load_of(TOKENS, folder / _WORDS)
             self._take(StaticTable(vectors, words=words.vocabulary()[1:-1]))
 
-    def _take(self, table: StaticTable) -> None:
-        self._lookup = _Lookup(table, self._settings["pooling"], self._where)
+    def _take(self, table: StaticTable, where: str = _WHERE) -> None:
+        self._lookup = _Lookup(table, self._settings["pooling"], where)
         if table.words is not None:
             lowercase = not any(word != word.lower() for word in table.words)
             self.words = WordTokens(_WHOLE_TEXT, lowercase=lowercase)

@@ -115,16 +115,12 @@ class ExampleMemory:
             csr_rows(_matrix_of(layer, width))
             for layer, width in zip(self.texts, widths, strict=False)
         ]
-        searches = [
-            [
-                _nearest(layer, width, settings.neighbours, threads, native, by_row)
-                for layer, by_row, width in zip(layers, rows, widths, strict=False)
-            ]
-            for layers, rows in ((self.rows, [None] * len(widths)), (self.texts, text_rows))
-        ]
+        common = (settings.neighbours, threads, native)
+        layers = zip(self.rows, widths, strict=True)
+        text_layers = zip(self.texts, widths, text_rows, strict=False)
         parts = Parts(
-            searches[0],
-            searches[1],
+            [_nearest(layer, width, *common) for layer, width in layers],
+            [_nearest(layer, width, *common, rows) for layer, width, rows in text_layers],
             text_rows,
             self.labels.indptr.astype(np.int64),
             self.labels.indices.astype(np.int64),
@@ -166,7 +162,7 @@ class ExampleMemory:
     def with_texts(
         self, features: scipy.sparse.csr_matrix, ids: Sequence[int] | None = None
     ) -> "ExampleMemory":
-        """Returns a memory that has more texts of labels, as if it always had.
+        """Returns a memory of texts that has more of them, as if it always had.
 
         Args:
             features: CSR (texts, D).
@@ -344,7 +340,7 @@ def _nearest(
     k: int,
     threads: int | None,
     native: bool | None,
-    by_row: Rows | None,
+    by_row: Rows | None = None,
 ) -> Search:
     """Returns what finds the k rows with the largest inner products above 0."""
     if kernels is not None and native is not False:
@@ -381,11 +377,12 @@ def _long_lists(layer: ChunkedLayer, width: int, by_row: Rows | None) -> tuple[A
         None where it would save nothing, or there are numbers below 0.
     """
     count = len(layer.children)
+    if layer.values.size < _LONG_ROW * count or layer.values.min(initial=0) < 0:
+        return None
     longest = count // _SHORT
     entries = np.diff(layer.entry_splits)
     is_long = np.repeat(entries > longest, entries)
-    short_rows = len(is_long) < _LONG_ROW * count
-    if short_rows or not is_long.any() or layer.values.min() < 0:
+    if not is_long.any():
         return None
     squares = np.square(layer.values[is_long], dtype=np.float64)
     squares = np.bincount(layer.columns[is_long], squares, count)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse
 
-from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.errors import ConfigError, DataError, nearest
 from tfxc.core.messages import NOTES
 from tfxc.core.storage.files import copy_folder
 from tfxc.data.label_texts.file import read_new_label_texts
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.store.manifest import Manifest, fingerprints_of
+from tfxc.decision.fitted import DECISION
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.runs.writer import new_run, refuse_existing, split_of
 
@@ -67,7 +68,7 @@ def add_examples(loaded: "LoadedRun", reader: "Reader", output: str | Path) -> l
     return names
 
 
-def add_texts(loaded: "LoadedRun", path: str | Path, output: str | Path) -> list[str]:
+def add_texts(loaded: "LoadedRun", path: str | Path, output: str | Path) -> tuple[list[str], int]:
     """Writes a run that finds the labels of a file by their texts as well.
 
     Args:
@@ -77,7 +78,7 @@ def add_texts(loaded: "LoadedRun", path: str | Path, output: str | Path) -> list
         output: see ``add_examples``.
 
     Returns:
-        Names of the new labels, in the order of their ids.
+        Names of the new labels, in the order of their ids, and the number of the other ones.
 
     Raises:
         ConfigError: a run without a memory of label texts, or a folder that is in use.
@@ -93,16 +94,13 @@ def add_texts(loaded: "LoadedRun", path: str | Path, output: str | Path) -> list
     all_texts = dict(zip(loaded.vocabulary.names, loaded.label_texts, strict=True))
     texts = read_new_label_texts(path, {name for name, text in all_texts.items() if text})
     new = [name for name in texts if name not in all_texts]
-    if len(new) < len(texts):
-        count = len(texts) - len(new)
-        NOTES.info(f"{count:,} labels that were known by examples alone have a text now")
     assert loaded.text_features is not None, "texts of labels need text features"
     features = loaded.text_features.transform(list(texts.values()))
     all_texts |= texts  # new labels come last
     ids = {name: number for number, name in enumerate(all_texts)}
     extended = memory.with_texts(features, [ids[name] for name in texts])
     _write(loaded, extended, list(all_texts), list(all_texts.values()), output)
-    return new
+    return new, len(texts) - len(new)
 
 
 def remove_labels(loaded: "LoadedRun", names: Iterable[str], output: str | Path) -> int:
@@ -124,13 +122,14 @@ def remove_labels(loaded: "LoadedRun", names: Iterable[str], output: str | Path)
     ids = {name: number for number, name in enumerate(loaded.vocabulary.names)}
     names = list(dict.fromkeys(names))
     unknown = [name for name in names if name not in ids]
-    for is_wrong, problem, fix in (
-        (not names, "no label is named", "name at least one"),
-        (unknown, f"the run has no label {unknown[0]!r}" if unknown else "", "name other labels"),
-        (len(names) == len(ids), "no label would be left", "keep at least one"),
-    ):
-        if is_wrong:
-            raise DataError(problem, where=loaded.folder.path, fix=fix)
+    where = loaded.folder.path
+    if not names:
+        raise DataError("no label is named", where=where, fix="name at least one")
+    if unknown:
+        problem = f"the run has no label {unknown[0]!r}{nearest(unknown[0], ids)}"
+        raise DataError(problem, where=where, fix="name its labels, one on each line")
+    if len(names) == len(ids):
+        raise DataError("no label would be left", where=where, fix="keep at least one")
     removed = np.array([ids[name] for name in names])
     cut = memory.without_labels(removed)
     kept = np.setdiff1d(np.arange(len(ids)), removed).tolist()
@@ -179,5 +178,9 @@ def _write(
         if (run / "ranker").is_dir():
             copy_folder(run / "ranker", written / "ranker")
         memory.save(written.path)
-        # A decision was learned of other labels: tfxc decide learns it again.
+        if (run / DECISION).is_file():
+            NOTES.warning(
+                "probabilities and decision were learned of other labels and are not kept: "
+                f"tfxc decide {output} --data FILE learns them again"
+            )
         written.write_summary({**(loaded.folder.summary() or {}), "dev": {}, "decision": None})

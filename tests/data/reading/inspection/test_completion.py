@@ -375,6 +375,9 @@ def test_a_table_is_for_features_that_are_not_chosen(table):
     terms = {"data": {"train": table, "text_features": {"name": "tfidf"}}}
     network = {**tree, "encoder": {"name": "textcnn"}}
     for other, name in ((terms, "data.text_features"), (network, "encoder")):
-        with pytest.raises(ConfigError, match=rf"{name} chooses others.*eave {name} out") as error:
+        with pytest.raises(ConfigError, match=rf"{name} chooses another.*eave {name} out") as error:
             complete(other, Choice(static="x.vec"))
         assert error.value.where == "--static"
+    with pytest.raises(ConfigError, match=r"encoder does not apply.*eave encoder out") as error:
+        complete(network, Choice(preset="fast"))
+    assert error.value.where == "--preset"

@@ -144,7 +144,8 @@ class Parquet(TextReader):
         first, *others = self._tables
         columns = [c for c in first.columns if all(c in table.columns for table in others)]
         rows = (row for table in self._tables for _, row in table.rows(columns))
-        return Table(columns, rows, [first.types[name] for name in columns])
+        types = [first.types[name] for name in columns]
+        return Table(columns, rows, types if all(types) else None)  # a workbook has none
 
     @classmethod
     def _files(cls, path: Path, split: str | None) -> Sequence[Path]:

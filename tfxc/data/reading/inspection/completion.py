@@ -277,6 +277,8 @@ def complete(
         defaults["data"].pop("dev_share", None)
     elif not any(data.get(key, defaults["data"].get(key)) for key in ("dev", "dev_share")):
         defaults.pop("decision", None)  # learned on the dev split
+    if (tree.get("evaluation") or {}).get("threshold") is not None:  # says which labels count
+        defaults.get("decision", {}).pop("labels", None)
     completed = merge(defaults, tree)
     recipe = named("recipe", completed.get("recipe", "fit")).get("name", "fit")
     share = completed["data"].get("dev_share")
@@ -404,17 +406,22 @@ def _fitting_model(
     if encoder is None and preset != "fast" and texts.get("name") in _BAGS_OF_TERMS:
         encoder = "bag_mlp"  # the network that reads what the user has chosen
     static = choice.static
-    others = {
-        "data.text_features": texts,
-        "encoder": encoder,
-        "--pretrained": choice.pretrained,
-    }
-    for name in (name for name, value in others.items() if value and static is not None):
+    parts = {name: tree.get(name) for name in (*_NETWORK, "techniques", "training")}
+    others = {"data.text_features": texts, **parts, "--pretrained": choice.pretrained}
+    chosen = [name for name, value in others.items() if value]
+    if static is not None and chosen:
         raise ConfigError(
-            f"a static table is part of text features that the preset chooses, and {name} "
-            "chooses others",
+            f"a static table is part of the linear ranker that the preset chooses, and {chosen[0]} "
+            "chooses another model",
             where="--static",
-            fix=f"leave it out, or leave {name} out",
+            fix=f"leave it out, or leave {chosen[0]} out",
+        )
+    chosen = [name for name, value in parts.items() if value]
+    if choice.preset == "fast" and chosen and contents.kind != "image":
+        raise ConfigError(
+            f"preset fast is a linear ranker, to which {chosen[0]} does not apply",
+            where="--preset",
+            fix=f"leave it out, choose balanced, or leave {chosen[0]} out",
         )
     if static is None and not texts and choice.pretrained is None:
         static = usual_table(contents, preset)
