@@ -64,7 +64,7 @@ def write_config(folder, recipe, name="run", **data):
 def answers_alone(run, folder, texts, capsys, *options):
     """What an export for NumPy alone and ``tfxc predict`` answer to texts: two lists of dicts."""
     (folder / "texts.txt").write_text("\n".join(texts) + "\n")
-    arguments = ("--format", "runtime", "--k", 4, *options, "--output", folder / "alone")
+    arguments = ("--k", 4, *options, "--output", folder / "alone")
     exported = call(capsys, export, run, *arguments)
     assert exported.code == 0, exported.err
     done = alone(folder / "alone", folder / "texts.txt")

@@ -26,7 +26,7 @@ sys.meta_path[:] = map(Without, sys.meta_path)
 """
 COMMAND = """
 from tfxc.__main__ import main
-main(["train", "t.csv", "--preset", "balanced"])
+main(["train", "t.csv", "--set", "encoder=fasttext"])
 """
 IN_PYTHON = """
 import tfxc
@@ -105,7 +105,7 @@ def test_tfxc_light_in_an_environment_of_its_own(tmp_path):
     assert "tfxc-light" in names
     assert not names & {"tfxc", "tensorflow", "keras", "h5py", "protobuf", "scikit-learn"}
     tfxc = [python, "-m", "tfxc"]
-    network = run(*tfxc, "train", "t.csv", "--preset", "balanced", folder=tmp_path, **outside)
+    network = run(*tfxc, "train", "t.csv", "--set", "encoder=fasttext", folder=tmp_path, **outside)
     assert re.fullmatch(f"tfxc: {MESSAGE}", network.stderr.splitlines()[-1])
     linear = run(*tfxc, "train", "t.csv", "--preset", "fast", folder=tmp_path, **outside)
     assert not linear.returncode, linear.stderr

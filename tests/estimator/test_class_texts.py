@@ -113,7 +113,7 @@ def test_weights_of_classes_begin_with_their_texts():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"label_texts": None}, "this head reads texts of the classes, and there are none"),
+        ({"label_texts": None}, "reads texts of the classes, and there are none"),
         ({"label_texts": {"red": "red"}}, "no text for 'animal', 'blue'"),
         ({"label_texts": {**NAMES, "x": " "}}, "the text of class 'x' is ' '"),
         ({"label_texts": 3}, "3 is neither 'names' nor a dict of texts by class"),

@@ -164,7 +164,8 @@ def test_scikit_learns_searches():
     ({"head": "mach"}, "head: recipe 'xr_linear' does not use"),
     ({"recipe": "xr_liner"}, r"must be one of fit, xr_linear, not 'xr_liner'"),
     ({"recipe": {"name": "fit", "start": "runs/a"}}, "recipe.start: recipe 'fit' has no arguments"),
-    ({"recipe": {"name": "xr_linear", "label_text_rows": True}}, "labels have no texts here"),
+    ({"recipe": {"name": "xr_linear", "label_text_rows": True}}, "label_texts: .* there are none"),
+    ({"label_texts": "names"}, "label_texts: recipe 'xr_linear' does not use texts"),
     ({"recipe": {"name": "xr_linear", "beam": 3}}, "recipe 'xr_linear' has no argument 'beam'"),
     ({"recipe": {"name": "xr_linear", "ranker": {"relevance_file": "r.npz"}}}, "relevance_file"),
 ])  # fmt: skip

@@ -36,20 +36,23 @@ def test_examples_in_memory_are_what_a_file_of_them_is(tmp_path, labels):
 
 
 def test_the_ranker_is_that_of_the_command(tmp_path, monkeypatch, capsys, lists):
-    """Of the same examples, with the same terms, scores of the command's run."""
+    """Of the same examples and names, with the same terms, scores of the command's run; the solver
+    stops early, so that their order shows.
+    """
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "my.jsonl", TEXTS, LISTS)
     assert call(capsys, train, "my.jsonl").code == 0
     run = tfxc.Run("runs/my")
     assert run.config.recipe.name == "xr_linear" == lists._recipe["name"]
     assert run.config.recipe.section() == {**run.config.recipe.section(), **lists._recipe}
+    assert lists._recipe["label_text_rows"] and run.config.data.label_texts == "names"
     theirs = run.predict(TEXTS[:5], k=3, probabilities=False)
     ours = lists.predict_top_k(TEXTS[:5], 3, probabilities=False)
     for row in range(5):
         expected = dict(zip(theirs.labels[row], theirs.scores[row].tolist(), strict=True))
         found = dict(zip(ours.labels[row], ours.scores[row].tolist(), strict=True))
         for label in {*expected} & {*found}:
-            assert found[label] == pytest.approx(expected[label], abs=2e-3), label
+            assert found[label] == pytest.approx(expected[label], abs=1e-2), label
 
 
 def test_both_give_probabilities_where_there_are_any(tmp_path, lists):

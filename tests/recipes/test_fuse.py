@@ -67,7 +67,9 @@ def test_labels_come_and_go(run, tmp_path, capsys):
     assert "label 3" not in {name for row in found for name, _ in row}
 
 
-@pytest.mark.parametrize("options", [(), ("--quantize", "int8", "--min-agreement", "0.9")])
+@pytest.mark.parametrize(
+    "options", [(), ("--format", "runtime", "--quantize", "int8", "--min-agreement", "0.9")]
+)
 def test_answers_alone_are_those_of_predict(run, tmp_path, capsys, options):
     texts = [*dev_texts(run), "", "unknown words"]
     here, expected = fused_runs.answers_alone(run, tmp_path, texts, capsys, *options)
@@ -81,6 +83,21 @@ def test_answers_alone_are_those_of_predict(run, tmp_path, capsys, options):
             for one, other in zip(here, expected, strict=True)
         ]
         assert np.mean(close) > 0.95, "a rounding difference may tip a branch of a tree"
+
+
+@pytest.mark.parametrize("reads", ["first", "all"])
+def test_what_the_ranker_reads(tmp_path, capsys, reads):
+    """Words alone, or n-grams of characters too; here and in an export for NumPy alone."""
+    features = {"name": "tfidf", "characters": [2, 4]}
+    run = fused_runs.train(tmp_path, {**FUSE, "ranker_reads": reads}, text_features=features)
+    loaded = load_run(run)
+    words, everything = loaded.model.memory.settings.blocks[1:]
+    assert loaded.model.ranker.num_features == (words if reads == "first" else everything)
+    here, expected = fused_runs.answers_alone(run, tmp_path, dev_texts(run), capsys)
+    same = [
+        one["labels"][:1] == other["labels"][:1] for one, other in zip(here, expected, strict=True)
+    ]
+    assert np.mean(same) > 0.95
 
 
 def test_titles_are_not_held_out_and_groups_stay_together():

@@ -34,6 +34,7 @@ from tfxc.exports.export import (
     default_k,
     default_name,
     export,
+    formats_of,
     report,
 )
 from tfxc.inference.search_options import RankerOptions, SearchOptions
@@ -44,7 +45,8 @@ class Options(RunOption):
     """Options of ``tfxc export``.
 
     Attributes:
-        format: format to write; onnx needs the extra 'onnx'.
+        format: format to write; onnx needs the extra 'onnx'; None means savedmodel, or runtime for
+            a run of memory or fuse.
         quantize: store weights in 8 bits (not savedmodel).
         min_agreement: smallest share of dev examples for which a quantised model must keep the best
             label; None means 0.95.
@@ -57,7 +59,7 @@ class Options(RunOption):
         search: how labels are searched
     """
 
-    format: Literal[("savedmodel", *FORMATS)] = "savedmodel"  # type: ignore[valid-type]
+    format: Literal[("savedmodel", *FORMATS)] | None = None  # type: ignore[valid-type]
     quantize: Literal[QUANTIZED] | None = None  # type: ignore[valid-type]
     min_agreement: Annotated[Share | None, Option("SHARE")] = None
     output: Annotated[str | None, Option("FOLDER", mirror="writes")] = None
@@ -78,9 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     search = SearchOptions(step=options.step, **dataclasses.asdict(options.search))
     loaded = load_run(options.run, options.trust, search)
     loaded.require_labels()
-    folder = Path(
-        options.output or loaded.folder.place(default_name(options.format, options.quantize))
-    )
+    form = options.format or formats_of(loaded)[0]
+    folder = Path(options.output or loaded.folder.place(default_name(form, options.quantize)))
     k = default_k(loaded, options.probabilities) if options.k is None else options.k
     if options.serving:
         from tfxc.exports.serving_folder import export_for_serving
@@ -92,15 +93,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     least = MIN_AGREEMENT if options.min_agreement is None else options.min_agreement
     int8 = options.quantize is not None
     with as_option("k"):
-        print(export(loaded, folder, options.format, k, options.probabilities, int8, least))
+        print(export(loaded, folder, form, k, options.probabilities, int8, least))
     return 0
 
 
 def _check(options: Options) -> None:
     """Refuses what does not go together."""
-    check_quantize(options.quantize, options.format)
-    if options.serving and (options.format != "savedmodel" or options.output):
-        option = "--output" if options.output else f"--format {options.format}"
+    form = options.format or "savedmodel"
+    check_quantize(options.quantize, form)
+    if options.serving and (form != "savedmodel" or options.output):
+        option = "--output" if options.output else f"--format {form}"
         raise ConfigError(
             f"it writes a SavedModel into a new folder, so {option} does not apply",
             where="--serving",

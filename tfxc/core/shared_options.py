@@ -96,9 +96,10 @@ class FileChoices(ColumnChoices):
     Attributes:
         dev: dev split; None means a part of FILE, see --no-refit.
         test: test split.
-        preset: fast: a linear ranker; balanced: a small network; best: whatever scores highest, see
-            docs/choosing.md; None means best with --pretrained, fast for other texts, else
-            balanced.
+        preset: fast: a linear ranker; balanced: for texts, a linear ranker with a memory of its
+            examples, or with a static table, for the rest a small network; best: whatever scores
+            highest, see docs/choosing.md; None means best with --pretrained, fast for other texts,
+            else balanced.
         pretrained: pretrained language model to fine-tune: its folder, or its name on the Hugging
             Face Hub.
         static: table of a vector per word or token for presets fast and balanced: wordllama, a

@@ -80,7 +80,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             ``"names"`` for the classes themselves, ``_`` and ``-`` read as blanks. Classes of the
             dict that ``y`` does not have are found by their texts. With
             ``{"name": "dense", "start": "label_texts"}`` the weights of the classes begin with
-            them.
+            them; with ``{"name": "xr_linear", "label_text_rows": True}`` they are examples. If
+            nothing is chosen, names are examples where ``tfxc train FILE`` would have them so.
         early_stopping: stop after this many epochs in a row without a better P@1 on the
             ``validation_data`` of ``fit``, and keep the best weights; None trains all epochs.
         class_weight: ``"balanced"``, or a dict of the classes' weights (others have 1), for
@@ -487,7 +488,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
                 "name": "estimator",
                 "train": "fit",
                 "text_features": text_features,
-                "label_texts": None if self.label_texts is None else "fit",
+                "label_texts": None if self._label_texts is None else "fit",
             },
             "decision": None if self._decision is None else dict(self._decision),
         }
@@ -555,6 +556,13 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             return self.decision
         return vars(self).get("_chosen", {}).get("decision")
 
+    @property
+    def _label_texts(self) -> Mapping[Any, str] | str | None:
+        """The texts of the classes; of None, those which ``fit`` has chosen."""
+        if self.label_texts is not None:
+            return self.label_texts
+        return vars(self).get("_chosen", {}).get("data", {}).get("label_texts")
+
     def _usual_model(self, X: Sequence[str], labels: list[list[int]]) -> dict[str, Any]:
         """Returns the sections of the config that ``tfxc train`` makes of such texts; empty where
         the user has chosen something.
@@ -563,7 +571,8 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         names = ("recipe", "text_features", *_NETWORK_PARAMETERS)
         if any(getattr(self, name) not in (getattr(plain, name), []) for name in names):
             return {}
-        contents = contents_of(X, labels)
+        classes = self._targets.names
+        contents = contents_of(X, [[classes[label] for label in each] for each in labels])
         return model_of(contents, usual_preset(contents))
 
     def _check_recipe(self) -> None:
@@ -581,7 +590,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             return
         plain = type(self)()
         for name in _NETWORK_PARAMETERS:
-            if getattr(self, name) not in (getattr(plain, name), []):
+            if name != "label_texts" and getattr(self, name) not in (getattr(plain, name), []):
                 raise ConfigError(
                     f"recipe {_LINEAR!r} does not use this parameter",
                     where=name,
@@ -594,21 +603,25 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         """
         head = _section(self.head)
         reads = not self._is_linear and registry.get("head", head["name"]).reads_label_texts
-        starts = not self._is_linear and head.get("start") == registry.LABEL_TEXTS
-        if self.label_texts is None:
-            if reads or starts:
+        if self._is_linear:
+            reader, uses = f"recipe {_LINEAR!r}", bool(self._recipe.get("label_text_rows"))
+            others = "set label_text_rows to true in the recipe"
+        else:
+            reader, uses = f"head {head['name']!r}", head.get("start") == registry.LABEL_TEXTS
+            others = "choose head 'label_text' or a head with start 'label_texts'"
+        if self._label_texts is None:
+            if reads or uses:
                 raise ConfigError(
-                    "this head reads texts of the classes, and there are none",
+                    f"{reader} reads texts of the classes, and there are none",
                     where="label_texts",
                     fix="pass a dict of texts by class, or 'names'",
                 )
             return []
-        if not reads and not starts:
+        if not reads and not uses:
             raise ConfigError(
-                f"head {head['name']!r} does not use texts of the classes",
+                f"{reader} does not use texts of the classes",
                 where="label_texts",
-                fix="leave it at None, or choose head 'label_text' or a head with start "
-                "'label_texts'",
+                fix=f"leave it at None, or {others}",
             )
         if not is_texts(X):
             raise DataError(
@@ -616,7 +629,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
                 where="X",
                 fix="pass texts, or leave label_texts at None",
             )
-        self._targets, texts = texts_of_classes(self.label_texts, self._targets, takes_more=reads)
+        self._targets, texts = texts_of_classes(self._label_texts, self._targets, takes_more=reads)
         return texts
 
     def _rows(

@@ -27,6 +27,7 @@ from tfxc.inference.deciding import Examined
 from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings, ranker_settings
+from tfxc.recipes.xr_linear.stages import with_text_rows
 from tfxc.recipes.xr_linear.training import TREE, train_layers
 from tfxc.runs.writer import RunWriter
 from tfxc.training.evaluation import Evaluation
@@ -60,14 +61,30 @@ class FittedLinear(FittedModel):
         self._check(recipe, data, callbacks)
         X, Y = matrices(data.train)
         self._new_folder()
-        reports = self._train_into(self._folder, X, Y)
+        reports = self._train_into(self._folder, X, Y, self._texts(data))
         self.model = LinearModel(self._folder, recipe.threads)
         measured = Evaluation(self.model, self.config, data.labels, None, data.dev).of_dev()
         self.summary = {"layers": reports, "dev": measured}
 
-    def _train_into(self, folder: Path, X: Any, Y: scipy.sparse.csr_matrix) -> list[dict[str, Any]]:
+    def _texts(self, data: FitData) -> scipy.sparse.csr_matrix | None:
+        """Returns the features of the labels' texts, if these are examples, too."""
+        if not self._recipe.label_text_rows:
+            return None
+        texts = data.train.label_texts()
+        assert texts is not None, "the estimator has asked for them"
+        return texts.rows.kind.matrix(texts.rows.batch()["features"], texts.rows.num_features)
+
+    def _train_into(
+        self,
+        folder: Path,
+        X: Any,
+        Y: scipy.sparse.csr_matrix,
+        texts: scipy.sparse.csr_matrix | None,
+    ) -> list[dict[str, Any]]:
         """Trains tree and classifiers; returns the reports of the layers."""
         recipe = self._recipe
+        if texts is not None:
+            X, Y = with_text_rows(X, Y, texts)
         return train_layers(
             RunWriter(folder),
             X,
@@ -86,6 +103,7 @@ class FittedLinear(FittedModel):
         same.
         """
         X, Y = matrices(data.train)
+        texts = self._texts(data)
         rows = data.train.rows()
         matrix = scipy.sparse.csr_matrix(X)
         bounds = itertools.pairwise(matrix.indptr)
@@ -99,7 +117,7 @@ class FittedLinear(FittedModel):
             chosen = held_out_examples(groups, share, self.config.seed, part)
             if chosen.any() and not chosen.all():
                 with scratch_folder("linear") as folder:
-                    self._train_into(folder, X[~chosen], Y[~chosen])
+                    self._train_into(folder, X[~chosen], Y[~chosen], texts)
                     model = LinearModel(folder, self._recipe.threads)
                     inside = rows.select(np.flatnonzero(chosen))
                     part_rows = RowStream(functools.partial(iter, [inside]))
@@ -115,12 +133,6 @@ class FittedLinear(FittedModel):
                     where=name,
                     fix="leave it out, or use recipe 'fit'",
                 )
-        if recipe.label_text_rows:
-            raise ConfigError(
-                "labels have no texts here",
-                where="recipe.label_text_rows",
-                fix="remove it, or train with a config that has data.label_texts",
-            )
         tree = TreeSettings(recipe.tree, self.config.seed)
         sizes = tree.sizes(self._sizes["num_labels"], self._sizes["num_features"])
         checked_settings(ranker_settings(recipe.ranker, self.config.seed), sizes)

@@ -52,6 +52,18 @@ def check_quantize(quantize: str | None, format: str) -> None:
         )
 
 
+def formats_of(loaded: "LoadedRun") -> tuple[str, ...]:
+    """Returns the formats that a run can be written in, the usual one first.
+
+    A network is refused some of these later: it depends on its parts.
+    """
+    from tfxc.inference.protocol import RankerModel
+
+    if not isinstance(loaded.model, RankerModel):
+        return ("savedmodel", *FORMATS)
+    return ("runtime",) if loaded.model.memory is not None else ("savedmodel", "runtime")
+
+
 def export(
     loaded: "LoadedRun",
     folder: Path,
@@ -71,19 +83,15 @@ def export(
     Raises:
         ConfigError: the format is unknown, or the model or the choice does not suit it.
     """
-    from tfxc.inference.protocol import RankerModel
-
     check_choice("format", format, ("savedmodel", *FORMATS))
-    if isinstance(loaded.model, RankerModel):
-        has_memory = loaded.model.memory is not None
-        formats = ("runtime",) if has_memory else ("savedmodel", "runtime")
-        if format not in formats:
-            kind = "memory" if has_memory else "linear ranker"
-            raise ConfigError(
-                f"a {kind} cannot be exported as {format}",
-                where="--format",
-                fix=f"choose {' or '.join(formats)}",
-            )
+    formats = formats_of(loaded)
+    if format not in formats:
+        kind = "linear ranker" if "savedmodel" in formats else "memory"
+        raise ConfigError(
+            f"a {kind} cannot be exported as {format}",
+            where="--format",
+            fix=f"choose {' or '.join(formats)}",
+        )
     if format == "savedmodel":
         from tfxc.exports.savedmodel import export_savedmodel
 

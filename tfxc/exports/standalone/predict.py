@@ -702,7 +702,10 @@ def open_fused(folder: Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray]
         trees or None,
     )
     fusion = fused.Fusion(parts, about["power"], about["tail_places"], about["rare"])
-    ranker = open_ranker(folder) if (folder / RANKER).exists() else None
+    ranker = None
+    if (folder / RANKER).exists():
+        ranker = open_ranker(folder)
+        width = json.loads((folder / RANKER).read_text(encoding="utf-8"))["num_features"]
 
     def run(inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
         rows: Any = (inputs["row_splits"], inputs["ids"], inputs["weights"], about["blocks"][-1])
@@ -710,8 +713,8 @@ def open_fused(folder: Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray]
             rows = _normalised(rows)
         ranked = None
         if ranker is not None:
-            words = fused.split_blocks(rows[:3], about["blocks"][:2])[0]
-            ranked = ranker(dict(zip(("row_splits", "ids", "weights"), words, strict=True)))
+            read = fused.split_blocks(rows[:3], [0, width])[0]
+            ranked = ranker(dict(zip(("row_splits", "ids", "weights"), read, strict=True)))
         ids, scores = fusion.top_k(rows[:3], ranked, about["k"])
         if about["calibration"] is not None:
             missing = ids < 0

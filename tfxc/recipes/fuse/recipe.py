@@ -34,10 +34,10 @@ class Fuse(Memory):
     part of their rare labels loses all examples then, so that the trees learn what a new label
     looks like. At last the sources are made of all examples.
 
-    The ranker reads the first block of features, words, where there are n-grams of characters too.
-
     Args:
         tree, ranker, memory_gb: see ``xr_linear``, without matrices of the training examples.
+        ranker_reads: blocks of features that the ranker reads: ``"first"``, words, or ``"all"``,
+            also n-grams of characters and vectors of a table, where there are any.
         neighbours, power, label_texts, tail_places, rare, threads: see ``memory``.
         fusion: ``"trees"``, or ``"sum"``: the sources are added up and nothing is held out, for
             queries that the training examples do not resemble.
@@ -63,6 +63,7 @@ class Fuse(Memory):
         tree: Mapping[str, Any] | None = None,
         ranker: Mapping[str, Any] | None = None,
         memory_gb: Positive | None = None,
+        ranker_reads: Literal["first", "all"] = "first",
         neighbours: Count = 50,
         power: Positive = 2.0,
         label_texts: bool = True,
@@ -86,6 +87,7 @@ class Fuse(Memory):
         self.tree = tree
         self.ranker = ranker
         self.memory_gb = memory_gb
+        self.ranker_reads = ranker_reads
         self.fusion = fusion
         self.held_out = held_out
         self.new_labels = new_labels
@@ -169,6 +171,7 @@ class Fuse(Memory):
         seed = context.config.seed
         tree = TreeSettings(self.tree, seed)
         rules = ranker_settings(self.ranker, seed)
+        width = settings.blocks[1 if self.ranker_reads == "first" else -1]
 
         def train(
             run: "RunWriter",
@@ -178,10 +181,9 @@ class Fuse(Memory):
         ) -> LinearModel:
             if text_rows:
                 some, of_them = with_text_rows(some, of_them, label_text_matrix(data_folder))
-            words = unit_rows(some[:, : settings.blocks[1]].copy())
             train_layers(
                 run,
-                words,
+                unit_rows(some[:, :width].copy()),
                 of_them,
                 tree,
                 rules,

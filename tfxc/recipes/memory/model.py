@@ -25,7 +25,7 @@ class FusedModel(RankerModel):
 
     Args:
         memory: of the run.
-        linear: ``LinearModel`` over the first block of features, or None.
+        linear: ``LinearModel`` over the first block of features, or all of them; or None.
         threads: of the search, at most this many; None means all cores.
 
     Attributes:
@@ -134,15 +134,15 @@ class FusedModel(RankerModel):
 def ranked_labels(
     linear: LinearModel, rows: Rows, settings: MemorySettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the labels that a ranker over the first block of features finds.
+    """Returns the labels that a ranker over the first block of features, or all of them, finds.
 
     Args:
         linear: ``LinearModel``.
         rows: of all blocks.
         settings: ``MemorySettings``; as many labels as neighbours are asked for.
     """
-    words = split_blocks(rows, settings.blocks[:2])[0]
-    features = dict(zip(("row_splits", "ids", "weights"), words, strict=True))
+    read = split_blocks(rows, [0, linear.ranker.num_features])[0]
+    features = dict(zip(("row_splits", "ids", "weights"), read, strict=True))
     return linear.find_top_k(features, _wanted(linear, settings))
 
 

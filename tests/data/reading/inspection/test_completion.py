@@ -45,7 +45,9 @@ def test_presets_are_valid_configs_of_the_kind(kind, preset):
     config = parse_config(complete_tree(contents, preset))
     check_config(config)
     if config.encoder is None:
-        assert config.recipe.name == "xr_linear" and contents.kind != "image"
+        assert contents.kind != "image"
+        fused = preset != "fast" and contents.kind == "text"
+        assert config.recipe.name == ("fuse" if fused else "xr_linear")
         return
     features = config.data.text_features
     given = {"text": "sparse"}.get(contents.kind, contents.kind)
@@ -156,6 +158,29 @@ def test_what_is_written_comes_first(table):
     assert config.data.text_features["name"] == "words", "which the encoder reads"
 
 
+@pytest.mark.parametrize(
+    ("preset", "features", "encoder"),
+    [
+        (None, "words", "fasttext"),
+        ("balanced", "words", "fasttext"),
+        ("best", "words", "textcnn"),
+        ("best", "tfidf", "bag_mlp"),
+    ],
+)
+def test_text_features_that_a_network_reads(table, preset, features, encoder):
+    tree = {"data": {"train": table, "text_features": features}}
+    config = parse_config(complete(tree, Choice(preset)).tree)
+    check_config(config)
+    assert config.encoder.name == encoder and config.data.text_features["name"] == features
+
+
+def test_tokens_are_not_for_a_linear_ranker(table):
+    tree = {"data": {"train": table, "text_features": "words"}}
+    with pytest.raises(ConfigError, match=r"data.text_features does not apply") as error:
+        complete(tree, Choice("fast"))
+    assert error.value.where == "--preset"
+
+
 def test_what_the_user_says_of_the_tables_holds_for_all_splits(tmp_path):
     """Only what was found in the training file is looked for again in the others."""
     data = {"reader_options": {"encoding": "cp1252"}}
@@ -191,8 +216,10 @@ def test_of_several_labels_every_example_is_held_out_once(tmp_path):
     table = write(tmp_path / "mine.csv", "text,labels", lines)
     found = complete({"data": {"train": table}}, Choice(refit=True))
     assert found.tree["refit"] == {"folds": 3}
-    networks = complete({"data": {"train": table}}, Choice("balanced", refit=True))
-    assert networks.tree["refit"] == {"share": 0.15}
+    fused = complete({"data": {"train": table}}, Choice("balanced", refit=True))
+    assert fused.tree["recipe"]["name"] == "fuse" and fused.tree["refit"] == {"folds": 3}
+    network = {"data": {"train": table}, "encoder": "fasttext"}
+    assert complete(network, Choice(refit=True)).tree["refit"] == {"share": 0.15}
 
 
 FOLDS = {"folds": 5}
@@ -203,7 +230,8 @@ FOLDS = {"folds": 5}
     [
         ("fast", 40, {}, FOLDS, None),
         ("fast", 2000, {}, {"share": 0.15}, None),
-        ("balanced", 40, {}, {"share": 0.15}, None),
+        ("balanced", 40, {}, FOLDS, None),
+        ("balanced", 40, {"encoder": "fasttext"}, {"share": 0.15}, None),
         ("fast", 40, {"dev_share": 0.3}, {"share": 0.3}, None),
         ("fast", 40, {"dev_share": None}, None, None),
         ("fast", 40, {"dev": True}, None, None),
@@ -342,12 +370,16 @@ def test_tables_that_are_used_unasked(monkeypatch, more, preset, expected):
 
 @pytest.mark.parametrize(
     ("more", "loss", "names"),
-    [({"examples": 200}, "logistic", "names"), ({"examples": 201}, None, None),
-     ({"examples": 200, "labels_each": 2.0}, None, None),
-     ({"examples": 1001, "labels": 1000}, None, "names")],
+    [({"examples": 200}, "logistic", "names"), ({"examples": 201}, None, "names"),
+     ({"examples": 200, "named_labels": False}, "logistic", None),
+     ({"examples": 1000}, None, None), ({"examples": 999}, None, "names"),
+     ({"examples": 999, "labels_each": 2.0}, None, None),
+     ({"examples": 499, "labels_each": 2.0}, None, "names"),
+     ({"examples": 1001, "labels": 1000}, None, "names"),
+     ({"examples": 9000, "labels": 3001}, None, None)],
 )  # fmt: skip
 def test_the_linear_ranker_with_a_table(more, loss, names):
-    contents = Contents(**{**vars(PLAIN), **more})
+    contents = Contents(**{**vars(PLAIN), "named_labels": True, **more})
     plain = model_of(contents, "fast")["data"]["text_features"]
     model = model_of(contents, "fast", static="x.vec")
     assert model["data"]["text_features"] == {"name": "static", "table": "x.vec", "terms": plain}
@@ -356,6 +388,19 @@ def test_the_linear_ranker_with_a_table(more, loss, names):
     assert model["data"].get("label_texts") == names
     tree = {"run": "r", **model, "data": {"name": "a", "train": "a.csv", **model["data"]}}
     check_config(parse_config(tree))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_ranker_with_a_memory(named):
+    """Names that are words are texts of the labels."""
+    contents = Contents(**{**vars(PLAIN), "labels_each": 2.0, "named_labels": named, "labels": 300})
+    linear, model = (model_of(contents, preset) for preset in ("fast", "balanced"))
+    assert model["data"].pop("label_texts", None) == ("names" if named else None)
+    assert model["recipe"].pop("ranker_reads") == "all"
+    linear["data"].pop("label_texts", None)
+    assert linear["recipe"].pop("label_text_rows", False) == named
+    assert model == linear | {"recipe": {**linear["recipe"], "name": "fuse"}}
+    assert model_of(contents, "best") == model_of(contents, "balanced")
 
 
 @pytest.mark.parametrize(

@@ -325,6 +325,15 @@ def test_one_clear_error(tmp_path, content, message):
     assert str(caught.value).startswith(str(path))
 
 
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [(["refund", "lost_card"], True), (["A01.2", "GO:17"], False), (["12", "Preis"], False)],
+)
+def test_labels_that_have_words_for_names(tmp_path, labels, expected):
+    lines = [f"text number {i},{labels[i % 2]}" for i in range(40)]
+    assert inspect(write(tmp_path / "a.csv", "text,label", lines)).named_labels is expected
+
+
 def test_a_column_of_ids_is_no_column_of_labels(tmp_path):
     lines = [f"{text},{number}" for number, (text, _) in enumerate(rows())]
     path = write(tmp_path / "a.csv", "text,label", lines)

@@ -45,7 +45,7 @@ def test_presets_of_one_model_are_one(file, tmp_path):
     several = presets_of("flags.csv", FileChoices(), [])
     assert [preset.preset for preset in several] == ["fast", "balanced"]
     (one,) = presets_of(file, FileChoices(preset="balanced"), [])
-    assert one.tree["encoder"]["name"] == "fasttext"
+    assert one.tree["recipe"]["name"] == "fuse"
     (one,) = presets_of(file, FileChoices(), ["data.name=mine", "recipe=xr_linear"])
     assert one.preset == "fast"
 

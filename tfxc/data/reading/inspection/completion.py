@@ -24,11 +24,13 @@ from tfxc.data.reading.inspection.contents import (
 from tfxc.data.reading.inspection.presets import (
     has_one_level,
     model_of,
+    small_encoder,
     usual_preset,
     usual_table,
 )
 from tfxc.data.reading.parsing.column_guess import Wanted
 from tfxc.data.reading.source_files import is_builtin, staged
+from tfxc.data.text.names import BAGS, TOKENS
 
 DEV_SHARE = 0.15
 _FEW_EXAMPLES = 2000
@@ -37,7 +39,7 @@ _REFITTED_RECIPES = ("fit", "fuse", "memory", "xr_linear")
 _NETWORK = ("encoder", "head", "objective")
 # Recipes other than these need no network, or make it from another run.
 _NETWORK_RECIPES = ("fit", "kfold", "repetitions")
-_BAGS_OF_TERMS = ("tfidf", "hashing", "pecos_tfidf")
+_RANKERS = ("xr_linear", "fuse")  # trained in seconds, or a minute
 _ENDINGS = (*COMPRESSED, ".tar")
 _SHOWN = 10  # columns
 _SPLIT_NAMES = ("train", "training", "trn", "data")
@@ -284,7 +286,7 @@ def complete(
     share = completed["data"].get("dev_share")
     if choice.refit and share and "refit" not in tree and recipe in _REFITTED_RECIPES:
         folds = None
-        if recipe == "xr_linear" and "dev_share" not in data:
+        if recipe in _RANKERS and "dev_share" not in data:
             folds = folds_of(contents.examples, contents.labels, contents.several_labels)
         del completed["data"]["dev_share"]
         completed["refit"] = {"share": share} if folds is None else {"folds": folds}
@@ -389,9 +391,17 @@ def oddities(contents: Contents, everything: bool = False) -> list[str]:
 
 
 def _describes_network(tree: Mapping[str, Any]) -> bool:
-    """Tells whether the user has chosen something that only networks have."""
+    """Tells whether the user has chosen something that only networks have, or read."""
     parts = any(tree.get(part) for part in (*_NETWORK, "techniques", "training"))
-    return parts or (tree.get("recipe") or {}).get("name") in _NETWORK_RECIPES
+    recipe = (tree.get("recipe") or {}).get("name")
+    return (
+        parts or recipe in _NETWORK_RECIPES or (recipe is None and _text_features(tree) in TOKENS)
+    )
+
+
+def _text_features(tree: Mapping[str, Any]) -> str | None:
+    """Returns the name of the text features that the user has chosen."""
+    return (named("text_features", tree["data"].get("text_features")) or {}).get("name")
 
 
 def _fitting_model(
@@ -402,8 +412,9 @@ def _fitting_model(
     if recipe == "xr_linear":
         preset = "fast"
     encoder = (tree.get("encoder") or {}).get("name")
-    texts = named("text_features", tree["data"].get("text_features")) or {}
-    if encoder is None and preset != "fast" and texts.get("name") in _BAGS_OF_TERMS:
+    texts = _text_features(tree)
+    network = recipe != "xr_linear" and _describes_network(tree)
+    if encoder is None and texts in BAGS and (network or preset == "best"):
         encoder = "bag_mlp"  # the network that reads what the user has chosen
     static = choice.static
     parts = {name: tree.get(name) for name in (*_NETWORK, "techniques", "training")}
@@ -416,6 +427,7 @@ def _fitting_model(
             where="--static",
             fix=f"leave it out, or leave {chosen[0]} out",
         )
+    parts["data.text_features"] = texts in TOKENS
     chosen = [name for name, value in parts.items() if value]
     if choice.preset == "fast" and chosen and contents.kind != "image":
         raise ConfigError(
@@ -428,8 +440,8 @@ def _fitting_model(
     model = model_of(contents, preset, choice.pretrained, encoder, static)
     if recipe is not None and recipe not in _NETWORK_RECIPES and recipe != "xr_linear":
         return {key: value for key, value in model.items() if key == "data"}
-    if recipe != "xr_linear" and _describes_network(tree) and "recipe" in model:
-        model = model_of(contents, preset, None, encoder or "fasttext")
+    if network and "recipe" in model:
+        model = model_of(contents, preset, None, small_encoder(contents))
     if (tree.get("head") or {}).get("name") == "label_text" and contents.several_labels:
         # Of cosines, which have no bias, the other objectives call nearly every label true.
         model["objective"] = {"name": "decoupled_softmax"}

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ _UNSPACED = re.compile(
 )
 _UNSPACED_SHARE = 0.3
 _LONGEST_WORD = 6
+_WORD = re.compile(r"[^\W\d_]{3}")  # of a label's name
 # Fewer examples of a file without labels are left out, if all others have one label: they are
 # cells that nobody filled in.
 _FEW_UNLABELLED = 0.05
@@ -66,6 +67,7 @@ class Contents:
         examples: number of examples; an estimate unless ``complete``.
         labels: number of labels that were seen.
         labels_each: mean number of labels of an example.
+        named_labels: whether most labels have a word in their names, as codes and numbers do not.
         unlabelled: number of examples without labels.
         complete: whether the whole file was looked at.
         warning: says that each example has one label, and that these look like several in one;
@@ -87,6 +89,7 @@ class Contents:
     labels: int
     labels_each: float
     complete: bool
+    named_labels: bool = False
     unlabelled: int = 0
     warning: str | None = None
     tokens: str = "words"
@@ -404,6 +407,7 @@ class _Sample:
             labels=len(self.names if label_names is None else label_names),
             labels_each=1.0 if not several else self.labels_given / self.examples,
             complete=self.complete or known,
+            named_labels=_have_words(self.names if label_names is None else label_names),
             unlabelled=self.without,
             warning=None if joined is None else joined.warning(self.reader.path, splits_cells),
             tokens=tokens,
@@ -428,6 +432,11 @@ class _Sample:
             for name in self.reader.column_names()
             if name not in read and used.isdisjoint(_paths_to(name))
         ]
+
+
+def _have_words(names: Collection[Any]) -> bool:
+    """Tells whether most names of labels have a word in them."""
+    return sum(_WORD.search(str(name)) is not None for name in names) > len(names) / 2
 
 
 def _paths_to(name: str) -> list[str]:

@@ -35,7 +35,12 @@ def tunables(tree: Mapping[str, Any], given: Mapping[str, Any]) -> list[Tunable]
         ['recipe.ranker.cost_positive', 'recipe.ranker.cost_negative']
     """
     recipe = named("recipe", tree.get("recipe", "fit"))
-    found = _of_ranker(tree, recipe) if recipe.get("name") == "xr_linear" else _of_network(tree)
+    if recipe.get("name") == "xr_linear":
+        found = _of_ranker(tree, recipe)
+    elif recipe.get("name") == "fuse":
+        found = [*_of_ranker(tree, recipe), *_of_memory(recipe)]
+    else:
+        found = _of_network(tree)
     return [key for key in found if not _has(given, key.values.key)]
 
 
@@ -70,6 +75,13 @@ def _of_ranker(tree: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[Tunab
         lengths = [[2, 4], [2, 5], [1, 5], [3, 6]]
         found.append(_one_of("data.text_features.characters", lengths, characters))
     return found
+
+
+def _of_memory(recipe: Mapping[str, Any]) -> list[Tunable]:
+    return [
+        _one_of("recipe.neighbours", [20, 50, 100], recipe.get("neighbours", 50)),
+        _between("recipe.power", 1.0, 4.0, recipe.get("power", 2.0)),
+    ]
 
 
 def _of_network(tree: Mapping[str, Any]) -> list[Tunable]:

@@ -30,8 +30,8 @@ _TREE_WITH_CHARACTERS = 100_000
 _ONE_LEVEL = 3000
 # Pairs of example and label beyond which that takes longer than a minute or two on two cores.
 _MOST_PAIRS = 50_000_000
-# Examples of a label from which on a static table hardly helps, and up to which there are so few
-# that the logistic loss and the labels' names as examples do.
+# Examples of a label from which on neither a static table helps much nor its name as an example,
+# and up to which there are so few that the logistic loss does.
 _MANY_EXAMPLES = 50
 _FEW_EXAMPLES = 10
 # Pairs of example and label for which that loss, which has no compiled solver, takes some seconds.
@@ -71,8 +71,7 @@ def usual_table(contents: Contents, preset: str) -> str | None:
     # Of the tags of recipes it finds fewer.
     if contents.several_labels or not has_one_level(contents.examples, contents.labels):
         return None
-    few = contents.examples < _MANY_EXAMPLES * contents.labels
-    wanted = preset == "balanced" or few
+    wanted = preset == "balanced" or _has_few_examples(contents)
     return WORDLLAMA if wanted and wordllama_folder() is not None else None
 
 
@@ -139,21 +138,33 @@ def model_of(
                 fix="leave it out",
             )
         return _linear_with_table(contents, static)
-    if preset == "fast" and contents.kind != IMAGE.name:
-        return _linear(contents)
     if contents.kind == IMAGE.name:
         return _images(contents, 0.3 if preset == "fast" else 1.0)
-    if contents.kind == DENSE.name:
-        return _with_encoder(contents, "precomputed")
-    if contents.kind == SPARSE.name or contents.length > _LONG_TEXT:
-        return _with_encoder(contents, "bag_mlp")
-    if preset == "best":
-        # TextCNN; with several labels, or in characters, the linear ranker is ahead of it.
-        if contents.tokens == "characters" or contents.several_labels:
-            return _linear(contents)
+    if preset == "fast":
+        return _linear(contents)
+    if contents.kind != TEXT.name:
+        return _with_encoder(contents, small_encoder(contents))
+    in_words = contents.tokens == "words" and contents.length <= _LONG_TEXT
+    if preset == "best" and in_words and not contents.several_labels:
         return _with_encoder(contents, "textcnn", small=False)
-    words = contents.tokens == "words"
-    return _with_encoder(contents, "fasttext" if words else "textcnn")
+    return _fused(contents)
+
+
+def small_encoder(contents: Contents) -> str:
+    """Returns the encoder of a small network for examples that are not images.
+
+    Args:
+        contents: what the training file holds.
+
+    Example:
+        >>> small_encoder(Contents("delimited", {}, "text", 5000, 159, 2.4, True))
+        'fasttext'
+    """
+    if contents.kind == DENSE.name:
+        return "precomputed"
+    if contents.kind == SPARSE.name or contents.length > _LONG_TEXT:
+        return "bag_mlp"
+    return "fasttext" if contents.tokens == "words" else "textcnn"
 
 
 def _linear(contents: Contents) -> dict[str, Any]:
@@ -165,8 +176,35 @@ def _linear(contents: Contents) -> dict[str, Any]:
         ranker["epsilon"] = 0.4  # of more passes the order of the labels hardly changes
     elif _is_short(contents) and not contents.several_labels:
         ranker |= {"cost_positive": 5, "cost_negative": 5}  # labels of a leaf differ in a word
-    recipe = {"name": "xr_linear", "tree": {"max_leaf_size": leaf}, "ranker": ranker}
-    return _features(contents, bag=True) | {"recipe": recipe, "decision": _decision(contents)}
+    recipe: dict[str, Any] = {
+        "name": "xr_linear",
+        "tree": {"max_leaf_size": leaf},
+        "ranker": ranker,
+    }
+    model = _features(contents, bag=True) | {"recipe": recipe, "decision": _decision(contents)}
+    if _has_few_examples(contents) and contents.kind == TEXT.name and contents.named_labels:
+        recipe["label_text_rows"] = True
+        model["data"]["label_texts"] = "names"
+    return model
+
+
+def _has_few_examples(contents: Contents) -> bool:
+    """Tells whether labels that are all scored have so few examples that names help.
+
+    Along a tree they do not: such labels are things, which their texts name without meaning them.
+    """
+    few = contents.examples * contents.labels_each < _MANY_EXAMPLES * contents.labels
+    return few and has_one_level(contents.examples, contents.labels)
+
+
+def _fused(contents: Contents) -> dict[str, Any]:
+    """Returns the linear ranker, and next to it a memory of the examples and the labels' names."""
+    model = _linear(contents)
+    model["recipe"] |= {"name": "fuse", "ranker_reads": "all"}
+    model["recipe"].pop("label_text_rows", None)  # the memory has them
+    if contents.named_labels:
+        model["data"]["label_texts"] = "names"
+    return model
 
 
 def _decision(contents: Contents) -> dict[str, Any]:
@@ -186,14 +224,10 @@ def _linear_with_table(contents: Contents, table: str) -> dict[str, Any]:
     ranker["threshold"] = 0.03  # the vectors have many small weights
     data: dict[str, Any] = model["data"]
     data["text_features"] = {"name": "static", "table": table, "terms": data["text_features"]}
-    few = contents.examples <= _FEW_EXAMPLES * contents.labels
-    few = few and has_one_level(contents.examples, contents.labels)
-    if not few or contents.several_labels:
-        return model
-    model["recipe"]["label_text_rows"] = True
-    data["label_texts"] = "names"
+    few = contents.examples <= _FEW_EXAMPLES * contents.labels and not contents.several_labels
     solves_logistic = importlib.util.find_spec("sklearn") is not None  # tfxc-light lacks it
-    if solves_logistic and contents.examples * contents.labels <= _LOGISTIC_PAIRS:
+    few = few and solves_logistic and has_one_level(contents.examples, contents.labels)
+    if few and contents.examples * contents.labels <= _LOGISTIC_PAIRS:
         ranker |= {"loss": "logistic", "cost_positive": 10, "cost_negative": 10, "epsilon": 0.1}
         ranker["post_processor"] = "sigmoid"
     return model
