@@ -64,7 +64,7 @@ def test_an_option_of_one_value_is_given_once(command, capsys):
         if not action.option_strings or not takes_one:
             continue
         name = action.option_strings[-1]
-        for text in action.choices or ("2", "0.5", "{}", "a.csv", "a.jsonl", "a.npy"):
+        for text in action.choices or ("2", "0.5", "{}", "a.csv", "a.json", "a.jsonl", "a.npy"):
             with contextlib.suppress(SystemExit):
                 parser.parse_known_args([name, text, name, text])
             if "is given twice (" in (error := capsys.readouterr().err):

@@ -1,12 +1,20 @@
 """The command ensemble."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.commands.calls import call
+from tests.linear_runs import write_texts
 from tests.source_tree import ROOT
-from tfxc.commands import ensemble
+from tfxc.commands import decide, ensemble, predict, train
+from tfxc.core.errors import DataError
+from tfxc.data.examples.chunk import Chunk
+from tfxc.inference.ensemble_file import EnsembleFile
+from tfxc.inference.predictors import RunPredictor
 from tfxc.ranker.ensemble import combine
 from tfxc.runs.loaded import load_run
 
@@ -66,3 +74,52 @@ def test_weights_are_chosen(tmp_path, capsys):
         "weights can be chosen for 2 to 5 runs"
         in call(capsys, ensemble, one, "--choose", "dev").problem()
     )
+
+
+def test_a_decision_of_several_runs(tmp_path, monkeypatch, capsys):
+    """Learned of their combined lists, and moved with them."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    write_texts("mine.jsonl", 150, 0)
+    write_texts("held.jsonl", 80, 1)
+    write_texts("new.jsonl", 30, 2)
+    for name, least in (("one", 1), ("two", 3)):
+        features = f'data.text_features={{"name": "tfidf", "min_df": {least}}}'
+        arguments = ("mine.jsonl", "--no-refit", "--set", features, "--run", name)
+        assert call(capsys, train, *arguments).code == 0
+    options = ("--data", "held.jsonl", "--weights", "2,1", "--top", 6, "--output", "both.json")
+    assert "take it in place of a run" in call(capsys, ensemble, "one", "two", *options).out
+    asked = ("both.json", "new.jsonl")
+    assert "learned of dev: decision" in call(capsys, decide, "both.json").out
+    outcome = call(capsys, decide, "both.json", "--data", "held.jsonl")
+    assert "both.json, learned of held.jsonl: decision: micro-F1 " in outcome.out, outcome.err
+    found = call(capsys, predict, *asked).out.splitlines()
+
+    texts = [json.loads(line)["text"] for line in Path("new.jsonl").read_text().splitlines()]
+    lists = []
+    for name in ("one", "two"):
+        loaded = load_run(name)
+        chunk = Chunk(labels=[[] for _ in texts], texts=texts)
+        lists.append(RunPredictor(loaded, 6).find(chunk))
+    ids, scores = combine(lists, "softmax_average", 6, [2, 1])
+    decision = EnsembleFile.load("both.json").decision
+    likely = decision.calibration(scores)
+    chosen = decision.rule.predicted(ids, likely)
+    names = load_run("one").vocabulary.names
+    for line, row, of_row, counts in zip(found, ids, likely, chosen, strict=True):
+        answer = json.loads(line)
+        assert answer["labels"] == [names[i] for i in row[counts]]
+        np.testing.assert_allclose(answer["scores"], of_row[counts], atol=1e-5)
+    best = call(capsys, predict, *asked, "--k", 2).out.splitlines()
+    assert all(len(json.loads(line)["labels"]) == 2 for line in best)
+
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    monkeypatch.chdir(tmp_path)
+    shutil.rmtree("here")
+    assert call(capsys, predict, "there/both.json", "there/new.jsonl").out.splitlines() == found
+    problem = call(capsys, predict, "there/both.json", "there/new.jsonl", "--top", 3).problem()
+    assert problem.startswith("--top: there/both.json says how its runs are combined")
+    for content in ("{}", '{"format": 2}', '{"format": 1, "runs": []}'):
+        (tmp_path / "wrong.json").write_text(content)
+        with pytest.raises(DataError, match="this is not an ensemble"):
+            EnsembleFile.load("wrong.json")

@@ -6,7 +6,8 @@
     tfxc decide RUN --labels conformal --abstain '{"risk": 0.05}'
 
 The examples must not be those that the run was trained on: the dev split, or a file of your own.
-What is learned is written into the run, in place of what it had; predict, evaluate, report, serve
+What is learned is written into the run, or into the file of several (tfxc ensemble --output), in
+place of what it had; predict, evaluate, report, serve
 and export apply it from then on. docs/decisions.md says which labels to return when.
 """
 
@@ -18,12 +19,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
+
 from tfxc.core.bounds import Count, Option
 from tfxc.core.command_options import given, parse
 from tfxc.core.errors import ConfigError
 from tfxc.core.shared_options import ReaderOptions, RunOption
 
 if TYPE_CHECKING:
+    from tfxc.core.settings import DecisionSettings
+    from tfxc.reports.measurement import ExamplesOptions
     from tfxc.runs.loaded import LoadedRun
 
 
@@ -48,7 +53,7 @@ class Options(RunOption, ReaderOptions):
     """Options of ``tfxc decide``.
 
     Attributes:
-        run: run folder.
+        run: run folder, or a file of tfxc ensemble --output.
         data: file of labelled examples; None means the run's dev split.
         features: features of the file's examples, .npz (SciPy) or .npy, for runs whose terms are
             "given"; None means those in the file.
@@ -76,22 +81,50 @@ class Options(RunOption, ReaderOptions):
 def main(argv: Sequence[str] | None = None) -> int:
     """Learns the decision of one run."""
     options = parse(Options, argv, "decide", __doc__)
-    from tfxc.core import registry
-    from tfxc.core.config import parse_config
     from tfxc.inference.deciding import Examined
-    from tfxc.reports.measurement import ExamplesOptions
+    from tfxc.inference.ensemble_file import EnsembleFile
     from tfxc.runs.loaded import load_run
     from tfxc.runs.lock import locked
     from tfxc.training.deciding import decide, decision_line
 
+    if EnsembleFile.is_at(options.run):
+        return _of_several(options)
     loaded = load_run(options.run, options.trust)
     loaded.require_labels()
-    model = loaded.model
+    natively = loaded.model.has_probabilities and loaded.model.decision.calibration is None
+    settings = _settings(options, loaded, natively)
+    # One that was trained on all examples at last learns of those before, without a part of them.
+    before = [] if options.data else loaded.folder.held_out_runs()
+    parts = [load_run(run.path, options.trust) for run in before] or [loaded]
+    if options.data:
+        _check_unseen(loaded, options.data)
+    elif any("dev" not in part.manifest["splits"] for part in parts):
+        raise ConfigError(
+            "the run's data have no dev split", where=options.run, fix="name a file with --data"
+        )
+    examples = _examples(options)
+
+    def examined() -> Iterator[Examined]:
+        for part in parts:
+            _, rows = examples.examples(part)
+            excluded = examples.excluded(part, rows)
+            yield Examined(part.model, rows, part.vocabulary.names, excluded)
+
+    with locked(loaded.folder):
+        measured = decide(loaded, examined(), settings)
+    print(f"{options.run}, learned of {options.data or 'dev'}: {decision_line(measured)}")
+    return 0
+
+
+def _settings(options: Options, loaded: "LoadedRun", natively: bool) -> "DecisionSettings":
+    """Returns how the decision is learned: as the options say, else the run's config."""
+    from tfxc.core import registry
+    from tfxc.core.config import parse_config
+
     section: dict[str, Any] = {}
     if loaded.config.decision is not None:
         section = loaded.config.decision.model_dump()
     else:
-        natively = model.has_probabilities and model.decision.calibration is None
         section["probabilities"] = None if natively else "rows"
         section["labels"] = None if loaded.single_label else "f_measure"
     section |= {
@@ -106,16 +139,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         method = getattr(settings, kind)
         if method is not None:
             registry.check_section(kind, method.section(), f"--{kind}")
-    # One that was trained on all examples at last learns of those before, without a part of them.
-    before = [] if options.data else loaded.folder.held_out_runs()
-    parts = [load_run(run.path, options.trust) for run in before] or [loaded]
-    if options.data:
-        _check_unseen(loaded, options.data)
-    elif any("dev" not in part.manifest["splits"] for part in parts):
-        raise ConfigError(
-            "the run's data have no dev split", where=options.run, fix="name a file with --data"
-        )
-    examples = ExamplesOptions(
+    return settings
+
+
+def _examples(options: Options) -> "ExamplesOptions":
+    """Returns what is learned of."""
+    from tfxc.reports.measurement import ExamplesOptions
+
+    return ExamplesOptions(
         split=None if options.data else "dev",
         data=options.data,
         features=options.features,
@@ -124,15 +155,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         prepared=options.prepared,
     )
 
-    def examined() -> Iterator[Examined]:
-        for part in parts:
-            _, rows = examples.examples(part)
-            excluded = examples.excluded(part, rows)
-            yield Examined(part.model, rows, part.vocabulary.names, excluded)
 
-    with locked(loaded.folder):
-        measured = decide(loaded, examined(), settings)
-    print(f"{options.run}, learned of {options.data or 'dev'}: {decision_line(measured)}")
+def _of_several(options: Options) -> int:
+    """Learns the decision of several runs together, of the lists that they are combined to."""
+    from tfxc.commands import ensemble
+    from tfxc.inference.deciding import learned_of_lists
+    from tfxc.inference.ensemble_file import EnsembleFile
+    from tfxc.metrics.base import hits
+    from tfxc.ranker.ensemble import combine
+    from tfxc.runs.loaded import load_run
+    from tfxc.training.deciding import decision_line
+
+    file = EnsembleFile.load(options.run)
+    first = load_run(file.runs[0], options.trust)
+    settings = _settings(options, first, natively=False)
+    if options.data:
+        for run in file.runs:
+            _check_unseen(load_run(run, options.trust), options.data)
+    chosen = ensemble.Options(
+        runs=file.runs,
+        top=file.top,
+        examples=_examples(options).same_rows_as(first),
+        trust=options.trust,
+    )
+    lists, labels = ensemble.lists_of(chosen, first)
+    ids, scores = combine(lists, file.method, min(settings.k, file.top), file.weights)
+    counts = first.label_counts
+    if counts is None:  # an imported run
+        counts = np.zeros(file.num_labels, np.int64)
+    learned = learned_of_lists(ids, scores, hits(ids, labels), labels, settings, counts)
+    dataclasses.replace(file, decision=learned.fitted).save(options.run)
+    print(f"{options.run}, learned of {options.data or 'dev'}: {decision_line(learned.measured)}")
     return 0
 
 

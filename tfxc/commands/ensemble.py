@@ -3,9 +3,11 @@
     tfxc ensemble runs/one runs/two --method softmax_average --split dev
     tfxc ensemble runs/one runs/two --data test.jsonl --reader jsonl
     tfxc ensemble runs/one runs/two --choose dev --split test
+    tfxc ensemble runs/one runs/two --output both.json
 
 The runs may be of any kind, but their labels must have the same names. Each run reads the examples
-with its own features. docs/xr_linear.md, "Ensembles", describes the methods.
+with its own features. predict takes the file of --output in place of a run, and decide learns of it
+which labels to return. docs/xr_linear.md, "Ensembles", describes the methods.
 """
 
 import dataclasses
@@ -16,11 +18,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 
 from tfxc.core.bounds import Count, Option
-from tfxc.core.cli import ENSEMBLES
+from tfxc.core.cli import ENSEMBLES, ending
 from tfxc.core.command_options import parse
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.progress import Progress
 from tfxc.core.shared_options import TrustOption
+from tfxc.inference.ensemble_file import EnsembleFile
 from tfxc.inference.search_options import SearchOptions
 from tfxc.reports.measurement import ExamplesOptions
 
@@ -43,6 +46,7 @@ class Options(TrustOption):
         choose: choose the weights, in tenths, with the best mean of P@k on this split, which should
             be neither trained on nor measured.
         top: number of labels to combine from each run.
+        output: file that stands for the ensemble; None writes none.
         examples: what is measured
     """
 
@@ -51,6 +55,7 @@ class Options(TrustOption):
     weights: Annotated[Sequence[float] | None, Option("W,W", excludes="weights")] = None
     choose: Annotated[str | None, Option("SPLIT", excludes="weights")] = None
     top: Count = 20
+    output: Annotated[str | None, Option("FILE", read=ending(".json"))] = None
     examples: ExamplesOptions = ExamplesOptions()
 
 
@@ -80,6 +85,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     metrics = _measured(*_at_least_wide(ids, scores, max(ks)), truth, ks)
     print(f"{options.method} of {len(lists)} runs: {_line_of(metrics)}")
     print(metrics.table())
+    if options.output:
+        of_labels = {"top": options.top, "num_labels": first.manifest["num_labels"]}
+        EnsembleFile(runs=options.runs, method=options.method, weights=weights, **of_labels).save(
+            options.output
+        )
+        print(f"{options.output}: tfxc predict and tfxc decide take it in place of a run")
     return 0
 
 

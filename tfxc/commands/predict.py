@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 
     from tfxc.data.examples.chunk import Chunk
     from tfxc.data.reading.formats.base import Reader
+    from tfxc.decision.fitted import FittedDecision
     from tfxc.inference.prediction_files import Answer
     from tfxc.inference.predictors import EnsemblePredictor, Predictions, RunPredictor
     from tfxc.inference.savedmodel import SavedModelPredictor
@@ -112,7 +113,7 @@ class Options(TrustOption, FileOptions):
     """Options of ``tfxc predict``.
 
     Attributes:
-        run: run folder; repeat it to combine runs.
+        run: run folder, or a file of tfxc ensemble --output; repeat it to combine runs.
         model: SavedModel written by tfxc export.
         features: features of the examples in FILE, .npz (SciPy) or .npy, for runs whose terms are
             "given"; None means those in FILE.
@@ -183,10 +184,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check_input(predictor.input_kind, options)
     if typed:
         return _interactive(predictor, options.min_score)
-    from tfxc.inference.predictors import DecidingPredictor
+    from tfxc.inference.predictors import DecidingPredictor, EnsemblePredictor
 
     names = predictor.names
-    k = None if isinstance(predictor, DecidingPredictor) else predictor.k
+    decides = isinstance(predictor, DecidingPredictor) or (
+        isinstance(predictor, EnsemblePredictor) and predictor.rule is not None
+    )
+    k = None if decides else predictor.k
     source: Reader | None = None
     answers: Generator[Answer, None, None]
     if options.file == "-":
@@ -212,8 +216,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _with_runs(options: Options) -> "tuple[Options, FittedDecision | None]":
+    """Returns options that name the runs of a file of several, and what is decided of these."""
+    from tfxc.inference.ensemble_file import EnsembleFile
+
+    if len(options.run) != 1 or not EnsembleFile.is_at(options.run[0]):
+        return options, None
+    problem = f"{options.run[0]} says how its runs are combined"
+    refuse(options, ("ensemble", "weights", "top"), problem)
+    file = EnsembleFile.load(options.run[0])
+    options = dataclasses.replace(
+        options, run=file.runs, ensemble=file.method, weights=file.weights, top=file.top
+    )
+    return options, file.decision
+
+
 def _predictor(options: Options, typed: bool) -> "Predictor":
-    _check_model_options(options)
+    options, decision = _with_runs(options)
+    likely = decision is not None and decision.calibration is not None and not options.scores
+    _check_model_options(options, likely)
     if options.model:
         from tfxc.inference.savedmodel import SavedModelPredictor
 
@@ -256,15 +277,19 @@ def _predictor(options: Options, typed: bool) -> "Predictor":
         listed = options.top or max(_LISTED, options.k or 0)
         listed = min(listed, loaded.manifest["num_labels"])
         try:
-            predictors[path] = RunPredictor(loaded, listed, options.probabilities)
+            own = options.probabilities and decision is None
+            predictors[path] = RunPredictor(loaded, listed, own)
         except ConfigError as error:
             where = f"{path}: {error.where}" if error.where else path
             raise ConfigError(error.problem, where=where, fix=error.fix) from None
         if search.streamed:
             loaded.release()
     method = options.ensemble or _ENSEMBLE
-    ensemble = EnsemblePredictor(predictors, method, options.k, options.weights)
-    if options.k is None and decided:
+    k, weights = options.k, options.weights
+    ensemble = EnsemblePredictor(predictors, method, k, weights, decision, likely)
+    if ensemble.rule is not None:
+        print(f"{ensemble.rule}; --k K lists the best K", file=sys.stderr)
+    elif options.k is None and decided:
         line = f"several runs: the best {ensemble.k} labels; what one run returns does not apply"
         print(line, file=sys.stderr)
     return ensemble
@@ -382,8 +407,12 @@ def _check_rows(options: Options, examples: int | None, pairs: "scipy.sparse.csr
         )
 
 
-def _check_model_options(options: Options) -> None:
-    """Refuses options that cannot be combined, before anything is loaded."""
+def _check_model_options(options: Options, likely: bool) -> None:
+    """Refuses options that cannot be combined, before anything is loaded.
+
+    Args:
+        likely: whether probabilities of several runs together were learned.
+    """
     if options.model:
         for name in given(options):
             if name in ("probabilities", "scores") or name in given(options.search):
@@ -410,11 +439,12 @@ def _check_model_options(options: Options) -> None:
             where="--step",
             fix="give --run once, or leave it out",
         )
-    if several and options.probabilities and options.ensemble != "average":
+    if several and options.probabilities and options.ensemble != "average" and not likely:
         raise ConfigError(
             f"several runs combined by {options.ensemble or _ENSEMBLE} have no probabilities",
             where="--probabilities",
-            fix="add --ensemble average, or leave it out",
+            fix="add --ensemble average, learn them (tfxc ensemble --output, tfxc decide), or "
+            "leave it out",
         )
 
 
@@ -496,7 +526,8 @@ def _answers_of_workers(source: "Reader", options: Options) -> "Generator[Answer
     from tfxc.parallel import cluster
     from tfxc.runs.folder import RunFolder
 
-    several = any(RunFolder(Path(run)).has_runs_inside for run in options.run)
+    runs = _with_runs(options)[0].run
+    several = any(RunFolder(Path(run)).has_runs_inside for run in runs)
     examples = _TASK_OF_SEVERAL_NETWORKS if several else None
     assert options.output is not None, "``check_shared_output`` has asked for it"
     job = dataclasses.asdict(
@@ -551,6 +582,7 @@ def open_predictor(job: dict[str, Any]) -> "Work":
 def _open(options: Options, input_kind: str) -> "Reader":
     from tfxc.data.reading.formats import open_like, open_unlabelled
 
+    options, _ = _with_runs(options)
     reader_options = options.reader_options
     if not options.run:
         return open_unlabelled(options.file, input_kind, options.reader, reader_options)

@@ -1,6 +1,7 @@
 """What a run has learned of its decision, and its file."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +44,35 @@ class FittedDecision:
                 arrays[name] = np.concatenate([known, more])
         return dataclasses.replace(self, rule=dataclasses.replace(self.rule, **arrays))
 
-    def save(self, folder: Path) -> None:
-        """Writes ``DECISION`` into a run folder; without any decision, nothing."""
-        if self.calibration is None and self.rule is None:
-            return
-        content = {
+    def content(self) -> dict[str, Any]:
+        """Returns what ``of`` makes the same decision of, as JSON takes it."""
+        return {
             "format": _FORMAT,
             "calibration": None if self.calibration is None else self.calibration.content(),
             "rule": None if self.rule is None else self.rule.content(),
         }
-        write_json(folder / DECISION, content, indent=None)
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any], num_labels: int) -> "FittedDecision":
+        """Returns the decision that ``content`` describes.
+
+        Raises:
+            ValueError, TypeError, KeyError, AttributeError: it describes none, or one of other
+                labels.
+        """
+        if content["format"] != _FORMAT:
+            raise ValueError(f"its format is not {_FORMAT}")
+        calibration = content["calibration"]
+        rule = content["rule"]
+        return cls(
+            None if calibration is None else Calibration.of(calibration),
+            None if rule is None else Decision.of(rule, num_labels),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Writes ``DECISION`` into a run folder; without any decision, nothing."""
+        if self.calibration is not None or self.rule is not None:
+            write_json(folder / DECISION, self.content(), indent=None)
 
     @classmethod
     def load(cls, folder: Path, num_labels: int) -> "FittedDecision":
@@ -66,13 +86,6 @@ class FittedDecision:
             return cls()
         content = read_json(path, fix=_AGAIN)
         try:
-            if content["format"] != _FORMAT:
-                raise ValueError(f"its format is not {_FORMAT}")
-            calibration = content["calibration"]
-            rule = content["rule"]
-            return cls(
-                None if calibration is None else Calibration.of(calibration),
-                None if rule is None else Decision.of(rule, num_labels),
-            )
+            return cls.of(content, num_labels)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"this is not a decision ({error})", where=path, fix=_AGAIN) from error

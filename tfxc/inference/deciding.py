@@ -87,6 +87,30 @@ def learn_decision(
     if not found:
         raise DataError("there is no example to learn a decision from", fix="check the file")
     ids, scores, right, labels = map(_padded, zip(*found, strict=True))
+    return learned_of_lists(ids, scores, right, labels, settings, label_counts, native)
+
+
+def learned_of_lists(
+    ids: np.ndarray,
+    scores: np.ndarray,
+    right: np.ndarray,
+    labels: np.ndarray,
+    settings: "DecisionSettings",
+    label_counts: np.ndarray,
+    native: bool = False,
+) -> Learned:
+    """Learns a decision of the labels that were found for examples.
+
+    Args:
+        ids, scores: (examples, k), best first, padded with -1 and minus infinity.
+        right: bool (examples, k), which of them are true.
+        labels: the true ones, padded with -1.
+        settings, label_counts: see ``learn_decision``.
+        native: whether the scores are probabilities.
+
+    Raises:
+        ConfigError, DataError: see ``learn_decision``.
+    """
     labels = distinct_labels(labels)
     everything = HeldOut(ids, scores, right, (labels >= 0).sum(axis=1), label_counts, labels)
     fitted = _fitted(everything, settings, native)

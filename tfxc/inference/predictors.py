@@ -14,6 +14,7 @@ from tfxc.inference.searcher import Searcher
 if TYPE_CHECKING:
     from tfxc.data.examples.chunk import Chunk
     from tfxc.decision.decision import Decision
+    from tfxc.decision.fitted import FittedDecision
 
 
 _DEFAULT_K = 5
@@ -155,9 +156,13 @@ class EnsemblePredictor:
         method: one of ``tfxc.core.cli.ENSEMBLES``.
         k: labels per example; None means 5, or all if there are fewer.
         weights: one per run, see ``tfxc.ranker.ensemble.combine``.
+        decision: what was learned of the joined lists; None means nothing. Without ``k``, the
+            labels that it returns are listed.
+        probabilities: whether its probabilities are given, where it has any.
 
     Attributes:
         input_kind, num_features, names: see ``RunPredictor``.
+        rule: by which labels are listed; None where ``k`` are.
 
     Raises:
         ConfigError: runs on other kinds of examples or other labels, or k exceeds the number of
@@ -170,6 +175,8 @@ class EnsemblePredictor:
         method: str,
         k: int | None = None,
         weights: Sequence[float] | None = None,
+        decision: "FittedDecision | None" = None,
+        probabilities: bool = True,
     ) -> None:
         from tfxc.ranker.ensemble import check_weights, label_map
 
@@ -192,7 +199,11 @@ class EnsemblePredictor:
         self._method = method
         self._weights = check_weights(weights, method, len(predictors))
         listed = max(predictor.k for predictor in self._predictors)
-        self.k = checked_k(min(_DEFAULT_K, listed) if k is None else k, listed)
+        self._calibration = decision.calibration if decision and probabilities else None
+        rule = decision.rule if decision and k is None else None
+        self.rule = rule if rule and rule.probabilities == probabilities else None
+        usual = listed if self.rule else min(_DEFAULT_K, listed)
+        self.k = checked_k(usual if k is None else k, listed)
 
     def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:
         """Returns ids and scores of a chunk; see ``RunPredictor``."""
@@ -237,7 +248,12 @@ class EnsemblePredictor:
             (np.where(ids >= 0, numbers[ids], -1), scores)
             for (ids, scores), numbers in zip(lists, self._maps, strict=True)
         ]
-        return combine(of_first, self._method, self.k, self._weights)
+        ids, scores = combine(of_first, self._method, self.k, self._weights)
+        if self._calibration is not None:
+            scores = self._calibration(scores)
+        if self.rule is not None:
+            ids = np.where(self.rule.predicted(ids, scores), ids, -1)
+        return ids, scores
 
 
 def reaching(

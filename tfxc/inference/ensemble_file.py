@@ -1,0 +1,68 @@
+"""Several runs that answer together, as a file that commands take in place of a run."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfxc.core.errors import DataError
+from tfxc.core.storage.files import write_json
+from tfxc.core.storage.reading import read_json
+from tfxc.decision.fitted import FittedDecision
+
+_FORMAT = 1
+_AGAIN = "write it again with tfxc ensemble --output"
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class EnsembleFile:
+    """Runs over the same labels, how their lists are combined, and what is decided of the result.
+
+    Attributes:
+        runs: their folders; the labels' ids are those of the first.
+        method, weights: see ``tfxc.ranker.ensemble.combine``.
+        top: labels of each run that are combined.
+        num_labels: of each run.
+        decision: learned of the combined lists.
+
+    Example:
+        >>> EnsembleFile.load("both.json").runs      # doctest: +SKIP
+        ['runs/one', 'runs/two']
+    """
+
+    runs: Sequence[str]
+    method: str
+    weights: Sequence[float] | None
+    top: int
+    num_labels: int
+    decision: FittedDecision = dataclasses.field(default_factory=FittedDecision)
+
+    @staticmethod
+    def is_at(path: str | Path) -> bool:
+        """Tells whether a path leads to such a file: where others have the folder of a run."""
+        return str(path).endswith(".json") and Path(path).is_file()
+
+    def save(self, path: str | Path) -> None:
+        """Writes the file; runs are named from its folder, so that all can be moved together."""
+        folder = Path(path).parent
+        content = dataclasses.asdict(dataclasses.replace(self, decision=FittedDecision()))
+        runs = [Path(os.path.relpath(run, folder)).as_posix() for run in self.runs]
+        content |= {"format": _FORMAT, "runs": runs, "decision": self.decision.content()}
+        write_json(path, content)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "EnsembleFile":
+        """Reads the file that ``save`` wrote.
+
+        Raises:
+            DataError: it is damaged, or another file.
+        """
+        content = read_json(path, fix=_AGAIN)
+        try:
+            if content.pop("format") != _FORMAT:
+                raise ValueError(f"its format is not {_FORMAT}")
+            runs = [os.path.normpath(Path(path).parent / run) for run in content.pop("runs")]
+            decision = FittedDecision.of(content.pop("decision"), content["num_labels"])
+            return cls(runs=runs, decision=decision, **content)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(f"this is not an ensemble ({error})", where=path, fix=_AGAIN) from error
