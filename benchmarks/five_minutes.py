@@ -46,7 +46,7 @@ def main():
     data = Path(os.environ.get("TFXC_DATA", "data"), "banking77", "train.jsonl.xz")
     parser.add_argument("--data", default=data, type=Path, help="BANKING77 (default: %(default)s)")
     parser.add_argument("--limit", default=300.0, type=float, help="seconds (default: %(default)s)")
-    parser.add_argument("--preset", default="balanced", help="of tfxc train (default: %(default)s)")
+    parser.add_argument("--preset", help="of tfxc train (default: the usual one)")
     parser.add_argument("--wheel", type=Path, help="wheel to install (default: built now)")
     parser.add_argument("--keep", action="store_true", help="keep the temporary folder")
     options = parser.parse_args()
@@ -79,7 +79,7 @@ def measured(options, folder):
         },
         "TFXC_CACHE": str(folder / "cache"),
     }  # as of a user who has never run it
-    preset = [] if options.preset == "balanced" else ["--preset", options.preset]
+    preset = ["--preset", options.preset] if options.preset else []
     steps = {
         "python -m venv": [sys.executable, "-m", "venv", "venv"],
         "pip install 'tfxc[serve]'": [

@@ -285,8 +285,8 @@ def _predictor(options: Options, typed: bool) -> "Predictor":
         if search.streamed:
             loaded.release()
     method = options.ensemble or _ENSEMBLE
-    k, weights = options.k, options.weights
-    ensemble = EnsemblePredictor(predictors, method, k, weights, decision, likely)
+    combined = (method, options.k, options.weights)
+    ensemble = EnsemblePredictor(predictors, *combined, decision, likely)
     if ensemble.rule is not None:
         print(f"{ensemble.rule}; --k K lists the best K", file=sys.stderr)
     elif options.k is None and decided:

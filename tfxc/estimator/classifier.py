@@ -604,10 +604,12 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         head = _section(self.head)
         reads = not self._is_linear and registry.get("head", head["name"]).reads_label_texts
         if self._is_linear:
-            reader, uses = f"recipe {_LINEAR!r}", bool(self._recipe.get("label_text_rows"))
+            reader = f"recipe {_LINEAR!r}"
+            uses = bool(self._recipe.get("label_text_rows"))
             others = "set label_text_rows to true in the recipe"
         else:
-            reader, uses = f"head {head['name']!r}", head.get("start") == registry.LABEL_TEXTS
+            reader = f"head {head['name']!r}"
+            uses = head.get("start") == registry.LABEL_TEXTS
             others = "choose head 'label_text' or a head with start 'label_texts'"
         if self._label_texts is None:
             if reads or uses:

@@ -28,7 +28,7 @@ from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings, ranker_settings
 from tfxc.recipes.xr_linear.stages import with_text_rows
-from tfxc.recipes.xr_linear.training import TREE, train_layers
+from tfxc.recipes.xr_linear.training import ENOUGH_GAIN, TREE, text_rows_gain, train_layers
 from tfxc.runs.writer import RunWriter
 from tfxc.training.evaluation import Evaluation
 
@@ -50,6 +50,7 @@ class FittedLinear(FittedModel):
     """
 
     model: LinearModel
+    _example_texts: scipy.sparse.csr_matrix | None
 
     @property
     def _recipe(self) -> "XRLinear":
@@ -61,7 +62,16 @@ class FittedLinear(FittedModel):
         self._check(recipe, data, callbacks)
         X, Y = matrices(data.train)
         self._new_folder()
-        reports = self._train_into(self._folder, X, Y, self._texts(data))
+        texts = self._texts(data)
+        if recipe.label_text_rows == "held_out":
+
+            def train(folder: RunWriter, X: Any, Y: scipy.sparse.csr_matrix) -> None:
+                self._train_into(folder.path, X, Y, None)
+
+            if text_rows_gain(train, X, Y, texts, self.config.seed) < ENOUGH_GAIN:
+                texts = None
+        self._example_texts = texts
+        reports = self._train_into(self._folder, X, Y, texts)
         self.model = LinearModel(self._folder, recipe.threads)
         measured = Evaluation(self.model, self.config, data.labels, None, data.dev).of_dev()
         self.summary = {"layers": reports, "dev": measured}
@@ -103,7 +113,6 @@ class FittedLinear(FittedModel):
         same.
         """
         X, Y = matrices(data.train)
-        texts = self._texts(data)
         rows = data.train.rows()
         matrix = scipy.sparse.csr_matrix(X)
         bounds = itertools.pairwise(matrix.indptr)
@@ -117,7 +126,7 @@ class FittedLinear(FittedModel):
             chosen = held_out_examples(groups, share, self.config.seed, part)
             if chosen.any() and not chosen.all():
                 with scratch_folder("linear") as folder:
-                    self._train_into(folder, X[~chosen], Y[~chosen], texts)
+                    self._train_into(folder, X[~chosen], Y[~chosen], self._example_texts)
                     model = LinearModel(folder, self._recipe.threads)
                     inside = rows.select(np.flatnonzero(chosen))
                     part_rows = RowStream(functools.partial(iter, [inside]))

@@ -5,7 +5,7 @@ Its training is in ``training``: what opens a run imports neither that nor the t
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tfxc.core.declared import Count, Positive
 from tfxc.core.errors import ConfigError
@@ -35,7 +35,9 @@ class XRLinear(StagedRecipe):
             training example, see ``recipes.xr_linear.example_matrices.ExampleMatrices``.
         label_text_rows: whether the text of each label (``data.label_texts``) is one more example
             of it. This helps where texts of labels and examples are of the same kind, and harms
-            elsewhere: compare both on the dev split.
+            elsewhere. ``"held_out"`` trains both ways without a fifth of the training examples, and
+            takes the texts if they raise P@1 on it by 2 points; with ``refit``, if they do on
+            average of the trainings before.
         memory_gb: what the training of the classifiers may use in addition to features and labels;
             the label matrices of all levels count. None sets no limit: as many blocks are trained
             at a time as there are threads.
@@ -58,7 +60,7 @@ class XRLinear(StagedRecipe):
         *,
         tree: Mapping[str, Any] | None = None,
         ranker: Mapping[str, Any] | None = None,
-        label_text_rows: bool = False,
+        label_text_rows: bool | Literal["held_out"] = False,
         memory_gb: Positive | None = None,
         threads: Count | None = None,
     ) -> None:

@@ -82,22 +82,21 @@ def training_matrices(
     """
     features, labels = matrices(open_source(data_folder, "train", _READ_BYTES))
     if text_rows:
-        sparse = scipy.sparse.csr_matrix(features)
-        features, labels = with_text_rows(sparse, labels, label_text_matrix(data_folder))
+        features, labels = with_text_rows(features, labels, label_text_matrix(data_folder))
     if scipy.sparse.issparse(features):
         features.sum_duplicates()
     return features, labels
 
 
 def with_text_rows(
-    features: scipy.sparse.csr_matrix,
+    features: np.ndarray | scipy.sparse.csr_matrix,
     labels: scipy.sparse.csr_matrix,
     texts: scipy.sparse.csr_matrix,
 ) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
     """Returns X and Y with the text of each label as one more example of it.
 
     Args:
-        features: X, CSR (examples, D).
+        features: X, CSR or dense (examples, D).
         labels: Y, CSR (examples, num_labels).
         texts: CSR (num_labels, D); labels without features have no text.
 
@@ -107,6 +106,7 @@ def with_text_rows(
         >>> [matrix.toarray().tolist() for matrix in with_text_rows(x, y, texts)]
         [[[1.0, 2.0], [3.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]]]
     """
+    features = scipy.sparse.csr_matrix(features)
     given = np.flatnonzero(np.diff(texts.indptr))
     own = scipy.sparse.identity(labels.shape[1], np.float32, "csr")[given]
     return (

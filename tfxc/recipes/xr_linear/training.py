@@ -4,28 +4,35 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import scipy.sparse
 
 from tfxc.core.progress import Progress
+from tfxc.core.storage.locks import scratch_folder
+from tfxc.data.reading.held_out import held_out_examples
 from tfxc.data.store.manifest import LABELS_FILE
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ranker.chain import train_ranker
 from tfxc.ranker.layer import Limits
+from tfxc.ranker.search import Ranker
 from tfxc.recipes.xr_linear import stages
 from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices, negatives_of
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.settings import TreeSettings
+from tfxc.runs.writer import RunWriter
 
 if TYPE_CHECKING:
     from tfxc.ranker.settings import RankerSettings
     from tfxc.recipes.base import Context
-    from tfxc.runs.writer import RunWriter
 
 TREE = "tree.npz"
+_HELD_OUT = 0.2
+#: Gain of P@1 from which on texts of labels are examples. Less than that turned into a loss where
+#: texts name what is not their label: with all examples, the texts help less and harm as much.
+ENOUGH_GAIN = 0.02
 
 
 def train(
@@ -33,7 +40,7 @@ def train(
     tree: TreeSettings,
     example_matrices: ExampleMatrices,
     *,
-    text_rows: bool,
+    text_rows: bool | Literal["held_out"],
     memory_gb: float | None,
     threads: int | None,
 ) -> dict[str, Any]:
@@ -43,26 +50,69 @@ def train(
     config = context.config
     data_folder = context.data_folder
     run = context.folder
-    features, labels = stages.training_matrices(data_folder, text_rows)
+    features, labels = stages.training_matrices(data_folder)
     names = LabelVocabulary.load(Path(data_folder) / LABELS_FILE).names
     matrices = example_matrices.load(config, context.manifest, labels, names)
-    texts = partial(stages.label_text_matrix, data_folder)
-    reports = train_layers(
-        run,
-        features,
-        labels,
-        tree,
-        example_matrices.settings(config.seed),
-        matrices,
-        texts,
+    into = partial(
+        train_layers,
+        tree_settings=tree,
+        ranker_settings=example_matrices.settings(config.seed),
+        matrices=matrices,
+        texts=partial(stages.label_text_matrix, data_folder),
         memory_gb=memory_gb,
         threads=threads,
     )
+    gains: dict[str, float] = {}
+    if text_rows == "held_out":
+        if context.held_out:
+            summaries = [held_out.folder.summary() or {} for held_out in context.held_out]
+            gain = float(np.mean([summary["text_rows_gain"] for summary in summaries]))
+        else:
+            examples = stages.label_text_matrix(data_folder)
+            gain = text_rows_gain(into, features, labels, examples, config.seed)
+        gains = {"text_rows_gain": gain}
+        text_rows = gain >= ENOUGH_GAIN
+        taken = "taken" if text_rows else "left out"
+        line = f"texts of labels as examples change P@1 by {100 * gain:+.1f}: they are {taken}"
+        stages.log(run, line)
+    if text_rows:
+        examples = stages.label_text_matrix(data_folder)
+        features, labels = stages.with_text_rows(features, labels, examples)
+    reports = into(run, features, labels)
     seconds = stages.seconds_since(began, processor)
     for line in stages.report_lines(reports, seconds):
         stages.log(run, line)
     model = LinearModel(run.path, threads)
-    return {"layers": reports, **stages.results_of(context, model, seconds)}
+    return {"layers": reports, **gains, **stages.results_of(context, model, seconds)}
+
+
+def text_rows_gain(
+    train: "Callable[[RunWriter, scipy.sparse.csr_matrix, scipy.sparse.csr_matrix], object]",
+    features: np.ndarray | scipy.sparse.csr_matrix,
+    labels: scipy.sparse.csr_matrix,
+    texts: scipy.sparse.csr_matrix,
+    seed: int,
+) -> float:
+    """Returns how much P@1 changes if the texts of labels are examples, too, -1 to 1.
+
+    Args:
+        train: trains a ranker into a folder.
+        features: X, (examples, num_features).
+        labels: Y, CSR (examples, num_labels).
+        texts: see ``stages.with_text_rows``.
+        seed: of the examples that are held out and measured: a fifth.
+    """
+    features = scipy.sparse.csr_matrix(features)
+    chosen = held_out_examples(np.arange(len(labels.indptr) - 1), _HELD_OUT, seed)
+    rest = features[~chosen], labels[~chosen]
+    right = []
+    for examples in (rest, stages.with_text_rows(*rest, texts)):
+        with scratch_folder("text-rows") as folder:
+            train(RunWriter(folder), *examples)
+            ids, _ = Ranker.load(folder).predict(features[chosen], 1)
+        found = np.ravel(labels[chosen][np.arange(len(ids)), ids[:, 0]])
+        right.append(int(np.count_nonzero(found * (ids[:, 0] >= 0))))
+    return (right[1] - right[0]) / max(1, int(chosen.sum()))
 
 
 def train_layers(

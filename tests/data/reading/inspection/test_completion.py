@@ -372,9 +372,9 @@ def test_tables_that_are_used_unasked(monkeypatch, more, preset, expected):
     ("more", "loss", "names"),
     [({"examples": 200}, "logistic", "names"), ({"examples": 201}, None, "names"),
      ({"examples": 200, "named_labels": False}, "logistic", None),
-     ({"examples": 1000}, None, None), ({"examples": 999}, None, "names"),
-     ({"examples": 999, "labels_each": 2.0}, None, None),
-     ({"examples": 499, "labels_each": 2.0}, None, "names"),
+     ({"examples": 400}, None, None), ({"examples": 399}, None, "names"),
+     ({"examples": 399, "labels_each": 2.0}, None, None),
+     ({"examples": 199, "labels_each": 2.0}, None, "names"),
      ({"examples": 1001, "labels": 1000}, None, "names"),
      ({"examples": 9000, "labels": 3001}, None, None)],
 )  # fmt: skip
@@ -384,7 +384,8 @@ def test_the_linear_ranker_with_a_table(more, loss, names):
     model = model_of(contents, "fast", static="x.vec")
     assert model["data"]["text_features"] == {"name": "static", "table": "x.vec", "terms": plain}
     assert model["recipe"]["ranker"].get("loss") == loss
-    assert model["recipe"].get("label_text_rows", False) == (names is not None)
+    rows = model["recipe"].get("label_text_rows")
+    assert rows == (None if names is None else "held_out")
     assert model["data"].get("label_texts") == names
     tree = {"run": "r", **model, "data": {"name": "a", "train": "a.csv", **model["data"]}}
     check_config(parse_config(tree))
@@ -393,12 +394,12 @@ def test_the_linear_ranker_with_a_table(more, loss, names):
 @pytest.mark.parametrize("named", [True, False])
 def test_the_ranker_with_a_memory(named):
     """Names that are words are texts of the labels."""
-    contents = Contents(**{**vars(PLAIN), "labels_each": 2.0, "named_labels": named, "labels": 300})
+    contents = Contents(**{**vars(PLAIN), "labels_each": 2.0, "named_labels": named, "labels": 600})
     linear, model = (model_of(contents, preset) for preset in ("fast", "balanced"))
     assert model["data"].pop("label_texts", None) == ("names" if named else None)
     assert model["recipe"].pop("ranker_reads") == "all"
     linear["data"].pop("label_texts", None)
-    assert linear["recipe"].pop("label_text_rows", False) == named
+    assert linear["recipe"].pop("label_text_rows", None) == ("held_out" if named else None)
     assert model == linear | {"recipe": {**linear["recipe"], "name": "fuse"}}
     assert model_of(contents, "best") == model_of(contents, "balanced")
 

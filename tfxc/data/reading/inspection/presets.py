@@ -30,9 +30,10 @@ _TREE_WITH_CHARACTERS = 100_000
 _ONE_LEVEL = 3000
 # Pairs of example and label beyond which that takes longer than a minute or two on two cores.
 _MOST_PAIRS = 50_000_000
-# Examples of a label from which on neither a static table helps much nor its name as an example,
+# Examples of a label from which on a static table hardly helps, its name as an example hardly does,
 # and up to which there are so few that the logistic loss does.
 _MANY_EXAMPLES = 50
+_SOME_EXAMPLES = 20
 _FEW_EXAMPLES = 10
 # Pairs of example and label for which that loss, which has no compiled solver, takes some seconds.
 _LOGISTIC_PAIRS = 1_000_000
@@ -71,7 +72,7 @@ def usual_table(contents: Contents, preset: str) -> str | None:
     # Of the tags of recipes it finds fewer.
     if contents.several_labels or not has_one_level(contents.examples, contents.labels):
         return None
-    wanted = preset == "balanced" or _has_few_examples(contents)
+    wanted = preset == "balanced" or _has_fewer_examples(contents, _MANY_EXAMPLES)
     return WORDLLAMA if wanted and wordllama_folder() is not None else None
 
 
@@ -182,18 +183,16 @@ def _linear(contents: Contents) -> dict[str, Any]:
         "ranker": ranker,
     }
     model = _features(contents, bag=True) | {"recipe": recipe, "decision": _decision(contents)}
-    if _has_few_examples(contents) and contents.kind == TEXT.name and contents.named_labels:
-        recipe["label_text_rows"] = True
+    named = contents.kind == TEXT.name and contents.named_labels
+    if named and _has_fewer_examples(contents, _SOME_EXAMPLES):
+        recipe["label_text_rows"] = "held_out"
         model["data"]["label_texts"] = "names"
     return model
 
 
-def _has_few_examples(contents: Contents) -> bool:
-    """Tells whether labels that are all scored have so few examples that names help.
-
-    Along a tree they do not: such labels are things, which their texts name without meaning them.
-    """
-    few = contents.examples * contents.labels_each < _MANY_EXAMPLES * contents.labels
+def _has_fewer_examples(contents: Contents, limit: int) -> bool:
+    """Tells whether labels that are all scored have fewer examples on average."""
+    few = contents.examples * contents.labels_each < limit * contents.labels
     return few and has_one_level(contents.examples, contents.labels)
 
 

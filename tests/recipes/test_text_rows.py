@@ -1,0 +1,58 @@
+"""Texts of labels that are examples of a linear ranker where held-out examples gain by it."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from tests.commands.calls import call
+from tfxc.commands import train
+from tfxc.estimator.classifier import XCClassifier
+from tfxc.runs.loaded import load_run
+
+LABELS = [
+    f"{name}{part}" for name in ("apple", "river", "stone", "cloud") for part in "abcdefghijklmno"
+]
+
+
+def examples(names_own, count=150):
+    """Texts that name their label, or another one that is never theirs, and say hardly more."""
+    random = np.random.default_rng(0)
+    texts, labels = [], []
+    for number in range(count):
+        label = number % len(LABELS)
+        named = LABELS[label] if names_own else LABELS[(label + 1) % len(LABELS)]
+        sign = f"s{label}" if random.random() < (0.3 if names_own else 0.9) else "x"
+        texts.append(f"{named} {sign} n{random.integers(300)} m{random.integers(300)}")
+        labels.append(LABELS[label])
+    return texts, labels
+
+
+@pytest.mark.parametrize("names_own", [True, False])
+def test_names_are_taken_where_they_help(tmp_path, monkeypatch, capsys, names_own):
+    monkeypatch.chdir(tmp_path)
+    texts, labels = examples(names_own)
+    rows = zip(texts, labels, strict=True)
+    lines = [json.dumps({"text": text, "labels": [label]}) for text, label in rows]
+    (tmp_path / "my.jsonl").write_text("\n".join(lines) + "\n")
+    outcome = call(capsys, train, "my.jsonl")
+    assert outcome.code == 0, outcome.err
+    said = re.findall(r"change P@1 by ([+-][\d.]+): they are (taken|left out)", outcome.out)
+    gains = [float(gain) for gain, _ in said]
+    assert len(said) == 6, "of five folds and the training on all"
+    assert gains[-1] == pytest.approx(np.mean(gains[:-1]), abs=0.11), "their mean decides"
+    assert (gains[-1] > 2) == names_own
+    assert all(
+        (what == "taken") == (gain >= 2) for gain, (_, what) in zip(gains, said, strict=True)
+    )
+    model = XCClassifier().fit(texts, labels)
+    assert model._recipe["label_text_rows"] == "held_out"
+    assert (model._fitted._example_texts is not None) == names_own
+    # A label's name alone is its own only where it was an example.
+    run = load_run("runs/my")
+    ids, _ = run.model.ranker.predict(run.text_features.transform(LABELS), 1)
+    own = np.mean(
+        [run.vocabulary.names[i] == name for i, name in zip(ids[:, 0], LABELS, strict=True)]
+    )
+    assert (own > 0.9) == names_own
