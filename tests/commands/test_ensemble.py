@@ -119,7 +119,32 @@ def test_a_decision_of_several_runs(tmp_path, monkeypatch, capsys):
     assert call(capsys, predict, "there/both.json", "there/new.jsonl").out.splitlines() == found
     problem = call(capsys, predict, "there/both.json", "there/new.jsonl", "--top", 3).problem()
     assert problem.startswith("--top: there/both.json says how its runs are combined")
-    for content in ("{}", '{"format": 2}', '{"format": 1, "runs": []}'):
+    right = (tmp_path / "there" / "both.json").read_text()
+    one_run = '{"format": 1, "top": 3, "runs": ["one"]}'
+    for content in ("{}", '{"format": 2}', one_run, right.replace('"top": 6', '"top": "6"')):
         (tmp_path / "wrong.json").write_text(content)
         with pytest.raises(DataError, match="this is not an ensemble"):
             EnsembleFile.load("wrong.json")
+
+
+def test_a_file_of_several_runs_is_theirs(tmp_path, monkeypatch, capsys):
+    """Of other labels than theirs nothing is said, and nothing else is overwritten."""
+    one, other = make_runs(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    data = ("--data", "texts.jsonl", "--top", 6, "--k", 1, "--method", "average")
+    problem = call(capsys, ensemble, one, *data, "--output", "both.json").problem()
+    assert problem.startswith("--output: one run is no ensemble")
+    (tmp_path / "config.json").write_text("{}")
+    problem = call(capsys, ensemble, one, other, *data, "--output", "config.json").problem()
+    assert "config.json: this is not an ensemble" in problem
+    assert call(capsys, ensemble, one, other, *data, "--output", "both.json").code == 0
+    likely = ("texts.jsonl", "--probabilities", "--k", 3)
+    found = call(capsys, predict, "both.json", *likely).out
+    runs = ("--run", one, "--run", other, "--ensemble", "average", "--top", 6)
+    assert found == call(capsys, predict, *runs, *likely).out and found
+    problem = call(capsys, decide, "both.json", "--data", "texts.jsonl", "--k", 7).problem()
+    assert problem.startswith("--k: 7 is more than the 6 labels of each run")
+    content = json.loads(Path("both.json").read_text())
+    Path("both.json").write_text(json.dumps({**content, "labels": "of others"}))
+    for command in ((predict, "both.json", "texts.jsonl"), (decide, "both.json", *data[:2])):
+        assert "its runs had other labels" in call(capsys, *command).problem()

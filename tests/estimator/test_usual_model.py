@@ -64,6 +64,8 @@ def test_both_give_probabilities_where_there_are_any(tmp_path, lists):
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
     again = XCClassifier.load(tmp_path / "run")
     np.testing.assert_allclose(again.predict_top_k(TEXTS[:5], 3).scores, found.scores, rtol=1e-5)
+    again.fit([*TEXTS, "quite another", "quite other"], [*LISTS, ["new"], ["new"]])
+    assert "new" in again.classes_
     shares = lists.predict_proba(TEXTS[:5])
     assert ((shares >= 0) & (shares <= 1)).all()
 

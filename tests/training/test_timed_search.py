@@ -49,6 +49,7 @@ def clock(monkeypatch):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tfxc.data.reading.inspection.presets._FUSED_PAIRS", 0)
     write(tmp_path / "mine.csv", "text,label", pairs(94))
     return tmp_path
 

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 
 def _section(text: str) -> Any:
-    """Reads a method: its name, a section as JSON, or null for none."""
+    """Reads a method: its name, or a section as JSON."""
     try:
-        return json.loads(text) if text.startswith("{") or text == "null" else text
+        return json.loads(text) if text.startswith("{") else text
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text} is not JSON ({error})") from None
 
@@ -60,8 +60,8 @@ class Options(RunOption, ReaderOptions):
         probabilities: how probabilities are learned: rows, isotonic or logistic, or a section as
             JSON; None means as the run's config says, else rows where the model has none.
         labels: which labels are returned: f_measure, threshold, thresholds, top_k, macro_f1_at_k,
-            coverage_at_k or conformal, a section as JSON, or null for no rule; None means as the
-            run's config says, else f_measure where examples have several labels.
+            coverage_at_k or conformal, or a section as JSON; None means as the run's config says,
+            else f_measure where examples have several labels.
         k: best labels of an example that are considered; None means as the run's config says.
         abstain: probability of the best label below which an example gets no label, or a section as
             JSON that says which share of the answers may be wrong, '{"risk": 0.05}'; None means as
@@ -168,7 +168,14 @@ def _of_several(options: Options) -> int:
 
     file = EnsembleFile.load(options.run)
     first = load_run(file.runs[0], options.trust)
+    file.check_labels(first.vocabulary.names, options.run)
     settings = _settings(options, first, natively=False)
+    if settings.k > file.top and options.k is not None:
+        raise ConfigError(
+            f"{options.k} is more than the {file.top} labels of each run that are combined",
+            where="--k",
+            fix="leave it out, or write the file again with tfxc ensemble --top",
+        )
     if options.data:
         for run in file.runs:
             _check_unseen(load_run(run, options.trust), options.data)

@@ -13,6 +13,7 @@ which labels to return. docs/xr_linear.md, "Ensembles", describes the methods.
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ from tfxc.core.command_options import parse
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.progress import Progress
 from tfxc.core.shared_options import TrustOption
-from tfxc.inference.ensemble_file import EnsembleFile
+from tfxc.inference.ensemble_file import EnsembleFile, digest_of
 from tfxc.inference.search_options import SearchOptions
 from tfxc.reports.measurement import ExamplesOptions
 
@@ -86,10 +87,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{options.method} of {len(lists)} runs: {_line_of(metrics)}")
     print(metrics.table())
     if options.output:
-        of_labels = {"top": options.top, "num_labels": first.manifest["num_labels"]}
-        EnsembleFile(runs=options.runs, method=options.method, weights=weights, **of_labels).save(
-            options.output
-        )
+        names = first.vocabulary.names
+        EnsembleFile(
+            runs=options.runs,
+            method=options.method,
+            weights=weights,
+            top=options.top,
+            num_labels=len(names),
+            labels=digest_of(names),
+        ).save(options.output)
         print(f"{options.output}: tfxc predict and tfxc decide take it in place of a run")
     return 0
 
@@ -209,6 +215,10 @@ def _check(options: Options) -> None:
     from tfxc.ranker.ensemble import check_weights
 
     check_weights(options.weights, options.method, len(options.runs))
+    if options.output and len(options.runs) < 2:
+        raise ConfigError("one run is no ensemble", where="--output", fix="name several runs")
+    if options.output and Path(options.output).exists():
+        EnsembleFile.load(options.output)  # another file, such as a config, is not replaced
     if options.choose and options.choose == options.examples.split:
         raise ConfigError(
             f"{options.choose!r} is the split that is measured (--split)",

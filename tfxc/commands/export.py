@@ -81,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     loaded = load_run(options.run, options.trust, search)
     loaded.require_labels()
     form = options.format or formats_of(loaded)[0]
+    check_quantize(options.quantize, form)
     folder = Path(options.output or loaded.folder.place(default_name(form, options.quantize)))
     k = default_k(loaded, options.probabilities) if options.k is None else options.k
     if options.serving:
@@ -100,7 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _check(options: Options) -> None:
     """Refuses what does not go together."""
     form = options.format or "savedmodel"
-    check_quantize(options.quantize, form)
+    if options.format or options.serving:
+        check_quantize(options.quantize, form)
     if options.serving and (form != "savedmodel" or options.output):
         option = "--output" if options.output else f"--format {form}"
         raise ConfigError(

@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
     from tfxc.data.examples.chunk import Chunk
     from tfxc.data.reading.formats.base import Reader
-    from tfxc.decision.fitted import FittedDecision
+    from tfxc.inference.ensemble_file import EnsembleFile
     from tfxc.inference.prediction_files import Answer
     from tfxc.inference.predictors import EnsemblePredictor, Predictions, RunPredictor
     from tfxc.inference.savedmodel import SavedModelPredictor
@@ -216,8 +216,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _with_runs(options: Options) -> "tuple[Options, FittedDecision | None]":
-    """Returns options that name the runs of a file of several, and what is decided of these."""
+def _with_runs(options: Options) -> "tuple[Options, EnsembleFile | None]":
+    """Returns options that name the runs of a file of several, and the file."""
     from tfxc.inference.ensemble_file import EnsembleFile
 
     if len(options.run) != 1 or not EnsembleFile.is_at(options.run[0]):
@@ -228,11 +228,13 @@ def _with_runs(options: Options) -> "tuple[Options, FittedDecision | None]":
     options = dataclasses.replace(
         options, run=file.runs, ensemble=file.method, weights=file.weights, top=file.top
     )
-    return options, file.decision
+    return options, file
 
 
 def _predictor(options: Options, typed: bool) -> "Predictor":
-    options, decision = _with_runs(options)
+    path = options.run[0] if options.run else ""
+    options, file = _with_runs(options)
+    decision = None if file is None else file.decision
     likely = decision is not None and decision.calibration is not None and not options.scores
     _check_model_options(options, likely)
     if options.model:
@@ -269,7 +271,7 @@ def _predictor(options: Options, typed: bool) -> "Predictor":
         rankers = [path for path, loaded in runs.items() if loaded.has_ranker]
         for path in rankers or options.run:  # without a ranker these options are refused
             runs[path] = load_run(path, options.trust, search)
-    predictors = {}
+    predictors: dict[str, RunPredictor] = {}
     decided = False
     for path, loaded in runs.items():
         loaded.require_labels()
@@ -277,7 +279,7 @@ def _predictor(options: Options, typed: bool) -> "Predictor":
         listed = options.top or max(_LISTED, options.k or 0)
         listed = min(listed, loaded.manifest["num_labels"])
         try:
-            own = options.probabilities and decision is None
+            own = options.probabilities and not likely
             predictors[path] = RunPredictor(loaded, listed, own)
         except ConfigError as error:
             where = f"{path}: {error.where}" if error.where else path
@@ -287,6 +289,8 @@ def _predictor(options: Options, typed: bool) -> "Predictor":
     method = options.ensemble or _ENSEMBLE
     combined = (method, options.k, options.weights)
     ensemble = EnsemblePredictor(predictors, *combined, decision, likely)
+    if file is not None:
+        file.check_labels(ensemble.names, path)
     if ensemble.rule is not None:
         print(f"{ensemble.rule}; --k K lists the best K", file=sys.stderr)
     elif options.k is None and decided:

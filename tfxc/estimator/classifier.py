@@ -19,8 +19,10 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.messages import printed
 from tfxc.data.examples.kinds import IMAGE, SPARSE, kind_of_features
 from tfxc.data.examples.rows import Rows
+from tfxc.data.label_texts.file import text_of_name
 from tfxc.data.reading.inspection.contents import contents_of
 from tfxc.data.reading.inspection.presets import model_of, usual_preset
+from tfxc.data.reading.source_files import NAMES
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.text.registry import build_text_features
 from tfxc.estimator.class_texts import label_texts_of, texts_of_classes
@@ -442,7 +444,10 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         elif not loaded.kind.is_image:
             estimator.n_features_in_ = loaded.manifest["num_features"]
         if fitted.label_texts:
-            estimator.label_texts = dict(zip(names.tolist(), fitted.label_texts, strict=True))
+            texts = list(fitted.label_texts)
+            same = texts == [text_of_name(str(name)) for name in names]
+            by_class = dict(zip(names.tolist(), texts, strict=True))
+            estimator.label_texts = NAMES if same else by_class
         return estimator
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -610,7 +615,10 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         else:
             reader = f"head {head['name']!r}"
             uses = head.get("start") == registry.LABEL_TEXTS
-            others = "choose head 'label_text' or a head with start 'label_texts'"
+            others = (
+                "choose head 'label_text', a head with start 'label_texts', or recipe "
+                "'xr_linear' with label_text_rows"
+            )
         if self._label_texts is None:
             if reads or uses:
                 raise ConfigError(

@@ -1,6 +1,7 @@
 """Several runs that answer together, as a file that commands take in place of a run."""
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,16 @@ _FORMAT = 1
 _AGAIN = "write it again with tfxc ensemble --output"
 
 
+def digest_of(names: Sequence[str]) -> str:
+    """Returns what tells the names of labels in their order from all others.
+
+    Example:
+        >>> digest_of(["a", "b"]) == digest_of(["b", "a"])
+        False
+    """
+    return hashlib.sha256("\n".join(names).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class EnsembleFile:
     """Runs over the same labels, how their lists are combined, and what is decided of the result.
@@ -23,6 +34,7 @@ class EnsembleFile:
         method, weights: see ``tfxc.ranker.ensemble.combine``.
         top: labels of each run that are combined.
         num_labels: of each run.
+        labels: digest of the first run's labels, see ``digest_of``.
         decision: learned of the combined lists.
 
     Example:
@@ -35,12 +47,27 @@ class EnsembleFile:
     weights: Sequence[float] | None
     top: int
     num_labels: int
+    labels: str
     decision: FittedDecision = dataclasses.field(default_factory=FittedDecision)
 
     @staticmethod
     def is_at(path: str | Path) -> bool:
         """Tells whether a path leads to such a file: where others have the folder of a run."""
         return str(path).endswith(".json") and Path(path).is_file()
+
+    def check_labels(self, names: Sequence[str], path: str | Path) -> None:
+        """Refuses runs that have other labels than when the file was written.
+
+        Args:
+            names: of the first run's labels.
+            path: of the file.
+
+        Raises:
+            DataError: they differ.
+        """
+        if digest_of(names) != self.labels:
+            problem = "its runs had other labels when it was written"
+            raise DataError(problem, where=path, fix=_AGAIN)
 
     def save(self, path: str | Path) -> None:
         """Writes the file; runs are named from its folder, so that all can be moved together."""
@@ -61,6 +88,10 @@ class EnsembleFile:
         try:
             if content.pop("format") != _FORMAT:
                 raise ValueError(f"its format is not {_FORMAT}")
+            if not isinstance(content["runs"], list) or len(content["runs"]) < 2:
+                raise ValueError("it does not name several runs")
+            if not isinstance(content["top"], int):
+                raise ValueError("its number of labels is none")
             runs = [os.path.normpath(Path(path).parent / run) for run in content.pop("runs")]
             decision = FittedDecision.of(content.pop("decision"), content["num_labels"])
             return cls(runs=runs, decision=decision, **content)

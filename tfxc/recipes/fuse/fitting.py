@@ -174,6 +174,11 @@ def _fit(columns: np.ndarray, truth: np.ndarray, seed: int) -> dict[str, np.ndar
             "no candidate of the held-out examples is a true label, or all are",
             fix='add up the sources with recipe.fusion "sum"',
         )
+    if len(truth) < 2 * _TREES["min_samples_leaf"]:
+        raise DataError(
+            f"{len(truth):,} candidates of the held-out examples are too few to fit trees",
+            fix='add up the sources with recipe.fusion "sum"',
+        )
     model = HistGradientBoostingClassifier(**_TREES, random_state=seed).fit(columns, truth)
     return _arrays_of(model)
 

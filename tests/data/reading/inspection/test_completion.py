@@ -46,7 +46,7 @@ def test_presets_are_valid_configs_of_the_kind(kind, preset):
     check_config(config)
     if config.encoder is None:
         assert contents.kind != "image"
-        fused = preset != "fast" and contents.kind == "text"
+        fused = preset != "fast" and contents.kind == "text" and kind != "few"
         assert config.recipe.name == ("fuse" if fused else "xr_linear")
         return
     features = config.data.text_features
@@ -165,13 +165,35 @@ def test_what_is_written_comes_first(table):
         ("balanced", "words", "fasttext"),
         ("best", "words", "textcnn"),
         ("best", "tfidf", "bag_mlp"),
+        ("balanced", "tfidf", None),
     ],
 )
 def test_text_features_that_a_network_reads(table, preset, features, encoder):
     tree = {"data": {"train": table, "text_features": features}}
     config = parse_config(complete(tree, Choice(preset)).tree)
     check_config(config)
-    assert config.encoder.name == encoder and config.data.text_features["name"] == features
+    assert config.data.text_features["name"] == features
+    assert (config.encoder and config.encoder.name) == encoder
+
+
+def test_a_file_without_texts_of_labels(tmp_path):
+    """Where the user wants none, none are examples."""
+    table = write(tmp_path / "mine.csv", "text,label", pairs(40))
+    tree = {"data": {"train": table, "label_texts": None}}
+    found = complete(tree, Choice()).tree
+    assert "label_text_rows" not in found["recipe"] and found["data"]["label_texts"] is None
+    check_config(parse_config(found))
+
+
+@pytest.mark.parametrize(("examples", "labels", "recipe"), [
+    (199, 50, "xr_linear"), (200, 50, "fuse"), (199, 60, "xr_linear"), (4999, 2, "xr_linear"),
+    (5000, 2, "fuse"),
+])  # fmt: skip
+def test_trees_need_enough_to_learn_from(monkeypatch, examples, labels, recipe):
+    contents = Contents(**{**vars(PLAIN), "examples": examples, "labels": labels})
+    assert model_of(contents, "balanced")["recipe"]["name"] == recipe
+    monkeypatch.setattr(presets.importlib.util, "find_spec", lambda name: None)
+    assert model_of(contents, "balanced")["recipe"]["name"] == "xr_linear"
 
 
 def test_tokens_are_not_for_a_linear_ranker(table):
@@ -212,7 +234,7 @@ def test_dev_split_and_lines(table, tmp_path):
 
 
 def test_of_several_labels_every_example_is_held_out_once(tmp_path):
-    lines = (f"text {i},{'|'.join('abc'[i % 3 :])}" for i in range(2000))
+    lines = (f"text {i},{'|'.join('abc'[i % 3 :])}" for i in range(4000))
     table = write(tmp_path / "mine.csv", "text,labels", lines)
     found = complete({"data": {"train": table}}, Choice(refit=True))
     assert found.tree["refit"] == {"folds": 3}
@@ -231,13 +253,14 @@ FOLDS = {"folds": 5}
         ("fast", 40, {}, FOLDS, None),
         ("fast", 2000, {}, {"share": 0.15}, None),
         ("balanced", 40, {}, FOLDS, None),
+        ("balanced", 40, {"recipe": "fuse"}, FOLDS, None),
         ("balanced", 40, {"encoder": "fasttext"}, {"share": 0.15}, None),
         ("fast", 40, {"dev_share": 0.3}, {"share": 0.3}, None),
         ("fast", 40, {"dev_share": None}, None, None),
         ("fast", 40, {"dev": True}, None, None),
         ("fast", 40, {"refit": {"share": 0.4}}, {"share": 0.4}, None),
         ("fast", 40, {"refit": None}, None, 0.15),
-        ("fast", 40, {"recipe": "kfold"}, None, 0.15),
+        ("balanced", 40, {"recipe": "kfold"}, None, 0.15),
     ],
 )
 def test_a_model_of_a_file_is_trained_on_all_of_it_at_last(
@@ -420,7 +443,8 @@ def test_a_table_is_for_features_that_are_not_chosen(table):
     assert complete(tree, Choice()).tree["data"]["text_features"]["name"] == "tfidf"
     terms = {"data": {"train": table, "text_features": {"name": "tfidf"}}}
     network = {**tree, "encoder": {"name": "textcnn"}}
-    for other, name in ((terms, "data.text_features"), (network, "encoder")):
+    recipe = {**tree, "recipe": {"name": "fit"}}
+    for other, name in ((terms, "data.text_features"), (network, "encoder"), (recipe, "recipe")):
         with pytest.raises(ConfigError, match=rf"{name} chooses another.*eave {name} out") as error:
             complete(other, Choice(static="x.vec"))
         assert error.value.where == "--static"

@@ -13,6 +13,7 @@ from tfxc.data.reading.inspection.preset_space import tunables
 @pytest.fixture
 def file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tfxc.data.reading.inspection.presets._FUSED_PAIRS", 0)
     write(tmp_path / "mine.csv", "text,label", pairs(94))
     return "mine.csv"
 

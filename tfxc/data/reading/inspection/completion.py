@@ -409,15 +409,13 @@ def _fitting_model(
 ) -> dict[str, Any]:
     """Returns the preset's sections, without those that the user's recipe has no use for."""
     recipe = (tree.get("recipe") or {}).get("name")
-    if recipe == "xr_linear":
-        preset = "fast"
+    preset = {"xr_linear": "fast", "fuse": "balanced"}.get(recipe or "", preset)
     encoder = (tree.get("encoder") or {}).get("name")
     texts = _text_features(tree)
-    network = recipe != "xr_linear" and _describes_network(tree)
-    if encoder is None and texts in BAGS and (network or preset == "best"):
-        encoder = "bag_mlp"  # the network that reads what the user has chosen
+    network = recipe not in _RANKERS and _describes_network(tree)
     static = choice.static
     parts = {name: tree.get(name) for name in (*_NETWORK, "techniques", "training")}
+    parts["recipe"] = recipe in _NETWORK_RECIPES
     others = {"data.text_features": texts, **parts, "--pretrained": choice.pretrained}
     chosen = [name for name, value in others.items() if value]
     if static is not None and chosen:
@@ -438,10 +436,16 @@ def _fitting_model(
     if static is None and not texts and choice.pretrained is None:
         static = usual_table(contents, preset)
     model = model_of(contents, preset, choice.pretrained, encoder, static)
-    if recipe is not None and recipe not in _NETWORK_RECIPES and recipe != "xr_linear":
+    if recipe is not None and recipe not in (*_NETWORK_RECIPES, *_RANKERS):
         return {key: value for key, value in model.items() if key == "data"}
+    reads_terms = texts in BAGS
     if network and "recipe" in model:
-        model = model_of(contents, preset, None, small_encoder(contents))
+        small = "bag_mlp" if reads_terms else small_encoder(contents)
+        model = model_of(contents, preset, None, small)
+    elif reads_terms and encoder is None and choice.pretrained is None and "encoder" in model:
+        model = model_of(contents, preset, None, "bag_mlp")
+    if "label_texts" in tree["data"] and tree["data"]["label_texts"] is None:
+        model.get("recipe", {}).pop("label_text_rows", None)
     if (tree.get("head") or {}).get("name") == "label_text" and contents.several_labels:
         # Of cosines, which have no bias, the other objectives call nearly every label true.
         model["objective"] = {"name": "decoupled_softmax"}

@@ -35,6 +35,9 @@ _MOST_PAIRS = 50_000_000
 _MANY_EXAMPLES = 50
 _SOME_EXAMPLES = 20
 _FEW_EXAMPLES = 10
+# Pairs of example and one of at most so many labels from which on trees learn to weigh them.
+_FUSED_PAIRS = 10_000
+_FUSED_LABELS = 50
 # Pairs of example and label for which that loss, which has no compiled solver, takes some seconds.
 _LOGISTIC_PAIRS = 1_000_000
 _ADAM = {"name": "adam"}
@@ -199,6 +202,9 @@ def _has_fewer_examples(contents: Contents, limit: int) -> bool:
 def _fused(contents: Contents) -> dict[str, Any]:
     """Returns the linear ranker, and next to it a memory of the examples and the labels' names."""
     model = _linear(contents)
+    pairs = contents.examples * min(contents.labels, _FUSED_LABELS)
+    if pairs < _FUSED_PAIRS or not _has_sklearn():
+        return model
     model["recipe"] |= {"name": "fuse", "ranker_reads": "all"}
     model["recipe"].pop("label_text_rows", None)  # the memory has them
     if contents.named_labels:
@@ -224,12 +230,16 @@ def _linear_with_table(contents: Contents, table: str) -> dict[str, Any]:
     data: dict[str, Any] = model["data"]
     data["text_features"] = {"name": "static", "table": table, "terms": data["text_features"]}
     few = contents.examples <= _FEW_EXAMPLES * contents.labels and not contents.several_labels
-    solves_logistic = importlib.util.find_spec("sklearn") is not None  # tfxc-light lacks it
-    few = few and solves_logistic and has_one_level(contents.examples, contents.labels)
+    few = few and _has_sklearn() and has_one_level(contents.examples, contents.labels)
     if few and contents.examples * contents.labels <= _LOGISTIC_PAIRS:
         ranker |= {"loss": "logistic", "cost_positive": 10, "cost_negative": 10, "epsilon": 0.1}
         ranker["post_processor"] = "sigmoid"
     return model
+
+
+def _has_sklearn() -> bool:
+    """Tells whether there is scikit-learn, which tfxc-light lacks."""
+    return importlib.util.find_spec("sklearn") is not None
 
 
 def has_one_level(examples: int, labels: int) -> bool:
