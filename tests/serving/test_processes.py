@@ -57,11 +57,14 @@ def test_a_process_that_dies_is_replaced(run):
         server.wait(lambda: len(children(parent)) == 2)
         first, second = children(parent)
         assert asked(server.address, 8) == ["label 1"] * 8
+        # A request is counted after it is answered.
+        server.wait(lambda: requests_counted(server.address) == 8)
         os.kill(first, signal.SIGKILL)
         server.wait(lambda: len(children(parent)) == 2 and first not in children(parent))
         assert second in children(parent)
         assert asked(server.address, 8) == ["label 1"] * 8
-        assert requests_counted(server.address) == 16, "of all processes, also of the dead one"
+        # Of all processes, also of the dead one.
+        server.wait(lambda: requests_counted(server.address) == 16)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(60) == 0
         output, errors = server.process.communicate()
