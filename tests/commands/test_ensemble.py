@@ -119,6 +119,11 @@ def test_a_decision_of_several_runs(tmp_path, monkeypatch, capsys):
     assert call(capsys, predict, "there/both.json", "there/new.jsonl").out.splitlines() == found
     problem = call(capsys, predict, "there/both.json", "there/new.jsonl", "--top", 3).problem()
     assert problem.startswith("--top: there/both.json says how its runs are combined")
+    assert call(capsys, train, "there/mine.jsonl", "--run", "all").code == 0
+    options = ("--data", "there/held.jsonl", "--output", "several.json")
+    assert call(capsys, ensemble, "all", "there/one", *options).code == 0
+    problem = call(capsys, decide, "several.json").problem()
+    assert "all was trained on all of its examples at last. Name a file of other" in problem
     right = (tmp_path / "there" / "both.json").read_text()
     one_run = '{"format": 1, "top": 3, "runs": ["one"]}'
     for content in ("{}", '{"format": 2}', one_run, right.replace('"top": 6', '"top": "6"')):

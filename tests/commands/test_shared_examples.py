@@ -15,8 +15,11 @@ from tests.linear_runs import command as linear_command
 from tests.small_runs import TEXTS, make_run
 from tfxc.commands import encode, predict, train
 from tfxc.core.errors import MachineError
+from tfxc.decision.decision import Decision
+from tfxc.decision.fitted import FittedDecision
 from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.inference import shared_chunks
+from tfxc.inference.ensemble_file import EnsembleFile, digest_of
 from tfxc.inference.shared_chunks import answer_batches, shared_answers
 from tfxc.parallel import cluster
 from tfxc.runs.loaded import load_run
@@ -45,6 +48,16 @@ def runs(tmp_path_factory):
     make_run(folder / "second", text_features=TFIDF, head={"name": "mach", "num_buckets": 4,
                                                            "num_repetitions": 3})  # fmt: skip
     export_savedmodel(load_run(first), folder / "savedmodel", k=4)
+    names = load_run(first).vocabulary.names
+    EnsembleFile(
+        runs=[str(folder / "first"), str(folder / "second")],
+        method="softmax_average",
+        weights=[1.0, 2.0],
+        top=8,
+        num_labels=len(names),
+        labels=digest_of(names),
+        decision=FittedDecision(None, Decision(0.2, at_most=8)),
+    ).save(folder / "both.json")
     texts = [" ".join(TEXTS[n % 5].split()[n % 3 :]) for n in range(23)]
     lines = [json.dumps({"text": text, "id": f"t{n}"}) for n, text in enumerate(texts)]
     (folder / "texts.jsonl").write_text("\n".join(lines), encoding="utf-8")
@@ -73,9 +86,10 @@ def both(capsys, command, address, tmp_path, *arguments, output="answers.jsonl")
         ("--run", "second", "--k", 2, "--with-id", "--with-text",
          "--reader-option", "id_field=id"),
         ("--run", "first", "--run", "second", "--weights", "2,1", "--output", "answers.csv"),
+        ("--run", "both.json"),
         ("--model", "savedmodel", "--k", 2),
     ],
-    ids=["deciding", "table", "ids", "cells of an ensemble", "savedmodel"],
+    ids=["deciding", "table", "ids", "cells of an ensemble", "a file of several", "savedmodel"],
 )  # fmt: skip
 def test_answers_of_texts(options, runs, address, small_tasks, tmp_path, capsys, monkeypatch):
     """Runs are named from the command's current folder, which the workers do not have."""

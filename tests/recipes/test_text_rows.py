@@ -5,10 +5,12 @@ import re
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 from tests.commands.calls import call
 from tfxc.commands import train
 from tfxc.estimator.classifier import XCClassifier
+from tfxc.recipes.xr_linear.training import text_rows_gain
 from tfxc.runs.loaded import load_run
 
 LABELS = [
@@ -56,3 +58,19 @@ def test_names_are_taken_where_they_help(tmp_path, monkeypatch, capsys, names_ow
         [run.vocabulary.names[i] == name for i, name in zip(ids[:, 0], LABELS, strict=True)]
     )
     assert (own > 0.9) == names_own
+
+
+def test_workers_see_what_is_trained(tmp_path):
+    """Both ways are in the run folder, which the workers of a cluster see, and leave nothing."""
+
+    class SeenError(Exception):
+        pass
+
+    def train(folder, features, labels):
+        assert folder.path.parent == tmp_path and features.shape[0] == labels.shape[0] == 8
+        raise SeenError
+
+    matrix = scipy.sparse.identity(10, np.float32, "csr")
+    with pytest.raises(SeenError):
+        text_rows_gain(train, matrix, matrix, matrix, 0, tmp_path)
+    assert not list(tmp_path.iterdir())

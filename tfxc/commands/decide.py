@@ -19,8 +19,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-
 from tfxc.core.bounds import Count, Option
 from tfxc.core.command_options import given, parse
 from tfxc.core.errors import ConfigError
@@ -79,16 +77,24 @@ class Options(RunOption, ReaderOptions):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Learns the decision of one run."""
+    """Learns the decision of one run, or of several together."""
     options = parse(Options, argv, "decide", __doc__)
-    from tfxc.inference.deciding import Examined
     from tfxc.inference.ensemble_file import EnsembleFile
+    from tfxc.training.deciding import decision_line
+
+    several = EnsembleFile.is_at(options.run)
+    measured = _of_several(options) if several else _of_one(options)
+    print(f"{options.run}, learned of {options.data or 'dev'}: {decision_line(measured)}")
+    return 0
+
+
+def _of_one(options: Options) -> dict[str, float]:
+    """Learns the decision of a run; returns how good it is."""
+    from tfxc.inference.deciding import Examined
     from tfxc.runs.loaded import load_run
     from tfxc.runs.lock import locked
-    from tfxc.training.deciding import decide, decision_line
+    from tfxc.training.deciding import decide
 
-    if EnsembleFile.is_at(options.run):
-        return _of_several(options)
     loaded = load_run(options.run, options.trust)
     loaded.require_labels()
     natively = loaded.model.has_probabilities and loaded.model.decision.calibration is None
@@ -97,7 +103,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     before = [] if options.data else loaded.folder.held_out_runs()
     parts = [load_run(run.path, options.trust) for run in before] or [loaded]
     if options.data:
-        _check_unseen(loaded, options.data)
+        advice = "leave it out to use the examples that were held out, or name another file"
+        _check_unseen(loaded, options.data, advice)
     elif any("dev" not in part.manifest["splits"] for part in parts):
         raise ConfigError(
             "the run's data have no dev split", where=options.run, fix="name a file with --data"
@@ -111,9 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             yield Examined(part.model, rows, part.vocabulary.names, excluded)
 
     with locked(loaded.folder):
-        measured = decide(loaded, examined(), settings)
-    print(f"{options.run}, learned of {options.data or 'dev'}: {decision_line(measured)}")
-    return 0
+        return decide(loaded, examined(), settings)
 
 
 def _settings(options: Options, loaded: "LoadedRun", natively: bool) -> "DecisionSettings":
@@ -156,7 +161,7 @@ def _examples(options: Options) -> "ExamplesOptions":
     )
 
 
-def _of_several(options: Options) -> int:
+def _of_several(options: Options) -> dict[str, float]:
     """Learns the decision of several runs together, of the lists that they are combined to."""
     from tfxc.commands import ensemble
     from tfxc.inference.deciding import learned_of_lists
@@ -164,10 +169,11 @@ def _of_several(options: Options) -> int:
     from tfxc.metrics.base import hits
     from tfxc.ranker.ensemble import combine
     from tfxc.runs.loaded import load_run
-    from tfxc.training.deciding import decision_line
+    from tfxc.training.deciding import label_counts
 
     file = EnsembleFile.load(options.run)
-    first = load_run(file.runs[0], options.trust)
+    runs = [load_run(run, options.trust) for run in file.runs]
+    first = runs[0]
     file.check_labels(first.vocabulary.names, options.run)
     settings = _settings(options, first, natively=False)
     if settings.k > file.top and options.k is not None:
@@ -176,9 +182,15 @@ def _of_several(options: Options) -> int:
             where="--k",
             fix="leave it out, or write the file again with tfxc ensemble --top",
         )
-    if options.data:
-        for run in file.runs:
-            _check_unseen(load_run(run, options.trust), options.data)
+    for run in runs:
+        if options.data:
+            _check_unseen(run, options.data, "name another file")
+        elif run.folder.held_out_runs():
+            raise ConfigError(
+                f"{run.folder.path} was trained on all of its examples at last",
+                where=options.run,
+                fix="name a file of other examples with --data",
+            )
     chosen = ensemble.Options(
         runs=file.runs,
         top=file.top,
@@ -187,16 +199,13 @@ def _of_several(options: Options) -> int:
     )
     lists, labels = ensemble.lists_of(chosen, first)
     ids, scores = combine(lists, file.method, min(settings.k, file.top), file.weights)
-    counts = first.label_counts
-    if counts is None:  # an imported run
-        counts = np.zeros(file.num_labels, np.int64)
-    learned = learned_of_lists(ids, scores, hits(ids, labels), labels, settings, counts)
+    right = hits(ids, labels)
+    learned = learned_of_lists(ids, scores, right, labels, settings, label_counts(first))
     dataclasses.replace(file, decision=learned.fitted).save(options.run)
-    print(f"{options.run}, learned of {options.data or 'dev'}: {decision_line(learned.measured)}")
-    return 0
+    return learned.measured
 
 
-def _check_unseen(loaded: "LoadedRun", file: str) -> None:
+def _check_unseen(loaded: "LoadedRun", file: str, advice: str) -> None:
     """Refuses the training file: a model is far surer of what it has seen than of anything else."""
     source = (loaded.manifest.get("sources") or {}).get("train") or {}
     has_several_splits = "train" in loaded.config.data.split_options
@@ -208,5 +217,5 @@ def _check_unseen(loaded: "LoadedRun", file: str) -> None:
         raise ConfigError(
             f"the run was trained on {file}, of whose labels it is far surer than of new ones",
             where="--data",
-            fix="leave it out to use the examples that were held out, or name another file",
+            fix=advice,
         )

@@ -184,13 +184,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _check_input(predictor.input_kind, options)
     if typed:
         return _interactive(predictor, options.min_score)
-    from tfxc.inference.predictors import DecidingPredictor, EnsemblePredictor
-
     names = predictor.names
-    decides = isinstance(predictor, DecidingPredictor) or (
-        isinstance(predictor, EnsemblePredictor) and predictor.rule is not None
-    )
-    k = None if decides else predictor.k
+    k = None if predictor.decides else predictor.k
     source: Reader | None = None
     answers: Generator[Answer, None, None]
     if options.file == "-":

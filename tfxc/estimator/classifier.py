@@ -80,7 +80,7 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
         text_features: name or dict of text features; None means ``"tfidf"`` for texts.
         label_texts: a text of each class, which head ``"label_text"`` reads: a dict by class, or
             ``"names"`` for the classes themselves, ``_`` and ``-`` read as blanks. Classes of the
-            dict that ``y`` does not have are found by their texts. With
+            dict that ``y`` does not have are found by their texts, by this head alone. With
             ``{"name": "dense", "start": "label_texts"}`` the weights of the classes begin with
             them; with ``{"name": "xr_linear", "label_text_rows": True}`` they are examples. If
             nothing is chosen, names are examples where ``tfxc train FILE`` would have them so.

@@ -68,7 +68,7 @@ class FittedLinear(FittedModel):
             def train(folder: RunWriter, X: Any, Y: scipy.sparse.csr_matrix) -> None:
                 self._train_into(folder.path, X, Y, None)
 
-            if text_rows_gain(train, X, Y, texts, self.config.seed) < ENOUGH_GAIN:
+            if text_rows_gain(train, X, Y, texts, self.config.seed, self._folder) < ENOUGH_GAIN:
                 texts = None
         self._example_texts = texts
         reports = self._train_into(self._folder, X, Y, texts)

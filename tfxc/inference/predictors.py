@@ -45,6 +45,7 @@ class RunPredictor:
         input_kind: a name in ``tfxc.data.examples.kinds.INPUTS``.
         num_features: width of given features.
         names: of the labels, by id.
+        decides: whether as many labels are listed as a decision returns, instead of k.
 
     Raises:
         ConfigError: k exceeds the number of labels, or the head has no probabilities.
@@ -54,6 +55,8 @@ class RunPredictor:
         >>> predictor(Chunk(labels=[[]], texts=["Sorts a list."])).labels  # doctest: +SKIP
         [['key']]
     """
+
+    decides = False
 
     def __init__(
         self,
@@ -120,6 +123,8 @@ class DecidingPredictor(RunPredictor):
         ConfigError: there are no probabilities, and the decision is by them.
     """
 
+    decides = True
+
     def __init__(self, loaded_run: Any, decision: "Decision") -> None:
         super().__init__(loaded_run, 1, decision.probabilities)
         self.decision = decision
@@ -161,7 +166,7 @@ class EnsemblePredictor:
         probabilities: whether its probabilities are given, where it has any.
 
     Attributes:
-        input_kind, num_features, names: see ``RunPredictor``.
+        input_kind, num_features, names, decides: see ``RunPredictor``.
         rule: by which labels are listed; None where ``k`` are.
 
     Raises:
@@ -202,7 +207,8 @@ class EnsemblePredictor:
         self._calibration = decision.calibration if decision and probabilities else None
         rule = decision.rule if decision and k is None else None
         self.rule = rule if rule and rule.probabilities == probabilities else None
-        usual = listed if self.rule else min(_DEFAULT_K, listed)
+        self.decides = self.rule is not None
+        usual = listed if self.decides else min(_DEFAULT_K, listed)
         self.k = checked_k(usual if k is None else k, listed)
 
     def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:

@@ -35,10 +35,13 @@ class SavedModelPredictor:
         input_kind: a name in ``tfxc.data.examples.kinds.INPUTS``.
         num_features: length of dense vectors, else None: the signature does not show it.
         names: of the labels, by id.
+        decides: see ``RunPredictor``; its answers have k columns, also where it decides.
 
     Raises:
         ConfigError: no such SavedModel, one of another program, or it outputs fewer labels.
     """
+
+    decides = False
 
     def __init__(self, folder: str | Path, k: int | None = None) -> None:
         self._folder = Path(folder)

@@ -39,16 +39,19 @@ def decide(
         ConfigError, DataError: as ``learn_decision``.
         MachineError: the run folder cannot be written to.
     """
-    counts = loaded.label_counts
-    if counts is None:  # an imported run
-        counts = np.zeros(loaded.manifest["num_labels"], np.int64)
     size = loaded.config.evaluation.batch_size
     names = loaded.vocabulary.names
-    learned = learn_decision(examined, size, settings, counts, names)
+    learned = learn_decision(examined, size, settings, label_counts(loaded), names)
     learned.fitted.save(loaded.folder.path)
     checksums.add(loaded.folder.path, DECISION)
     loaded.model.decision = learned.fitted
     return learned.measured
+
+
+def label_counts(loaded: "LoadedRun") -> np.ndarray:
+    """Returns the training examples of each label, int64 (num_labels,): 0 of an imported run."""
+    counts = loaded.label_counts
+    return np.zeros(loaded.manifest["num_labels"], np.int64) if counts is None else counts
 
 
 def of_dev(loaded: "LoadedRun", config: "Config", data_folder: "Path") -> Examined:

@@ -69,7 +69,7 @@ def train(
             gain = float(np.mean([summary["text_rows_gain"] for summary in summaries]))
         else:
             examples = stages.label_text_matrix(data_folder)
-            gain = text_rows_gain(into, features, labels, examples, config.seed)
+            gain = text_rows_gain(into, features, labels, examples, config.seed, run.path)
         gains = {"text_rows_gain": gain}
         text_rows = gain >= ENOUGH_GAIN
         taken = "taken" if text_rows else "left out"
@@ -92,6 +92,7 @@ def text_rows_gain(
     labels: scipy.sparse.csr_matrix,
     texts: scipy.sparse.csr_matrix,
     seed: int,
+    parent: Path,
 ) -> float:
     """Returns how much P@1 changes if the texts of labels are examples, too, -1 to 1.
 
@@ -101,17 +102,18 @@ def text_rows_gain(
         labels: Y, CSR (examples, num_labels).
         texts: see ``stages.with_text_rows``.
         seed: of the examples that are held out and measured: a fifth.
+        parent: of the folders to train in; the workers of a cluster see it.
     """
     features = scipy.sparse.csr_matrix(features)
     chosen = held_out_examples(np.arange(len(labels.indptr) - 1), _HELD_OUT, seed)
     rest = features[~chosen], labels[~chosen]
     right = []
     for examples in (rest, stages.with_text_rows(*rest, texts)):
-        with scratch_folder("text-rows") as folder:
+        with scratch_folder("text-rows", parent) as folder:
             train(RunWriter(folder), *examples)
             ids, _ = Ranker.load(folder).predict(features[chosen], 1)
-        found = np.ravel(labels[chosen][np.arange(len(ids)), ids[:, 0]])
-        right.append(int(np.count_nonzero(found * (ids[:, 0] >= 0))))
+        is_true = np.ravel(labels[chosen][np.arange(len(ids)), ids[:, 0]])
+        right.append(int(np.count_nonzero(is_true * (ids[:, 0] >= 0))))
     return (right[1] - right[0]) / max(1, int(chosen.sum()))
 
 
