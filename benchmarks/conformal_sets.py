@@ -9,6 +9,7 @@ standard deviation and the extremes of the coverage, and the mean and median siz
 """
 
 import argparse
+import dataclasses
 import json
 import time
 
@@ -34,7 +35,7 @@ def lists_of(run: str, split: str | None, k: int, probabilities: bool, prepared:
     ids, scores = (np.concatenate([batch[part] for batch in batches]) for part in (0, 1))
     hits = np.concatenate([hits_of(batch.ids, batch.labels) for batch in batches])
     counts = [(distinct_labels(batch.labels) >= 0).sum(axis=1) for batch in batches]
-    return HeldOut(ids, scores, hits, np.concatenate(counts), loaded.label_counts)
+    return HeldOut(ids, scores, loaded.label_counts, hits, np.concatenate(counts))
 
 
 def measured(examples: HeldOut, probabilities: str | None, labels: dict, seed: int) -> np.ndarray:
@@ -44,8 +45,7 @@ def measured(examples: HeldOut, probabilities: str | None, labels: dict, seed: i
     if probabilities is not None:
         calibration = registry.create("probabilities", {"name": probabilities}).fit(learned)
         learned, other = (
-            HeldOut(part.ids, calibration(part.scores), part.hits, part.num_true, part.label_counts)
-            for part in (learned, other)
+            dataclasses.replace(part, scores=calibration(part.scores)) for part in (learned, other)
         )
     rule = registry.create("labels", labels).fit(learned, True)
     chosen = rule.predicted(other.ids, other.scores)

@@ -43,7 +43,7 @@ def pairs(examples, labels, k):
     missed[random.random(missed.shape) > 0.1] = -1
     true = np.concatenate([np.where(hits, ids, -1), missed], axis=1)
     counts = np.bincount(true[true >= 0], minlength=labels) * 50
-    return HeldOut(ids, scores, hits, (true >= 0).sum(axis=1), counts, true)
+    return HeldOut(ids, scores, counts, hits, (true >= 0).sum(axis=1), true)
 
 
 def measured(section, options):

@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 from tests import tiny
 from tests.commands.calls import call
-from tests.linear_runs import write_texts
+from tests.decision.test_at_k import COUNT, METHODS, ascent, utility
+from tests.linear_runs import NUM_LABELS, write_texts
 from tfxc.commands import decide, evaluate, predict, report, train
 from tfxc.runs.loaded import load_run
 
@@ -46,6 +48,41 @@ def test_as_many_for_each(folder, capsys):
     assert call(capsys, decide, run, "--labels", '{"name": "top_k", "count": 2}').code == 0
     answers = call(capsys, predict, run, "new.jsonl").out.splitlines()
     assert {len(json.loads(answer)["labels"]) for answer in answers} == {2}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_for_all_examples_of_a_file_together(folder, capsys, method):
+    """Nearly as good as block coordinate ascent over the file."""
+    run = folder / "runs" / "mine"
+    random = np.random.default_rng(0)
+    shares = 1 / np.arange(1, NUM_LABELS + 1)
+    with open("texts.txt", "w") as stream:  # of five labels, some of them in most texts
+        for _ in range(60):
+            labels = random.choice(NUM_LABELS, 5, replace=False, p=shares / shares.sum())
+            stream.write(" ".join(f"w{label}a" for label in labels) + "\n")
+    assert call(capsys, decide, run, "--abstain", "0.01").code == 0
+    before = load_run(run).model.decision
+    section = json.dumps({"name": METHODS[method].name, "count": COUNT})
+    outcome = call(capsys, decide, run, "--labels", section, "--unlabelled", "texts.txt")
+    assert f"texts.txt: {COUNT} labels for each of 60 examples, " in outcome.out, outcome.err
+    fitted = load_run(run).model.decision
+    assert fitted.calibration.content() == before.calibration.content()
+    assert fitted.rule.abstain == 0.01
+
+    everything = ("--k", NUM_LABELS, "--probabilities", "--output", "all.npz")
+    assert call(capsys, predict, run, "texts.txt", *everything).code == 0
+    chances = scipy.sparse.load_npz("all.npz").toarray()
+    assert call(capsys, predict, run, "texts.txt", "--output", "chosen.npz").code == 0
+    chosen = scipy.sparse.load_npz("chosen.npz").toarray() > 0
+    assert (chosen.sum(axis=1) == COUNT).all()
+    likeliest = np.zeros(chances.shape, bool)
+    np.put_along_axis(likeliest, np.argsort(-chances, axis=1)[:, :COUNT], True, 1)
+    precision = METHODS[method](COUNT).precision
+    least, own, most = (
+        utility(method, chances, labels, precision)
+        for labels in (likeliest, chosen, ascent(method, chances, precision))
+    )
+    assert least < most and (own - least) / (most - least) > 0.8, (least, own, most)
 
 
 def test_sets_and_none_of_them(folder, capsys):
@@ -115,6 +152,8 @@ def test_what_is_refused(folder, capsys):
         (("--labels", '{"name"'), '--labels: {"name" is not JSON'),
         (("--abstain", "never"), "--abstain: never is neither a number nor JSON"),
         (("--abstain", '{"risk": 2}'), "decide: decision.abstain.risk: must be "),
+        (("--unlabelled", "new.jsonl"), "--labels: only macro_f1_at_k and coverage_at_k are"),
+        (("--unlabelled", "new.jsonl", "--abstain", ".3"), "--abstain: it is learned of labelled"),
         (("--abstain", "{}"), "decision.abstain: neither below nor risk is set"),
     ):
         assert message in call(capsys, decide, run, *more).err

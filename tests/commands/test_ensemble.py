@@ -1,5 +1,6 @@
 """The command ensemble."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -110,6 +111,16 @@ def test_a_decision_of_several_runs(tmp_path, monkeypatch, capsys):
         answer = json.loads(line)
         assert answer["labels"] == [names[i] for i in row[counts]]
         np.testing.assert_allclose(answer["scores"], of_row[counts], atol=1e-5)
+    section = '{"name": "coverage_at_k", "count": 2}'
+    together = call(capsys, decide, "both.json", "--labels", section, "--unlabelled", "new.jsonl")
+    assert "both.json, fitted to new.jsonl: 2 labels for each of 30 examples" in together.out
+    fitted = EnsembleFile.load("both.json").decision
+    assert fitted.calibration.content() == decision.calibration.content()
+    returned = call(capsys, predict, *asked).out.splitlines()
+    assert all(len(json.loads(line)["labels"]) == 2 for line in returned)
+    EnsembleFile.save(
+        dataclasses.replace(EnsembleFile.load("both.json"), decision=decision), "both.json"
+    )
     best = call(capsys, predict, *asked, "--k", 2).out.splitlines()
     assert all(len(json.loads(line)["labels"]) == 2 for line in best)
 

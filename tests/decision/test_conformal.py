@@ -16,9 +16,9 @@ from tfxc.decision.labels.conformal import Conformal
 def ranked(chances, hits, k=None):
     """The best labels of examples whose probabilities of all labels are known."""
     order = np.argsort(-chances, axis=1)[:, :k]
-    lists = (np.take_along_axis(values, order, 1) for values in (chances, hits))
+    scores, found = (np.take_along_axis(values, order, 1) for values in (chances, hits))
     counts = np.maximum(hits.sum(axis=0), 1)
-    return HeldOut(order.astype(np.int32), *lists, hits.sum(axis=1), counts)
+    return HeldOut(order.astype(np.int32), scores, counts, found, hits.sum(axis=1))
 
 
 def one_each(seed, count=500, labels=20, k=None):
@@ -194,7 +194,7 @@ def test_examples_without_a_label_have_nothing_to_miss():
     ids = np.concatenate([examples.ids, random.permuted(examples.ids[:50], axis=1)])
     scores = np.concatenate([examples.scores, examples.scores[:50]])
     hits = np.concatenate([examples.hits, np.zeros((50, ids.shape[1]), bool)])
-    more = HeldOut(ids, scores, hits, hits.sum(axis=1), examples.label_counts)
+    more = HeldOut(ids, scores, examples.label_counts, hits, hits.sum(axis=1))
     assert Conformal().fit(more, True) == rule
 
 
@@ -223,7 +223,7 @@ def test_abstaining_of_equal_scores_and_of_none():
     ids = np.array([[0], [0], [0], [-1]])
     scores = np.array([[0.9], [0.5], [0.5], [-np.inf]])
     hits = np.array([[1], [1], [0], [0]], bool)
-    examples = HeldOut(ids, scores, hits, np.ones(4, int), np.ones(1, int))
+    examples = HeldOut(ids, scores, np.ones(1, int), hits, np.ones(4, int))
     assert least_confidence(examples, 0.5) == just_below(0.5)
     # Of the first two alone a third would be wrong, but the third has the second's score.
     hits[2] = True

@@ -43,7 +43,7 @@ def held_out(seed, count=2000, own=0.0):
     order = np.argsort(-chances, axis=1)
     lists = (np.take_along_axis(values, order, 1) for values in (chances, hits))
     scores, found = lists
-    return HeldOut(order.astype(np.int32), scores, found, hits.sum(axis=1), hits.sum(axis=0))
+    return HeldOut(order.astype(np.int32), scores, hits.sum(axis=0), found, hits.sum(axis=1))
 
 
 def matrices(examples, decision):
@@ -103,7 +103,7 @@ def test_equal_scores_are_on_one_side():
     scores = np.array([[0.5, 0.5], [0.5, 0.1]])
     hits = np.array([[1, 0], [0, 0]], bool)
     ids = np.array([[0, 1], [0, 1]])
-    examples = HeldOut(ids, scores, hits, hits.sum(axis=1), np.ones(2, int))
+    examples = HeldOut(ids, scores, np.ones(2, int), hits, hits.sum(axis=1))
     decision = Threshold().fit(examples, True)
     assert decision.threshold == 0.5
     assert Threshold(0.3).fit(examples, True).threshold == 0.3
@@ -112,8 +112,13 @@ def test_equal_scores_are_on_one_side():
 def shortened(examples, width):
     """The first labels of each list, and all true ones; with equal scores."""
     labels = np.where(examples.hits, examples.ids, -1)
-    lists = (part[:, :width] for part in (examples.ids, examples.scores.round(2), examples.hits))
-    return HeldOut(*lists, examples.num_true, examples.label_counts, labels)
+    return dataclasses.replace(
+        examples,
+        ids=examples.ids[:, :width],
+        scores=examples.scores[:, :width].round(2),
+        hits=examples.hits[:, :width],
+        labels=labels,
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -20,7 +20,7 @@ WIDTH = 8
 def held_out(scores, hits):
     """Examples of one list each, without any further true label."""
     ids = np.where(np.isneginf(scores), -1, np.arange(scores.shape[1]))
-    return HeldOut(ids, scores, hits, hits.sum(axis=1), np.ones(scores.shape[1], int))
+    return HeldOut(ids, scores, np.ones(scores.shape[1], int), hits, hits.sum(axis=1))
 
 
 def known_lists(seed, count=3000, by_place=0.0):

@@ -99,7 +99,7 @@ def test_probabilities_without_validation_data():
         hits.append(found.labels == y[inside][:, None])
     lists = np.concatenate(scores)
     ones = np.ones(len(lists), int)
-    examples = HeldOut(np.zeros(lists.shape, int), lists, np.concatenate(hits), ones, None)
+    examples = HeldOut(np.zeros(lists.shape, int), lists, None, np.concatenate(hits), ones)
     expected = Logistic().fit(examples)
     likely = model.predict_top_k(X, 2)
     raw = model.predict_top_k(X, 2, probabilities=False)

@@ -64,6 +64,17 @@ class TestProbabilityErrors(MetricContract):
             assert wrong.result()[name] == pytest.approx(scores.mean() / 2, rel=0.03)
         assert wrong.result()["Brier@5"] > right.result()["Brier@5"] + 0.01
 
+    def test_floor_is_the_mean_error_of_true_probabilities(self):
+        errors = []
+        for seed in range(60):
+            metric = self.make()
+            metric.update(*known(seed, 300))
+            errors.append(metric.result())
+        for k in (1, 5):
+            mean = np.mean([found[f"ECE@{k}"] for found in errors])
+            floor = np.mean([found[f"ECE floor@{k}"] for found in errors])
+            assert floor == pytest.approx(mean, rel=0.1) and floor > 0.01
+
     def test_adaptive_bins_see_small_probabilities(self):
         """Half too small and half too large in the lowest of the wide bins, which cancel there."""
         ids = np.zeros((20_000, 1), int)

@@ -192,7 +192,7 @@ def test_every_example_is_measured_once_by_a_ranker_without_it(ranker):
     assert summary["dev"]["P@1"] == pytest.approx(right / 203)
     lists = np.concatenate(scores)
     ids = np.where(np.isneginf(lists), -1, 0)
-    examples = HeldOut(ids, lists, np.concatenate(true), np.ones(len(lists), int), None)
+    examples = HeldOut(ids, lists, None, np.concatenate(true), np.ones(len(lists), int))
     expected = Logistic().fit(examples)
     found = load_run(context.run).model.decision.calibration
     np.testing.assert_allclose(found.weights, expected.weights, rtol=1e-6)

@@ -4,14 +4,17 @@
     tfxc decide RUN --data held-out.csv --labels f_measure
     tfxc decide RUN --probabilities rows --labels '{"name": "threshold", "value": 0.7}'
     tfxc decide RUN --labels conformal --abstain '{"risk": 0.05}'
+    tfxc decide RUN --labels coverage_at_k --unlabelled catalogue.csv
 
 The examples must not be those that the run was trained on: the dev split, or a file of your own.
 What is learned is written into the run, or into the file of several (tfxc ensemble --output), in
-place of what it had; predict, evaluate, report, serve
-and export apply it from then on. docs/decisions.md says which labels to return when.
+place of what it had; predict, evaluate, report, serve and export apply it from then on.
+With --unlabelled, the labels macro_f1_at_k and coverage_at_k are chosen for the examples of a file
+as a whole, by their probabilities. docs/decisions.md says which labels to return when.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -20,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tfxc.core.bounds import Count, Option
-from tfxc.core.command_options import given, parse
+from tfxc.core.command_options import given, parse, refuse
 from tfxc.core.errors import ConfigError
 from tfxc.core.shared_options import ReaderOptions, RunOption
 
@@ -40,6 +43,8 @@ def _section(text: str) -> Any:
 
 def _confidence(text: str) -> Any:
     """Reads a number, or a section as JSON."""
+    with contextlib.suppress(ValueError):
+        return float(text)
     try:
         return json.loads(text)
     except ValueError:
@@ -53,6 +58,9 @@ class Options(RunOption, ReaderOptions):
     Attributes:
         run: run folder, or a file of tfxc ensemble --output.
         data: file of labelled examples; None means the run's dev split.
+        unlabelled: file whose examples shall have the labels that are best for all of them
+            together, with labels macro_f1_at_k or coverage_at_k; their own labels are not read, and
+            probabilities stay.
         features: features of the file's examples, .npz (SciPy) or .npy, for runs whose terms are
             "given"; None means those in the file.
         probabilities: how probabilities are learned: rows, isotonic or logistic, or a section as
@@ -67,7 +75,8 @@ class Options(RunOption, ReaderOptions):
         prepared: folder of prepared records.
     """
 
-    data: Annotated[str | None, Option("FILE", remote=True)] = None
+    data: Annotated[str | None, Option("FILE", remote=True, excludes="data")] = None
+    unlabelled: Annotated[str | None, Option("FILE", remote=True, excludes="data")] = None
     features: Annotated[str | None, Option("MATRIX")] = None
     probabilities: Annotated[Any, Option("METHOD", read=_section)] = None
     labels: Annotated[Any, Option("METHOD", read=_section)] = None
@@ -83,6 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tfxc.training.deciding import decision_line
 
     several = EnsembleFile.is_at(options.run)
+    if options.unlabelled:
+        print(f"{options.run}, fitted to {options.unlabelled}: {_of_unlabelled(options, several)}")
+        return 0
     measured = _of_several(options) if several else _of_one(options)
     print(f"{options.run}, learned of {options.data or 'dev'}: {decision_line(measured)}")
     return 0
@@ -203,6 +215,65 @@ def _of_several(options: Options) -> dict[str, float]:
     learned = learned_of_lists(ids, scores, right, labels, settings, label_counts(first))
     dataclasses.replace(file, decision=learned.fitted).save(options.run)
     return learned.measured
+
+
+def _of_unlabelled(options: Options, several: bool) -> str:
+    """Fits the rule to the examples of a file as a whole; returns what it does."""
+    import numpy as np
+
+    from tfxc.commands import predict
+    from tfxc.core import registry
+    from tfxc.decision.held_out import RankedLists
+    from tfxc.decision.weighted import WeightedLabels
+    from tfxc.inference.ensemble_file import EnsembleFile
+    from tfxc.runs.loaded import load_run
+    from tfxc.runs.lock import locked
+    from tfxc.training.deciding import keep, label_counts
+
+    problem = "it is learned of labelled examples, which --unlabelled has not"
+    refuse(options, ("probabilities", "abstain"), problem, fix="run tfxc decide without it first")
+    file = EnsembleFile.load(options.run) if several else None
+    first = load_run(file.runs[0] if file else options.run, options.trust)
+    settings = _settings(options, first, natively=False)
+    method = None
+    if settings.labels is not None:
+        method = registry.create("labels", settings.labels.section())
+    if not isinstance(method, WeightedLabels):
+        raise ConfigError(
+            "only macro_f1_at_k and coverage_at_k are learned without true labels",
+            where="--labels",
+            fix="name one of them",
+        )
+    k = min(settings.k, file.top if file else first.manifest["num_labels"])
+    ids, scores = predict.best_labels(
+        predict.Options(
+            run=[options.run],
+            file=options.unlabelled,
+            features=options.features,
+            reader=options.reader,
+            reader_options=options.reader_options,
+            trust=options.trust,
+            k=k,
+            probabilities=True,
+        )
+    )
+    lists = RankedLists(ids, scores, label_counts(first))
+    rule = method.fit_to(lists)
+    old = file.decision if file else first.model.decision
+    if old.rule is not None:
+        rule = dataclasses.replace(rule, abstain=old.rule.abstain)
+    fitted = dataclasses.replace(old, rule=rule)
+    if file:
+        dataclasses.replace(file, decision=fitted).save(options.run)
+    else:
+        with locked(first.folder):
+            keep(first, fitted)
+    best = len(np.unique(ids[:, : rule.count]))
+    returned = len(np.unique(ids[rule.predicted(ids, scores)]))
+    return (
+        f"{rule.count} labels for each of {len(ids):,} examples, {returned:,} different ones "
+        f"(of the {rule.count} likeliest of each: {best:,})"
+    )
 
 
 def _check_unseen(loaded: "LoadedRun", file: str, advice: str) -> None:

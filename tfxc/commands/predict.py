@@ -58,6 +58,7 @@ from tfxc.core.shared_options import FileOptions, TrustOption
 from tfxc.inference.search_options import SearchOptions
 
 if TYPE_CHECKING:
+    import numpy as np
     import scipy.sparse
 
     from tfxc.data.examples.chunk import Chunk
@@ -516,6 +517,26 @@ def _answers_of_file(
             yield chunk, labels
             if shown:
                 shown.advance(len(chunk))
+
+
+def best_labels(options: Options) -> "tuple[np.ndarray, np.ndarray]":
+    """Returns the best ``options.k`` labels of all examples of a file.
+
+    Returns:
+        ids int32 and scores float32 (examples, k), padded with -1 and minus infinity.
+    """
+    import numpy as np
+
+    from tfxc.data.reading.given_features import with_features
+
+    predictor = _predictor(options, typed=False)
+    kind = predictor.input_kind
+    source = with_features(_open(options, kind), options.features, kind)
+    answers = [labels for _, labels in _answers_of_file(predictor, source, options)]
+    if not answers:
+        raise DataError("there is no example", where=options.file)
+    ids, scores = map(np.concatenate, zip(*answers, strict=True))
+    return ids, scores
 
 
 def _answers_of_workers(source: "Reader", options: Options) -> "Generator[Answer, None, None]":

@@ -26,7 +26,7 @@ def least_confidence(held_out: HeldOut, risk: float) -> float:
     Example:
         >>> ids, scores = np.array([[0], [1], [1]]), np.array([[0.9], [0.8], [0.3]])
         >>> hits = np.array([[True], [True], [False]])
-        >>> examples = HeldOut(ids, scores, hits, np.ones(3, int), np.ones(2, int))
+        >>> examples = HeldOut(ids, scores, np.ones(2, int), hits, np.ones(3, int))
         >>> round(least_confidence(examples, 0.4), 4)
         0.8
     """

@@ -1,4 +1,4 @@
-"""Ranked labels of examples that a model was not trained on: what decisions are learned from."""
+"""Ranked labels of examples that a model was not trained on: what decisions are learned of."""
 
 import dataclasses
 
@@ -8,15 +8,37 @@ from tfxc.core.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
-class HeldOut:
-    """The best labels of held-out examples.
+class RankedLists:
+    """The best labels of examples.
 
     Attributes:
         ids: int32 (n, k), best first, padded with -1.
         scores: float (n, k), minus infinity where there is no label.
+        label_counts: int64 (num_labels,), training examples of each label.
+    """
+
+    ids: np.ndarray
+    scores: np.ndarray
+    label_counts: np.ndarray
+
+    @property
+    def listed(self) -> np.ndarray:
+        """bool (n, k): where there is a label."""
+        return self.ids >= 0
+
+    @property
+    def truths(self) -> float:
+        """Number of true labels that are expected of all examples: scores are probabilities."""
+        return float(self.scores[self.listed].sum(dtype=np.float64))
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut(RankedLists):
+    """The best labels of examples whose true labels are known.
+
+    Attributes:
         hits: bool (n, k), whether a label is true.
         num_true: int (n,), number of true labels of each example, listed or not.
-        label_counts: int64 (num_labels,), training examples of each label.
         labels: int32 (n, w), the true labels of each example, each once, padded with -1; None where
             all of them are listed.
 
@@ -24,11 +46,8 @@ class HeldOut:
         DataError: no listed label is true, or all are, or a score is NaN or infinity.
     """
 
-    ids: np.ndarray
-    scores: np.ndarray
     hits: np.ndarray
     num_true: np.ndarray
-    label_counts: np.ndarray
     labels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
@@ -44,12 +63,7 @@ class HeldOut:
             )
 
     @property
-    def listed(self) -> np.ndarray:
-        """bool (n, k): where there is a label."""
-        return self.ids >= 0
-
-    @property
-    def truths(self) -> int:
+    def truths(self) -> float:
         """Number of true labels of all examples."""
         return int(self.num_true.sum())
 
@@ -66,6 +80,11 @@ class HeldOut:
         Args:
             chosen: bool (n,) or numbers of rows.
         """
-        arrays = (self.ids[chosen], self.scores[chosen], self.hits[chosen], self.num_true[chosen])
-        labels = None if self.labels is None else self.labels[chosen]
-        return HeldOut(*arrays, self.label_counts, labels)
+        return HeldOut(
+            self.ids[chosen],
+            self.scores[chosen],
+            self.label_counts,
+            self.hits[chosen],
+            self.num_true[chosen],
+            None if self.labels is None else self.labels[chosen],
+        )

@@ -1,17 +1,41 @@
 """As many labels for every example, chosen by a weighted value of each label's probability."""
 
+import abc
 from collections.abc import Callable
 
 import numpy as np
 
 from tfxc.decision.decision import NEVER, Decision
-from tfxc.decision.held_out import HeldOut
+from tfxc.decision.held_out import HeldOut, RankedLists
+from tfxc.decision.labels.base import Labels, check_probabilities
 
 _ROUNDS = 20
 
 
+class WeightedLabels(Labels):
+    """Chooses labels by probabilities alone, so that true labels need not be known.
+
+    Class attributes:
+        name: of the method.
+    """
+
+    name: str
+
+    def fit(self, held_out: HeldOut, probabilities: bool) -> Decision:
+        check_probabilities(self.name, probabilities)
+        return self.fit_to(held_out)
+
+    @abc.abstractmethod
+    def fit_to(self, lists: RankedLists) -> Decision:
+        """Learns from the best labels of examples, to choose for all of these together.
+
+        Args:
+            lists: their scores are probabilities.
+        """
+
+
 def weighted_rule(
-    held_out: HeldOut,
+    lists: RankedLists,
     count: int,
     amounts: np.ndarray,
     weights: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
@@ -22,20 +46,20 @@ def weighted_rule(
     a label would be chosen everywhere in one round and nowhere in the next.
 
     Args:
-        held_out: its scores are probabilities.
+        lists: their scores are probabilities.
         count: labels for every example.
         amounts: float64 (n, k), what a listed label adds to its sum where it is chosen.
         weights: (sum of each label, how often it is chosen), both float64 (num_labels,) -> the gain
             and the threshold of each label, see ``Decision``.
     """
-    num_labels = len(held_out.label_counts)
-    width = held_out.ids.shape[1]
+    num_labels = len(lists.label_counts)
+    width = lists.ids.shape[1]
     sums = np.zeros(num_labels)
     chosen_counts = np.zeros(num_labels)
     rule = Decision(NEVER, True, at_least=count, at_most=count)  # the likeliest ones
     for number in range(_ROUNDS):
-        chosen = rule.predicted(held_out.ids, held_out.scores)
-        ids = held_out.ids[chosen]
+        chosen = rule.predicted(lists.ids, lists.scores)
+        ids = lists.ids[chosen]
         share = 2 / (number + 2)
         sums += share * (np.bincount(ids, amounts[chosen], num_labels) - sums)
         chosen_counts += share * (np.bincount(ids, minlength=num_labels) - chosen_counts)

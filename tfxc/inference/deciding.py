@@ -112,7 +112,7 @@ def learned_of_lists(
         ConfigError, DataError: see ``learn_decision``.
     """
     labels = distinct_labels(labels)
-    everything = HeldOut(ids, scores, right, (labels >= 0).sum(axis=1), label_counts, labels)
+    everything = HeldOut(ids, scores, label_counts, right, (labels >= 0).sum(axis=1), labels)
     fitted = _fitted(everything, settings, native)
     measured: dict[str, float] = {}
     if fitted.rule is not None:

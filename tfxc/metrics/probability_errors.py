@@ -19,6 +19,8 @@ class ProbabilityErrors(Metric):
 
     * ``ECE@k``: the expected calibration error over 15 equally wide bins, see ``Reliability``. Of
       all labels of a large label space it says nothing, as nearly all have a probability near 0.
+    * ``ECE floor@k``: the ECE that exact probabilities are expected to have by chance on as many
+      labels, each right or wrong by itself: sums of these are about normal in each bin.
     * ``adaptive ECE@k``: over 15 bins of as many labels each: it also sees errors among the many
       small probabilities. Labels whose probabilities hardly differ are in one bin.
     * ``Brier@k``: mean square of the difference to 1 for a true label, to 0 for another one.
@@ -34,14 +36,14 @@ class ProbabilityErrors(Metric):
         >>> metric = ProbabilityErrors(ks=(1,))
         >>> metric.update(np.array([[5], [2]]), np.array([[0.9], [0.7]]), np.array([[5], [1]]))
         >>> {name: round(value, 6) for name, value in metric.result().items()}
-        {'ECE@1': 0.4, 'adaptive ECE@1': 0.4, 'Brier@1': 0.25}
+        {'ECE@1': 0.4, 'ECE floor@1': 0.302291, 'adaptive ECE@1': 0.4, 'Brier@1': 0.25}
     """
 
     larger_is_better = False
 
     def __init__(self, ks: Sequence[int] = (1, 3, 5)) -> None:
         self.ks = checked_ks(ks)
-        kinds = ("ECE", "adaptive ECE", "Brier")
+        kinds = ("ECE", "ECE floor", "adaptive ECE", "Brier")
         self.names = tuple(name for kind in kinds for name in names_at(kind, self.ks))
         self.min_predictions = max(self.ks)
         super().__init__()
@@ -50,6 +52,7 @@ class ProbabilityErrors(Metric):
         count = len(self.ks)
         return {
             "excess": np.zeros((count, _BINS)),
+            "variance": np.zeros((count, _BINS)),
             "fine count": np.zeros((count, NUM_BINS), np.int64),
             "fine excess": np.zeros((count, NUM_BINS)),
             "squares": np.zeros(count),
@@ -62,6 +65,8 @@ class ProbabilityErrors(Metric):
             excess = batch.hits[:, :k][listed] - scores
             places = np.clip(np.ceil(scores * _BINS).astype(np.int64) - 1, 0, _BINS - 1)
             self.state["excess"][row] += np.bincount(places, excess, _BINS)
+            likely = np.clip(scores, 0, 1)
+            self.state["variance"][row] += np.bincount(places, likely * (1 - likely), _BINS)
             fine = fine_bins(scores)
             self.state["fine count"][row] += counted(fine)
             self.state["fine excess"][row] += counted(fine, excess)
@@ -70,18 +75,20 @@ class ProbabilityErrors(Metric):
     def result(self) -> dict[str, float]:
         totals = self._totals()
         wide = np.abs(self.state["excess"]).sum(axis=1)
+        floor = np.sqrt(2 / np.pi * self.state["variance"]).sum(axis=1)  # means of absolute values
         adaptive = np.zeros(len(self.ks))
         for row, count in enumerate(self.state["fine count"]):
             middle = np.cumsum(count) - count / 2
             places = np.minimum(_BINS * middle / max(1, totals[row]), _BINS - 1).astype(np.int64)
             sums = np.bincount(places, self.state["fine excess"][row], _BINS)
             adaptive[row] = np.abs(sums).sum()
-        values = [ratio(sums, totals) for sums in (wide, adaptive, self.state["squares"])]
+        sums_of = (wide, floor, adaptive, self.state["squares"])
+        values = [ratio(sums, totals) for sums in sums_of]
         return named(self.names, np.concatenate(values))
 
     def support(self) -> dict[str, int]:
         """Returns the number of labels."""
-        return named(self.names, np.tile(self._totals(), 3))
+        return named(self.names, np.tile(self._totals(), 4))
 
     def _totals(self) -> np.ndarray:
         return self.state["fine count"].sum(axis=1)

@@ -6,7 +6,7 @@ import numpy as np
 
 from tfxc.core.storage import checksums
 from tfxc.data.sources.shards import open_source
-from tfxc.decision.fitted import DECISION
+from tfxc.decision.fitted import DECISION, FittedDecision
 from tfxc.inference.deciding import Examined, learn_decision
 from tfxc.training.evaluation import evaluation_of_texts
 
@@ -42,10 +42,19 @@ def decide(
     size = loaded.config.evaluation.batch_size
     names = loaded.vocabulary.names
     learned = learn_decision(examined, size, settings, label_counts(loaded), names)
-    learned.fitted.save(loaded.folder.path)
-    checksums.add(loaded.folder.path, DECISION)
-    loaded.model.decision = learned.fitted
+    keep(loaded, learned.fitted)
     return learned.measured
+
+
+def keep(loaded: "LoadedRun", fitted: FittedDecision) -> None:
+    """Writes a decision into a run, in place of the one it may have; the loaded model has it, too.
+
+    Raises:
+        MachineError: the run folder cannot be written to.
+    """
+    fitted.save(loaded.folder.path)
+    checksums.add(loaded.folder.path, DECISION)
+    loaded.model.decision = fitted
 
 
 def label_counts(loaded: "LoadedRun") -> np.ndarray:

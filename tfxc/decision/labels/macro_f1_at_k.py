@@ -4,14 +4,13 @@ import numpy as np
 
 from tfxc.core.declared import Count, Share
 from tfxc.decision.decision import Decision
-from tfxc.decision.held_out import HeldOut
-from tfxc.decision.labels.base import Labels, check_probabilities
-from tfxc.decision.weighted import weighted_rule
+from tfxc.decision.held_out import RankedLists
+from tfxc.decision.weighted import WeightedLabels, weighted_rule
 
 _PSEUDO = 0.5  # examples of the common F-measure that each label's own starts from
 
 
-class MacroF1AtK(Labels):
+class MacroF1AtK(WeightedLabels):
     """The ``count`` labels that add most to the mean of all labels' F-measures (macro-F1@k).
 
     One more prediction of a label, of probability p, adds 2 (p - F / 2) / D to its F-measure F,
@@ -30,19 +29,20 @@ class MacroF1AtK(Labels):
         precision: share of the precision of these labels in what is maximised.
     """
 
+    name = "macro_f1_at_k"
+
     def __init__(self, count: Count, precision: Share = 0) -> None:
         self.count = count
         self.precision = precision
 
-    def fit(self, held_out: HeldOut, probabilities: bool) -> Decision:
-        check_probabilities("macro_f1_at_k", probabilities)
-        counts = held_out.label_counts
+    def fit_to(self, lists: RankedLists) -> Decision:
+        counts = lists.label_counts
         num_labels = len(counts)
-        listed = held_out.listed
-        ids = held_out.ids[listed]
-        likely = counts * (held_out.truths / max(1, counts.sum()))
-        positives = np.maximum(np.bincount(ids, held_out.scores[listed], num_labels), likely)
-        of_precision = self.precision * num_labels / (len(held_out.ids) * self.count)
+        listed = lists.listed
+        ids = lists.ids[listed]
+        likely = counts * (lists.truths / max(1, counts.sum()))
+        positives = np.maximum(np.bincount(ids, lists.scores[listed], num_labels), likely)
+        of_precision = self.precision * num_labels / (len(lists.ids) * self.count)
 
         def weights(found: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             sizes = predicted + positives
@@ -51,4 +51,4 @@ class MacroF1AtK(Labels):
             own = (2 * found + _PSEUDO * common) / (sizes + _PSEUDO)
             return 2 * shares + of_precision, shares * own
 
-        return weighted_rule(held_out, self.count, held_out.scores.astype(np.float64), weights)
+        return weighted_rule(lists, self.count, lists.scores.astype(np.float64), weights)
