@@ -143,6 +143,44 @@ def test_a_decision_of_several_runs(tmp_path, monkeypatch, capsys):
             EnsembleFile.load("wrong.json")
 
 
+def test_trees_score_what_several_runs_list(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_texts("mine.jsonl", 400, 0)
+    write_texts("held.jsonl", 80, 1)
+    one = ("mine.jsonl", "--no-refit", "--run", "one")
+    assert call(capsys, train, *one).code == 0
+    features = '{"name": "tfidf", "characters": [2, 3]}'
+    two = ("mine.jsonl", "--no-refit", "--run", "two", "--set", "recipe=memory")
+    assert call(capsys, train, *two, "--set", f"data.text_features={features}").code == 0
+    asked = ("one", "two", "--method", "trees")
+    problem = call(capsys, ensemble, *asked, "--data", "held.jsonl").problem()
+    assert "--method: trees are fitted on examples that no run was trained on" in problem
+    asked = (*asked, "--choose", "dev", "--data", "held.jsonl", "--output", "both.json")
+    outcome = call(capsys, ensemble, *asked)
+    assert "trees of 2 runs: P@1 " in outcome.out, outcome.err
+    problem = call(capsys, decide, "both.json").problem()
+    assert "its trees were fitted on a split of the runs" in problem
+    assert call(capsys, decide, "both.json", "--data", "held.jsonl").code == 0
+
+    found = call(capsys, predict, "both.json", "held.jsonl", "--k", 3, "--scores").out
+    texts = [json.loads(line)["text"] for line in Path("held.jsonl").read_text().splitlines()]
+    lists = []
+    for name in ("one", "two"):
+        chunk = Chunk(labels=[[] for _ in texts], texts=texts)
+        lists.append(RunPredictor(load_run(name), 20).find(chunk))
+    ids, scores = combine(lists, EnsembleFile.load("both.json").method, 3)
+    names = load_run("one").vocabulary.names
+    for line, row, of_row in zip(found.splitlines(), ids, scores, strict=True):
+        answer = json.loads(line)
+        assert answer["labels"] == [names[i] for i in row]
+        np.testing.assert_allclose(answer["scores"], of_row, atol=1e-5)
+    content = json.loads(Path("both.json").read_text())
+    for wrong in ({**content, "trees": {}}, {**content, "method": "average"}):
+        Path("wrong.json").write_text(json.dumps(wrong))
+        with pytest.raises(DataError, match="this is not an ensemble"):
+            EnsembleFile.load("wrong.json")
+
+
 def test_a_file_of_several_runs_is_theirs(tmp_path, monkeypatch, capsys):
     """Of other labels than theirs nothing is said, and nothing else is overwritten."""
     one, other = make_runs(tmp_path)

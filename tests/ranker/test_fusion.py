@@ -10,7 +10,7 @@ from tfxc.ops.csr import unit_rows
 from tfxc.ranker.fusion import fused_numpy
 from tfxc.ranker.fusion import memory as memory_module
 from tfxc.ranker.fusion.memory import ExampleMemory, MemorySettings, csr_rows, kernels
-from tfxc.recipes.fuse.fitting import _arrays_of
+from tfxc.ranker.fusion.trees import _arrays_of
 
 BLOCKS = [0, 12, 40]
 NUM_LABELS = 9

@@ -91,10 +91,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tfxc.inference.ensemble_file import EnsembleFile
     from tfxc.training.deciding import decision_line
 
-    several = EnsembleFile.is_at(options.run)
     if options.unlabelled:
-        print(f"{options.run}, fitted to {options.unlabelled}: {_of_unlabelled(options, several)}")
+        line = _of_unlabelled(options, options.unlabelled)
+        print(f"{options.run}, fitted to {options.unlabelled}: {line}")
         return 0
+    several = EnsembleFile.is_at(options.run)
     measured = _of_several(options) if several else _of_one(options)
     print(f"{options.run}, learned of {options.data or 'dev'}: {decision_line(measured)}")
     return 0
@@ -180,6 +181,7 @@ def _of_several(options: Options) -> dict[str, float]:
     from tfxc.inference.ensemble_file import EnsembleFile
     from tfxc.metrics.base import hits
     from tfxc.ranker.ensemble import combine
+    from tfxc.ranker.fusion.trees import ListTrees
     from tfxc.runs.loaded import load_run
     from tfxc.training.deciding import label_counts
 
@@ -188,6 +190,13 @@ def _of_several(options: Options) -> dict[str, float]:
     first = runs[0]
     file.check_labels(first.vocabulary.names, options.run)
     settings = _settings(options, first, natively=False)
+    if isinstance(file.method, ListTrees) and not options.data:
+        raise ConfigError(
+            "its trees were fitted on a split of the runs, of which they are surer than of new "
+            "examples",
+            where=options.run,
+            fix="name a file of other examples with --data",
+        )
     if settings.k > file.top and options.k is not None:
         raise ConfigError(
             f"{options.k} is more than the {file.top} labels of each run that are combined",
@@ -217,14 +226,14 @@ def _of_several(options: Options) -> dict[str, float]:
     return learned.measured
 
 
-def _of_unlabelled(options: Options, several: bool) -> str:
+def _of_unlabelled(options: Options, unlabelled: str) -> str:
     """Fits the rule to the examples of a file as a whole; returns what it does."""
     import numpy as np
 
     from tfxc.commands import predict
     from tfxc.core import registry
     from tfxc.decision.held_out import RankedLists
-    from tfxc.decision.weighted import WeightedLabels
+    from tfxc.decision.labels.base import WeightedLabels
     from tfxc.inference.ensemble_file import EnsembleFile
     from tfxc.runs.loaded import load_run
     from tfxc.runs.lock import locked
@@ -232,7 +241,7 @@ def _of_unlabelled(options: Options, several: bool) -> str:
 
     problem = "it is learned of labelled examples, which --unlabelled has not"
     refuse(options, ("probabilities", "abstain"), problem, fix="run tfxc decide without it first")
-    file = EnsembleFile.load(options.run) if several else None
+    file = EnsembleFile.load(options.run) if EnsembleFile.is_at(options.run) else None
     first = load_run(file.runs[0] if file else options.run, options.trust)
     settings = _settings(options, first, natively=False)
     method = None
@@ -248,7 +257,7 @@ def _of_unlabelled(options: Options, several: bool) -> str:
     ids, scores = predict.best_labels(
         predict.Options(
             run=[options.run],
-            file=options.unlabelled,
+            file=unlabelled,
             features=options.features,
             reader=options.reader,
             reader_options=options.reader_options,

@@ -4,6 +4,7 @@
     tfxc ensemble runs/one runs/two --data test.jsonl --reader jsonl
     tfxc ensemble runs/one runs/two --choose dev --split test
     tfxc ensemble runs/one runs/two --output both.json
+    tfxc ensemble runs/one runs/two --method trees --choose dev --split test
 
 The runs may be of any kind, but their labels must have the same names. Each run reads the examples
 with its own features. predict takes the file of --output in place of a run, and decide learns of it
@@ -24,7 +25,7 @@ from tfxc.core.command_options import parse
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.progress import Progress
 from tfxc.core.shared_options import TrustOption
-from tfxc.inference.ensemble_file import EnsembleFile, digest_of
+from tfxc.inference.ensemble_file import TREES, EnsembleFile, digest_of
 from tfxc.inference.search_options import SearchOptions
 from tfxc.reports.measurement import ExamplesOptions
 
@@ -42,17 +43,18 @@ class Options(TrustOption):
 
     Attributes:
         runs: run folders.
-        method: method of combination.
+        method: method of combination; trees score each label by what all runs say of it, fitted on
+            the split of --choose.
         weights: weight of each run, e.g. 2,1; None means all alike.
-        choose: choose the weights, in tenths, with the best mean of P@k on this split, which should
-            be neither trained on nor measured.
+        choose: choose the weights, in tenths, with the best mean of P@k, or fit the trees on this
+            split, which should be neither trained on nor measured.
         top: number of labels to combine from each run.
         output: file that stands for the ensemble; None writes none.
         examples: what is measured
     """
 
     runs: Annotated[Sequence[str], Option("RUN", positional=True, mirror="reads")]
-    method: Literal[ENSEMBLES] = "softmax_average"  # type: ignore[valid-type]
+    method: Literal[(*ENSEMBLES, TREES)] = "softmax_average"  # type: ignore[valid-type]
     weights: Annotated[Sequence[float] | None, Option("W,W", excludes="weights")] = None
     choose: Annotated[str | None, Option("SPLIT", excludes="weights")] = None
     top: Count = 20
@@ -65,7 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse(Options, argv, "ensemble", __doc__)
     _check(options)
     from tfxc.ranker.ensemble import combine
+    from tfxc.ranker.fusion.trees import ListTrees
     from tfxc.runs.loaded import load_run
+    from tfxc.training.deciding import label_counts
 
     first = load_run(options.runs[0], options.trust)
     ks = options.examples.k or [
@@ -74,15 +78,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     top = min(max(options.top, *ks), first.manifest["num_labels"])
     options = dataclasses.replace(options, top=top, examples=options.examples.same_rows_as(first))
     weights = options.weights
+    method = options.method
     if options.choose:
         examples = dataclasses.replace(options.examples, split=options.choose, data=None)
         chosen = dataclasses.replace(options, examples=examples)
-        weights = best_weights(*lists_of(chosen, first), ks, options.method)
-        print(f"weights chosen on {options.choose}: {','.join(map(str, weights))}")
+        held_out = lists_of(chosen, first)
+        if options.method == TREES:
+            method = ListTrees.fit(*held_out, label_counts(first))
+        else:
+            weights = best_weights(*held_out, ks, options.method)
+            print(f"weights chosen on {options.choose}: {','.join(map(str, weights))}")
     lists, truth = lists_of(options, first)
     for path, (ids, scores) in zip(options.runs, lists, strict=True):
         print(f"{path}: {_line_of(_measured(ids, scores, truth, ks))}")
-    ids, scores = combine(lists, options.method, max(ks), weights)
+    ids, scores = combine(lists, method, max(ks), weights)
     metrics = _measured(*_at_least_wide(ids, scores, max(ks)), truth, ks)
     print(f"{options.method} of {len(lists)} runs: {_line_of(metrics)}")
     print(metrics.table())
@@ -90,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = first.vocabulary.names
         EnsembleFile(
             runs=options.runs,
-            method=options.method,
+            method=method,
             weights=weights,
             top=options.top,
             num_labels=len(names),
@@ -214,6 +223,12 @@ def _check(options: Options) -> None:
     """Refuses choices that mean nothing."""
     from tfxc.ranker.ensemble import check_weights
 
+    if options.method == TREES and not options.choose:
+        raise ConfigError(
+            "trees are fitted on examples that no run was trained on",
+            where="--method",
+            fix="name their split, e.g. --choose dev --split test",
+        )
     check_weights(options.weights, options.method, len(options.runs))
     if options.output and len(options.runs) < 2:
         raise ConfigError("one run is no ensemble", where="--output", fix="name several runs")
@@ -225,7 +240,7 @@ def _check(options: Options) -> None:
             where="--choose",
             fix="choose the weights on a split that is not measured",
         )
-    if options.choose and not 2 <= len(options.runs) <= 5:
+    if options.choose and options.method != TREES and not 2 <= len(options.runs) <= 5:
         raise ConfigError(
             f"weights can be chosen for 2 to 5 runs, not for {len(options.runs)}",
             where="--choose",

@@ -1,37 +1,13 @@
 """As many labels for every example, chosen by a weighted value of each label's probability."""
 
-import abc
 from collections.abc import Callable
 
 import numpy as np
 
 from tfxc.decision.decision import NEVER, Decision
-from tfxc.decision.held_out import HeldOut, RankedLists
-from tfxc.decision.labels.base import Labels, check_probabilities
+from tfxc.decision.held_out import RankedLists
 
 _ROUNDS = 20
-
-
-class WeightedLabels(Labels):
-    """Chooses labels by probabilities alone, so that true labels need not be known.
-
-    Class attributes:
-        name: of the method.
-    """
-
-    name: str
-
-    def fit(self, held_out: HeldOut, probabilities: bool) -> Decision:
-        check_probabilities(self.name, probabilities)
-        return self.fit_to(held_out)
-
-    @abc.abstractmethod
-    def fit_to(self, lists: RankedLists) -> Decision:
-        """Learns from the best labels of examples, to choose for all of these together.
-
-        Args:
-            lists: their scores are probabilities.
-        """
 
 
 def weighted_rule(

@@ -10,7 +10,10 @@ from tfxc.core.errors import DataError
 from tfxc.core.storage.files import write_json
 from tfxc.core.storage.reading import read_json
 from tfxc.decision.fitted import FittedDecision
+from tfxc.ranker.fusion.trees import ListTrees
 
+#: The method of an ensemble whose lists are scored by trees.
+TREES = "trees"
 _FORMAT = 1
 _AGAIN = "write it again with tfxc ensemble --output"
 
@@ -43,7 +46,7 @@ class EnsembleFile:
     """
 
     runs: Sequence[str]
-    method: str
+    method: str | ListTrees
     weights: Sequence[float] | None
     top: int
     num_labels: int
@@ -72,7 +75,9 @@ class EnsembleFile:
     def save(self, path: str | Path) -> None:
         """Writes the file; runs are named from its folder, so that all can be moved together."""
         folder = Path(path).parent
-        content = dataclasses.asdict(dataclasses.replace(self, decision=FittedDecision()))
+        content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if isinstance(self.method, ListTrees):
+            content |= {"method": TREES, "trees": self.method.content()}
         runs = [Path(os.path.relpath(run, folder)).as_posix() for run in self.runs]
         content |= {"format": _FORMAT, "runs": runs, "decision": self.decision.content()}
         write_json(path, content)
@@ -94,6 +99,8 @@ class EnsembleFile:
                 raise ValueError("its number of labels is none")
             runs = [os.path.normpath(Path(path).parent / run) for run in content.pop("runs")]
             decision = FittedDecision.of(content.pop("decision"), content["num_labels"])
+            if content["method"] == TREES:
+                content["method"] = ListTrees.of(content.pop("trees"))
             return cls(runs=runs, decision=decision, **content)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"this is not an ensemble ({error})", where=path, fix=_AGAIN) from error

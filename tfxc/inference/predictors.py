@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tfxc.data.examples.chunk import Chunk
     from tfxc.decision.decision import Decision
     from tfxc.decision.fitted import FittedDecision
+    from tfxc.ranker.fusion.trees import ListTrees
 
 
 _DEFAULT_K = 5
@@ -158,7 +159,7 @@ class EnsemblePredictor:
     Args:
         predictors: dict of ``RunPredictor`` by the path of their run, two or more; each lists as
             many labels as its ``k`` says.
-        method: one of ``tfxc.core.cli.ENSEMBLES``.
+        method: one of ``tfxc.core.cli.ENSEMBLES``, or trees.
         k: labels per example; None means 5, or all if there are fewer.
         weights: one per run, see ``tfxc.ranker.ensemble.combine``.
         decision: what was learned of the joined lists; None means nothing. Without ``k``, the
@@ -177,7 +178,7 @@ class EnsemblePredictor:
     def __init__(
         self,
         predictors: "Mapping[str, RunPredictor]",
-        method: str,
+        method: "str | ListTrees",
         k: int | None = None,
         weights: Sequence[float] | None = None,
         decision: "FittedDecision | None" = None,

@@ -36,7 +36,7 @@ class ProbabilityErrors(Metric):
         >>> metric = ProbabilityErrors(ks=(1,))
         >>> metric.update(np.array([[5], [2]]), np.array([[0.9], [0.7]]), np.array([[5], [1]]))
         >>> {name: round(value, 6) for name, value in metric.result().items()}
-        {'ECE@1': 0.4, 'ECE floor@1': 0.302291, 'adaptive ECE@1': 0.4, 'Brier@1': 0.25}
+        {'ECE@1': 0.4, 'ECE floor@1': 0.302501, 'adaptive ECE@1': 0.4, 'Brier@1': 0.25}
     """
 
     larger_is_better = False

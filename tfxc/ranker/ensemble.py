@@ -14,6 +14,7 @@ import scipy.sparse
 from tfxc.core.cli import ENSEMBLES
 from tfxc.core.declared import check_choice
 from tfxc.core.errors import ConfigError, DataError
+from tfxc.ranker.fusion.trees import ListTrees
 
 #: Lists of a model: ids and scores (N, k), or a CSR matrix (N, L) of scores.
 Prediction: TypeAlias = tuple[np.ndarray, np.ndarray] | scipy.sparse.csr_matrix
@@ -21,7 +22,7 @@ Prediction: TypeAlias = tuple[np.ndarray, np.ndarray] | scipy.sparse.csr_matrix
 
 def combine(
     predictions: Sequence[Prediction],
-    method: str = "average",
+    method: str | ListTrees = "average",
     k: int | None = None,
     weights: Sequence[float] | np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -38,7 +39,8 @@ def combine(
             ``softmax_average``: the softmax over the list, and 0; the mean over the models is
             taken of all these. ``round_robin`` takes the best of every model in turn, then the
             second of every model, and so on: the greatest over the models of
-            ``(length − rank + (n − i) / (n + 1)) / n`` for model i of n, and 0.
+            ``(length − rank + (n − i) / (n + 1)) / n`` for model i of n, and 0. Or trees that have
+            been fitted to such lists of ids and scores, which give each label a score.
         k: labels to keep; None keeps all that any model lists.
         weights: one per model, of which the mean takes account; None weights all alike. Not of
             ``round_robin``.
@@ -59,6 +61,8 @@ def combine(
         >>> ids.tolist(), scores.tolist()
         ([[3, 5]], [[-0.125, -0.75]])
     """
+    if isinstance(method, ListTrees):
+        return method(predictions, k)
     check_choice("method", method, ENSEMBLES)
     if not predictions:
         raise ConfigError("there is no model to combine", fix="give at least one")
@@ -178,7 +182,7 @@ class _Lists:
 
 
 def check_weights(
-    weights: Sequence[float] | np.ndarray | None, method: str, count: int
+    weights: Sequence[float] | np.ndarray | None, method: str | ListTrees, count: int
 ) -> np.ndarray | None:
     """Returns the weights of ``count`` models as shares of 1; None if all are alike.
 

@@ -225,13 +225,15 @@ class RunFolder(RunWriter):
         """
         path = self / "config.json"
         if not path.is_file() and not path.is_symlink():  # reading a link says where it leads
-            raise CheckpointError(
-                "this is not a run folder: it has no config.json"
-                if self.path.exists()
-                else f"there is no such run folder{_similar(self.path)}",
-                where=self.path,
-                fix="give a folder of tfxc train",
-            )
+            fix = "give a folder of tfxc train"
+            if self.path.is_file():
+                problem = "this is a file, not a run folder"
+                fix = f"{fix} (predict and decide also take a file of tfxc ensemble)"
+            elif self.path.exists():
+                problem = "this is not a run folder: it has no config.json"
+            else:
+                problem = f"there is no such run folder{_similar(self.path)}"
+            raise CheckpointError(problem, where=self.path, fix=fix)
         tree = read_run_json(path)
         try:
             return parse_config(tree, where=str(path))

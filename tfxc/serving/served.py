@@ -81,7 +81,7 @@ def _files_of(folder: Path) -> tuple[int, ...]:
     """Returns what identifies the record of a run's files, written when the run is complete."""
     try:
         state = (folder / checksums.FILE).stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ()
     return state.st_ino, state.st_mtime_ns, state.st_size
 

@@ -5,7 +5,7 @@ import abc
 from tfxc.core.declared import Declared
 from tfxc.core.errors import ConfigError
 from tfxc.decision.decision import Decision
-from tfxc.decision.held_out import HeldOut
+from tfxc.decision.held_out import HeldOut, RankedLists
 
 
 class Labels(Declared, abc.ABC):
@@ -40,3 +40,25 @@ def check_probabilities(name: str, probabilities: bool) -> None:
             where="decision.labels",
             fix="set decision.probabilities, e.g. to rows",
         )
+
+
+class WeightedLabels(Labels):
+    """Chooses labels by probabilities alone, so that true labels need not be known.
+
+    Class attributes:
+        name: of the method.
+    """
+
+    name: str
+
+    def fit(self, held_out: HeldOut, probabilities: bool) -> Decision:
+        check_probabilities(self.name, probabilities)
+        return self.fit_to(held_out)
+
+    @abc.abstractmethod
+    def fit_to(self, lists: RankedLists) -> Decision:
+        """Learns from the best labels of examples, to choose for all of these together.
+
+        Args:
+            lists: their scores are probabilities.
+        """

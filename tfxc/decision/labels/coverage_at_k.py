@@ -5,7 +5,8 @@ import numpy as np
 from tfxc.core.declared import Count, Share
 from tfxc.decision.decision import Decision
 from tfxc.decision.held_out import RankedLists
-from tfxc.decision.weighted import WeightedLabels, weighted_rule
+from tfxc.decision.labels.base import WeightedLabels
+from tfxc.decision.weighted import weighted_rule
 
 _MOST = 1 - 1e-6  # of a probability: no label is certainly found
 

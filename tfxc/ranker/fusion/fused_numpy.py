@@ -110,13 +110,13 @@ class Fusion:
             ids, scores = ranked
             if self._parts.ranker_labels is not None:
                 ids = np.where(ids >= 0, self._parts.ranker_labels[ids], -1)
-            found.append(_flat(ids, scores, num_labels))
+            found.append(flat_lists(ids, scores, num_labels))
         for search, part in zip(self._parts.rows, blocks, strict=True):
             keys, votes, best = self._votes(*search(part))
             found.append((keys, votes))
             nearest.append((keys, best))
         for search, part in zip(self._parts.texts, blocks, strict=False):
-            keys, scores = _flat(*search(part), num_labels)
+            keys, scores = flat_lists(*search(part), num_labels)
             found.append((keys, np.maximum(scores, 0) ** self._power))
         keys = np.unique(np.concatenate([keys for keys, _ in found]))
         sources = [_at(keys, *source) for source in found]
@@ -152,7 +152,7 @@ class Fusion:
         memories = len(pairs.sources) - len(self._parts.texts)
         for number, values in enumerate([*pairs.sources[:memories], *texts]):
             best = best_of(values)
-            places = np.where(values > 0, 1 / (1 + _ranks(starts, sizes, values)), 0.0)
+            places = np.where(values > 0, 1 / (1 + ranks_within(starts, sizes, values)), 0.0)
             columns += [values, values - best, places]
             together += values / np.where(best > 0, best, 1)
             ranks_together += places
@@ -162,7 +162,7 @@ class Fusion:
             best = best_of(values)
             columns += [values, values - best, best]
         columns += [together, together - best_of(together), ranks_together]
-        columns.append(1 / (1 + _ranks(starts, sizes, together)))
+        columns.append(1 / (1 + ranks_within(starts, sizes, together)))
         columns.append(np.log1p(self._parts.label_counts[pairs.labels]))
         columns.append(np.log1p(np.diff(blocks[0][0])[queries]))
         for rows in self._parts.text_rows:
@@ -315,7 +315,9 @@ def tree_scores(
     return scores
 
 
-def _flat(ids: np.ndarray, scores: np.ndarray, num_labels: int) -> tuple[np.ndarray, np.ndarray]:
+def flat_lists(
+    ids: np.ndarray, scores: np.ndarray, num_labels: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns keys and scores of what lists hold."""
     queries, places = np.nonzero(ids >= 0)
     keys = queries * num_labels + ids[queries, places]
@@ -335,7 +337,7 @@ def _shares(queries: np.ndarray, values: np.ndarray) -> np.ndarray:
     return values / np.where(totals > 0, totals, 1)[queries]
 
 
-def _ranks(starts: np.ndarray, sizes: np.ndarray, values: np.ndarray) -> np.ndarray:
+def ranks_within(starts: np.ndarray, sizes: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Returns the rank of each value in its query, the largest first, from 0."""
     queries = np.repeat(np.arange(len(starts)), sizes)
     ranks = np.empty(len(values), np.int64)

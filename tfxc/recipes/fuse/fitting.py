@@ -1,7 +1,6 @@
 """The trees that fuse the sources, fitted on held-out training examples."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse
@@ -11,25 +10,14 @@ from tfxc.core.storage.locks import scratch_folder
 from tfxc.data.reading.held_out import held_out_examples
 from tfxc.ranker.fusion.fused_numpy import pair_sums, split_blocks
 from tfxc.ranker.fusion.memory import ExampleMemory, MemorySettings, csr_rows, kernels
+from tfxc.ranker.fusion.trees import fit_trees
 from tfxc.recipes.memory.model import ranked_labels
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.runs.writer import RunWriter
 
-if TYPE_CHECKING:
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
 _ALL = 0.999  # of the squares of an example's features
 _AT_ONCE = 256  # queries
-# Chosen on the dev split of ICD-10-CM. Without the penalty the leaves of a few pairs grow without
-# bounds, as almost all pairs are wrong.
-_TREES = {
-    "max_iter": 100,
-    "max_leaf_nodes": 24,
-    "learning_rate": 0.1,
-    "l2_regularization": 20.0,
-    "min_samples_leaf": 100,
-    "early_stopping": False,
-}
+_FIX = 'add up the sources with recipe.fusion "sum"'
 
 #: Function of a folder, features, labels, and whether texts of labels are examples, too, that
 #: trains a ranker in the folder and opens it.
@@ -111,7 +99,8 @@ def fitted_trees(
         pairs = fusion.candidates(blocks, (ids[part], scores[part]))
         columns.append(fusion.pair_features(blocks, pairs))
         truth.append(np.ravel(wanted[part][pairs.queries, pairs.labels]) > 0)
-    return _fit(np.concatenate(columns), np.concatenate(truth), seed), winner, precision
+    trees = fit_trees(np.concatenate(columns), np.concatenate(truth), seed, _FIX)
+    return trees, winner, precision
 
 
 def chosen_examples(
@@ -155,7 +144,7 @@ def chosen_examples(
     if len(places) < 2:
         raise DataError(
             "there are no examples that could be held out to train the fusion",
-            fix='add up the sources with recipe.fusion "sum"',
+            fix=_FIX,
         )
     # The sources keep half of all examples; where most are titles, few of the others.
     share = min(1.0, count / len(places), 0.5 * labels.shape[0] / len(places))
@@ -163,39 +152,3 @@ def chosen_examples(
     chosen = np.zeros(labels.shape[0], bool)
     chosen[places[held_out_examples(numbers, share, seed)]] = True
     return chosen
-
-
-def _fit(columns: np.ndarray, truth: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Fits boosted trees and returns their arrays."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    if truth.all() or not truth.any():
-        raise DataError(
-            "no candidate of the held-out examples is a true label, or all are",
-            fix='add up the sources with recipe.fusion "sum"',
-        )
-    if len(truth) < 2 * _TREES["min_samples_leaf"]:
-        raise DataError(
-            f"{len(truth):,} candidates of the held-out examples are too few to fit trees",
-            fix='add up the sources with recipe.fusion "sum"',
-        )
-    model = HistGradientBoostingClassifier(**_TREES, random_state=seed).fit(columns, truth)
-    return _arrays_of(model)
-
-
-def _arrays_of(model: "HistGradientBoostingClassifier") -> dict[str, np.ndarray]:
-    """Returns the trees of a fitted model as arrays; scikit-learn has no public way to them."""
-    trees = [tree.nodes for (tree,) in model._predictors]
-    sizes = [len(nodes) for nodes in trees]
-    roots = np.cumsum([0, *sizes[:-1]])
-    nodes = np.concatenate(trees)
-    children = np.stack([nodes["left"], nodes["right"]], axis=1).astype(np.int64)
-    children += np.repeat(roots, sizes)[:, None]
-    return {
-        "roots": roots.astype(np.int32),
-        "features": np.where(nodes["is_leaf"], -1, nodes["feature_idx"]).astype(np.int32),
-        "thresholds": nodes["num_threshold"].astype(np.float64),
-        "children": np.where(nodes["is_leaf"][:, None], 0, children).astype(np.int32),
-        "values": nodes["value"].astype(np.float64),
-        "baseline": np.ravel(model._baseline_prediction).astype(np.float64),
-    }
