@@ -92,7 +92,9 @@ def measure(options, scratch):
         tfxc = [sys.executable, "-m", "tfxc"]
         os.environ["TFXC_DATA"] = str(options.data.resolve())
         training = [*tfxc, "train", "--config", str(config.resolve())]
-        training += ["--set", f"run={run}", "--set", f"recipe.threads={options.threads}"]
+        training += ["--set", f"run={run}"]
+        if "recipe" in json.loads(config.read_text()):  # a network has OMP_NUM_THREADS alone
+            training += ["--set", f"recipe.threads={options.threads}"]
         output = ["--k", str(max(KS)), "--output", str(folder / "predictions.jsonl")]
         answering = [*tfxc, "predict", run, str(test), *output]
         trained = measured([training], folder, options)

@@ -32,6 +32,8 @@ from tfxc.data.sources.shards import open_source
 from tfxc.data.store.manifest import Manifest
 from tfxc.data.store.preparation import ensure_prepared
 from tfxc.data.text.registry import load_text_features
+from tfxc.decision.calibration import Calibration
+from tfxc.decision.fitted import FittedDecision
 from tfxc.exports.savedmodel import export_savedmodel
 from tfxc.inference.embedder import vectors_of_texts
 from tfxc.inference.search_options import SearchOptions
@@ -484,6 +486,22 @@ def test_excluded_labels_are_not_found(asked, capsys, monkeypatch):
     np.testing.assert_array_equal(result.ranks[:, 0], 1 + (scores > true).sum(axis=1))
     assert found[("self",)]["MRR"] == pytest.approx((1 / result.ranks[:, 0]).mean())
     assert found[()]["MRR"] < found[("self",)]["MRR"]
+
+
+def test_probabilities_are_those_of_lists_without_excluded_labels(asked):
+    """A decision is learned of such lists; here the label of the text comes first in most."""
+    loaded = load_run(asked / "run")
+    data = ensure_prepared(loaded.config.data, asked / "prepared")
+    source = open_source(data, "dev")
+    excluded = exclusions(data, "dev", ["self"], source, open_source(data, "train"))
+    loaded.model.decision = FittedDecision()
+    (plain,) = Searcher(loaded.model, 3, excluded=excluded).over(source, 1000)
+    calibration = Calibration(weights=np.array([-0.5, 1.0, -1.0, 0.25]))
+    loaded.model.decision = FittedDecision(calibration)
+    searcher = Searcher(loaded.model, 3, probabilities=True, excluded=excluded)
+    (likely,) = searcher.over(source, 1000)
+    np.testing.assert_array_equal(likely.ids, plain.ids)
+    np.testing.assert_array_equal(likely.scores, calibration(plain.scores))
 
 
 def test_a_file_has_the_exclusions_of_its_split(asked, capsys, monkeypatch):

@@ -146,7 +146,6 @@ class Searcher:
             )
         if not self._full_loss or self._method is not None:
             ids, scores = self._search(features)
-        scores = self._calibrated(scores)
         if self._depth > self.k:
             # Excluded labels move behind the others; where these run out, there is no label.
             left_out = hits(ids, excluded)
@@ -154,6 +153,7 @@ class Searcher:
             left_out = np.take_along_axis(left_out, order, 1)
             ids = np.where(left_out, -1, np.take_along_axis(ids, order, 1))
             scores = np.where(left_out, -np.inf, np.take_along_axis(scores, order, 1))
+        scores = self._calibrated(scores)  # it was learned of lists without excluded labels
         if self._ranks:
             model: Any = self.model
             ranks = model.find_ranks(features, np.asarray(labels, np.int32), excluded)
