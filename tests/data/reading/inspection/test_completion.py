@@ -310,7 +310,9 @@ def test_the_usual_preset_of_texts(tmp_path, second, more, preset):
     [
         (["all"], {}, "decoupled_softmax"),
         (["all"], {"objective": {"name": "zlpr"}}, "zlpr"),
-        ([], {}, "softmax"),
+        ([], {}, "decoupled_softmax"),
+        ([], {"encoder": {"name": "fasttext"}}, "softmax"),
+        (["all"], {"encoder": {"name": "fasttext"}}, "decoupled_softmax"),
     ],
 )
 def test_the_objective_suits_a_head_of_label_texts(tmp_path, second, more, objective):
@@ -318,6 +320,29 @@ def test_the_objective_suits_a_head_of_label_texts(tmp_path, second, more, objec
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     tree = {"data": {"train": str(tmp_path / "mine.jsonl")}, "head": {"name": "label_text"}}
     assert complete(tree | more, Choice()).tree["objective"] == {"name": objective}
+
+
+@pytest.mark.parametrize(("words", "characters"), [(5, [2, 5]), (60, None)])
+def test_a_head_of_label_texts_reads_both_alike(tmp_path, words, characters):
+    rows = [{"text": f"word{n} " * words, "labels": [f"the label{n % 2}"]} for n in range(40)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {"train": str(tmp_path / "mine.jsonl")}
+    head = {"name": "label_text"}
+    found = complete({"data": data, "head": head}, Choice()).tree
+    assert found["data"]["label_texts"] == "names" and found["head"] == head
+    assert found["data"]["text_features"].get("characters") == characters
+    assert found["encoder"]["name"] == "bag_mlp" and found["training"]["batch_size"] == 1024
+    data = {**data, "label_texts": "texts.jsonl", "text_features": {"name": "words"}}
+    found = complete({"data": data, "head": head}, Choice()).tree
+    assert found["data"]["label_texts"] == "texts.jsonl" and found["encoder"]["name"] == "fasttext"
+    del data["text_features"]
+    found = complete({"data": data}, Choice(preset="best")).tree
+    assert (found.get("head") == head) == (words == 5)
+    for other in ({"recipe": {"name": "fuse"}}, {"encoder": {"name": "fasttext"}}):
+        found = complete({"data": data, **other}, Choice(preset="best")).tree
+        assert found.get("head") != head
+    for preset in ("fast", "balanced"):
+        assert "head" not in complete({"data": data}, Choice(preset=preset)).tree
 
 
 def test_an_option_of_one_split_is_named_as_such(table, tmp_path):

@@ -14,6 +14,7 @@ from tfxc.core.escaping import json_text
 from tfxc.core.shared_options import PRESETS, ColumnChoices, FileChoices
 from tfxc.core.storage.compression import COMPRESSED
 from tfxc.core.storage.files import write_json
+from tfxc.data.examples.kinds import TEXT
 from tfxc.data.reading.formats import detect_format, named_by_split
 from tfxc.data.reading.inspection.contents import (
     Contents,
@@ -22,7 +23,9 @@ from tfxc.data.reading.inspection.contents import (
     options_of,
 )
 from tfxc.data.reading.inspection.presets import (
+    dual_encoder,
     has_one_level,
+    is_short,
     model_of,
     small_encoder,
     usual_preset,
@@ -446,7 +449,12 @@ def _fitting_model(
         model = model_of(contents, preset, None, "bag_mlp")
     if "label_texts" in tree["data"] and tree["data"]["label_texts"] is None:
         model.get("recipe", {}).pop("label_text_rows", None)
-    if (tree.get("head") or {}).get("name") == "label_text" and contents.several_labels:
+    of_texts = (tree.get("head") or {}).get("name") == "label_text"
+    alike = tree["data"].get("label_texts") and is_short(contents) and not contents.several_labels
+    of_texts = of_texts or bool(preset == "best" and alike and not network and recipe is None)
+    if of_texts and contents.kind == TEXT.name and not (encoder or texts or choice.pretrained):
+        return dual_encoder(contents)
+    if of_texts and contents.several_labels:
         # Of cosines, which have no bias, the other objectives call nearly every label true.
         model["objective"] = {"name": "decoupled_softmax"}
     return model

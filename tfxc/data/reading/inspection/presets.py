@@ -70,7 +70,7 @@ def usual_table(contents: Contents, preset: str) -> str | None:
         preset: as in ``model_of``.
     """
     english = contents.findings is not None and contents.findings.language == "English"
-    if preset == "best" or not english or not _is_short(contents):
+    if preset == "best" or not english or not is_short(contents):
         return None
     # Of the tags of recipes it finds fewer.
     if contents.several_labels or not has_one_level(contents.examples, contents.labels):
@@ -178,7 +178,7 @@ def _linear(contents: Contents) -> dict[str, Any]:
     if has_one_level(contents.examples, contents.labels):
         leaf = _ONE_LEVEL
         ranker["epsilon"] = 0.4  # of more passes the order of the labels hardly changes
-    elif _is_short(contents) and not contents.several_labels:
+    elif is_short(contents) and not contents.several_labels:
         ranker |= {"cost_positive": 5, "cost_negative": 5}  # labels of a leaf differ in a word
     recipe: dict[str, Any] = {
         "name": "xr_linear",
@@ -210,6 +210,35 @@ def _fused(contents: Contents) -> dict[str, Any]:
     if contents.named_labels:
         model["data"]["label_texts"] = "names"
     return model
+
+
+def dual_encoder(contents: Contents) -> dict[str, Any]:
+    """Returns a network that reads texts and texts of labels alike, as bags of terms.
+
+    The other labels of the batch are what an example is told apart from, so batches are large.
+
+    Args:
+        contents: what the training file of texts holds.
+    """
+    model = _features(contents, bag=True)
+    if is_short(contents):
+        terms = {"ngram_range": [1, 2], "characters": list(_CHARACTERS), "min_df": 2}
+        model["data"]["text_features"] = {"name": "tfidf", **terms, "token_pattern": r"\b\w+\b"}
+    if contents.named_labels:
+        model["data"]["label_texts"] = "names"
+    return {
+        **model,
+        "encoder": {"name": "bag_mlp", "hidden": [256], "activation": "linear", "residual": 512},
+        "head": {"name": "label_text"},
+        "objective": {"name": "decoupled_softmax"},
+        "decision": _decision(contents),
+        "training": {
+            "batch_size": 1024,
+            "epochs": _epochs(contents, 500_000, 10, 20),
+            "optimizer": {**_ADAM, "learning_rate": 0.01},
+            "schedule": {"name": "linear"},
+        },
+    }
 
 
 def _decision(contents: Contents) -> dict[str, Any]:
@@ -262,12 +291,12 @@ def _has_characters(contents: Contents) -> bool:
     times the time, and labels of few examples are told apart by single words.
     """
     if has_one_level(contents.examples, contents.labels):
-        return _is_short(contents)
+        return is_short(contents)
     enough = contents.examples * contents.labels_each >= _FEW_EXAMPLES * contents.labels
-    return _is_short(contents) and enough and contents.examples <= _TREE_WITH_CHARACTERS
+    return is_short(contents) and enough and contents.examples <= _TREE_WITH_CHARACTERS
 
 
-def _is_short(contents: Contents) -> bool:
+def is_short(contents: Contents) -> bool:
     """Tells whether the examples are texts of a few words."""
     of_words = contents.kind == TEXT.name and contents.tokens == "words"
     return of_words and contents.length <= _SHORT_TEXT
