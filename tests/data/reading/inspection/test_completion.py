@@ -324,7 +324,7 @@ def test_the_objective_suits_a_head_of_label_texts(tmp_path, second, more, objec
 
 @pytest.mark.parametrize(("words", "characters"), [(5, [2, 5]), (60, None)])
 def test_a_head_of_label_texts_reads_both_alike(tmp_path, words, characters):
-    rows = [{"text": f"word{n} " * words, "labels": [f"the label{n % 2}"]} for n in range(40)]
+    rows = [{"text": f"word{n} " * words, "labels": [f"the label{n % 9}"]} for n in range(40)]
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = {"train": str(tmp_path / "mine.jsonl")}
     head = {"name": "label_text"}
@@ -343,6 +343,9 @@ def test_a_head_of_label_texts_reads_both_alike(tmp_path, words, characters):
         assert found.get("head") != head
     for preset in ("fast", "balanced"):
         assert "head" not in complete({"data": data}, Choice(preset=preset)).tree
+    (tmp_path / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows * 3))
+    data["train"] = str(tmp_path / "many.jsonl")  # 13 of each label
+    assert complete({"data": data}, Choice(preset="best")).tree.get("head") != head
 
 
 def test_an_option_of_one_split_is_named_as_such(table, tmp_path):

@@ -25,9 +25,9 @@ from tfxc.data.reading.inspection.contents import (
 from tfxc.data.reading.inspection.presets import (
     dual_encoder,
     has_one_level,
-    is_short,
     model_of,
     small_encoder,
+    suits_dual_encoder,
     usual_preset,
     usual_table,
 )
@@ -450,8 +450,8 @@ def _fitting_model(
     if "label_texts" in tree["data"] and tree["data"]["label_texts"] is None:
         model.get("recipe", {}).pop("label_text_rows", None)
     of_texts = (tree.get("head") or {}).get("name") == "label_text"
-    alike = tree["data"].get("label_texts") and is_short(contents) and not contents.several_labels
-    of_texts = of_texts or bool(preset == "best" and alike and not network and recipe is None)
+    if preset == "best" and tree["data"].get("label_texts") and not network and recipe is None:
+        of_texts = suits_dual_encoder(contents)
     if of_texts and contents.kind == TEXT.name and not (encoder or texts or choice.pretrained):
         return dual_encoder(contents)
     if of_texts and contents.several_labels:

@@ -70,7 +70,7 @@ def usual_table(contents: Contents, preset: str) -> str | None:
         preset: as in ``model_of``.
     """
     english = contents.findings is not None and contents.findings.language == "English"
-    if preset == "best" or not english or not is_short(contents):
+    if preset == "best" or not english or not _is_short(contents):
         return None
     # Of the tags of recipes it finds fewer.
     if contents.several_labels or not has_one_level(contents.examples, contents.labels):
@@ -178,7 +178,7 @@ def _linear(contents: Contents) -> dict[str, Any]:
     if has_one_level(contents.examples, contents.labels):
         leaf = _ONE_LEVEL
         ranker["epsilon"] = 0.4  # of more passes the order of the labels hardly changes
-    elif is_short(contents) and not contents.several_labels:
+    elif _is_short(contents) and not contents.several_labels:
         ranker |= {"cost_positive": 5, "cost_negative": 5}  # labels of a leaf differ in a word
     recipe: dict[str, Any] = {
         "name": "xr_linear",
@@ -212,6 +212,18 @@ def _fused(contents: Contents) -> dict[str, Any]:
     return model
 
 
+def suits_dual_encoder(contents: Contents) -> bool:
+    """Tells whether labels with texts are found best by these, as far as that can be told.
+
+    Where each has many examples, a ranker or ``textcnn`` is better.
+
+    Args:
+        contents: what the training file holds.
+    """
+    few = contents.examples < _FEW_EXAMPLES * contents.labels
+    return _is_short(contents) and few and not contents.several_labels
+
+
 def dual_encoder(contents: Contents) -> dict[str, Any]:
     """Returns a network that reads texts and texts of labels alike, as bags of terms.
 
@@ -221,7 +233,7 @@ def dual_encoder(contents: Contents) -> dict[str, Any]:
         contents: what the training file of texts holds.
     """
     model = _features(contents, bag=True)
-    if is_short(contents):
+    if _is_short(contents):
         terms = {"ngram_range": [1, 2], "characters": list(_CHARACTERS), "min_df": 2}
         model["data"]["text_features"] = {"name": "tfidf", **terms, "token_pattern": r"\b\w+\b"}
     if contents.named_labels:
@@ -291,12 +303,12 @@ def _has_characters(contents: Contents) -> bool:
     times the time, and labels of few examples are told apart by single words.
     """
     if has_one_level(contents.examples, contents.labels):
-        return is_short(contents)
+        return _is_short(contents)
     enough = contents.examples * contents.labels_each >= _FEW_EXAMPLES * contents.labels
-    return is_short(contents) and enough and contents.examples <= _TREE_WITH_CHARACTERS
+    return _is_short(contents) and enough and contents.examples <= _TREE_WITH_CHARACTERS
 
 
-def is_short(contents: Contents) -> bool:
+def _is_short(contents: Contents) -> bool:
     """Tells whether the examples are texts of a few words."""
     of_words = contents.kind == TEXT.name and contents.tokens == "words"
     return of_words and contents.length <= _SHORT_TEXT
