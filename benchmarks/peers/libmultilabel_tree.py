@@ -1,6 +1,6 @@
 """The tree of LibMultiLabel over scikit-learn's TF-IDF, with its defaults.
 
-``pip install libmultilabel==0.10.0``. It answers with a dense row for each query, a batch at a time.
+``pip install libmultilabel==0.10.0``. It answers with a dense row for each query.
 """
 
 BATCH = 256
