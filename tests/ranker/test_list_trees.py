@@ -141,15 +141,21 @@ def test_content():
     lists = random_lists(0, examples=150)
     fitted = ListTrees.fit(lists, truth_of(lists, 2), COUNTS)
     content = fitted.content()
-    again = ListTrees.of(content)
+    again = ListTrees.of(content, 3, LABELS)
     for one, other in zip(fitted(lists, 5), again(lists, 5), strict=True):
         np.testing.assert_array_equal(one, other)
-    short = dataclasses.replace(fitted, arrays={**fitted.arrays, "roots": np.array([10**6])})
-    for wrong in ({**content, "values": content["roots"]}, short.content()):
+    endless = np.zeros_like(fitted.arrays["children"])
+    changes = ({"roots": np.array([10**6])}, {"children": endless}, {"baseline": np.zeros(2)})
+    damaged = (dataclasses.replace(fitted, arrays={**fitted.arrays, **each}) for each in changes)
+    for wrong in ({**content, "values": content["roots"]}, *(each.content() for each in damaged)):
         with pytest.raises(ValueError, match="its trees are"):
-            ListTrees.of(wrong)
+            ListTrees.of(wrong, 3, LABELS)
+    with pytest.raises(ValueError, match="its trees are damaged"):
+        ListTrees.of(content, 1, LABELS)  # those of three models look at more columns
+    with pytest.raises(ValueError, match="its trees know 9 labels, not 8"):
+        ListTrees.of(content, 3, LABELS - 1)
     with pytest.raises(KeyError):
-        ListTrees.of({})
+        ListTrees.of({}, 3, LABELS)
 
 
 def test_what_cannot_be_learned():

@@ -100,7 +100,9 @@ class EnsembleFile:
             runs = [os.path.normpath(Path(path).parent / run) for run in content.pop("runs")]
             decision = FittedDecision.of(content.pop("decision"), content["num_labels"])
             if content["method"] == TREES:
-                content["method"] = ListTrees.of(content.pop("trees"))
+                content["method"] = ListTrees.of(
+                    content.pop("trees"), len(runs), content["num_labels"]
+                )
             return cls(runs=runs, decision=decision, **content)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"this is not an ensemble ({error})", where=path, fix=_AGAIN) from error

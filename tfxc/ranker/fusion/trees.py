@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _AT_ONCE = 1024  # examples
 _FITTED = 10_000  # examples that trees are fitted on, at most
 _UNLISTED = -1e30  # below all scores
+# What trees are given of each model, and of all together, see ``_candidates``.
+_COLUMNS_EACH = 3
+_COLUMNS_TOGETHER = 6
 # Chosen on the dev split of ICD-10-CM. Without the penalty the leaves of a few pairs grow without
 # bounds, as almost all pairs are wrong.
 _TREES = {
@@ -167,8 +170,13 @@ class ListTrees:
         }
 
     @classmethod
-    def of(cls, content: Mapping[str, Any]) -> "ListTrees":
+    def of(cls, content: Mapping[str, Any], models: int, num_labels: int) -> "ListTrees":
         """Makes trees of their ``content``.
+
+        Args:
+            content: see ``content``.
+            models: whose lists they score.
+            num_labels: of these.
 
         Raises:
             ValueError, TypeError, KeyError: they are none.
@@ -183,8 +191,17 @@ class ListTrees:
         parts = (arrays[name] for name in ("thresholds", "children", "values"))
         if any(len(part) != nodes for part in parts) or not len(arrays["roots"]):
             raise ValueError("its trees are incomplete")
-        places = np.append(arrays["children"].ravel(), arrays["roots"])
-        if len(arrays["baseline"]) != 1 or places.min() < 0 or places.max() >= nodes:
+        if len(label_counts) != num_labels:
+            raise ValueError(f"its trees know {len(label_counts):,} labels, not {num_labels:,}")
+        inner = np.flatnonzero(arrays["features"] >= 0)
+        below = arrays["children"][inner]  # behind their parents, so that no way is endless
+        if (
+            len(arrays["baseline"]) != 1
+            or (arrays["roots"] < 0).any()
+            or max(arrays["roots"].max(), below.max(initial=0)) >= nodes
+            or (below <= inner[:, None]).any()
+            or arrays["features"].max() >= _COLUMNS_EACH * models + _COLUMNS_TOGETHER
+        ):
             raise ValueError("its trees are damaged")
         return cls(arrays, label_counts)
 
