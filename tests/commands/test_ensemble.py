@@ -155,11 +155,17 @@ def test_trees_score_what_several_runs_list(tmp_path, monkeypatch, capsys):
     asked = ("one", "two", "--method", "trees")
     problem = call(capsys, ensemble, *asked, "--data", "held.jsonl").problem()
     assert "--method: trees are fitted on examples that no run was trained on" in problem
+    problem = call(capsys, ensemble, *asked, "--choose", "train", "--data", "held.jsonl").problem()
+    assert "--choose: the runs were trained on it" in problem
     asked = (*asked, "--choose", "dev", "--data", "held.jsonl", "--output", "both.json")
     outcome = call(capsys, ensemble, *asked)
     assert "trees of 2 runs: P@1 " in outcome.out, outcome.err
     problem = call(capsys, decide, "both.json").problem()
     assert "its trees were fitted on a split of the runs" in problem
+    problem = call(capsys, predict, "both.json", "held.jsonl", "--probabilities").problem()
+    assert "--probabilities: no probabilities have been learned of both.json" in problem
+    together = ("both.json", "--labels", "coverage_at_k", "--unlabelled", "held.jsonl")
+    assert "no probabilities have been learned of it" in call(capsys, decide, *together).problem()
     assert call(capsys, decide, "both.json", "--data", "held.jsonl").code == 0
 
     found = call(capsys, predict, "both.json", "held.jsonl", "--k", 3, "--scores").out

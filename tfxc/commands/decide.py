@@ -253,6 +253,13 @@ def _of_unlabelled(options: Options, unlabelled: str) -> str:
             where="--labels",
             fix="name one of them",
         )
+    old = file.decision if file else first.model.decision
+    if old.calibration is None and (file or not first.model.has_probabilities):
+        raise ConfigError(
+            "no probabilities have been learned of it",
+            where=options.run,
+            fix="run tfxc decide without --unlabelled first",
+        )
     k = min(settings.k, file.top if file else first.manifest["num_labels"])
     ids, scores = predict.best_labels(
         predict.Options(
@@ -268,7 +275,6 @@ def _of_unlabelled(options: Options, unlabelled: str) -> str:
     )
     lists = RankedLists(ids, scores, label_counts(first))
     rule = method.fit_to(lists)
-    old = file.decision if file else first.model.decision
     if old.rule is not None:
         rule = dataclasses.replace(rule, abstain=old.rule.abstain)
     fitted = dataclasses.replace(old, rule=rule)

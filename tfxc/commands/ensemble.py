@@ -229,6 +229,12 @@ def _check(options: Options) -> None:
             where="--method",
             fix="name their split, e.g. --choose dev --split test",
         )
+    if options.method == TREES and options.choose == "train":
+        raise ConfigError(
+            "the runs were trained on it, and are far surer of it than of new examples",
+            where="--choose",
+            fix="name another split, e.g. dev",
+        )
     check_weights(options.weights, options.method, len(options.runs))
     if options.output and len(options.runs) < 2:
         raise ConfigError("one run is no ensemble", where="--output", fix="name several runs")

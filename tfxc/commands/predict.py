@@ -232,6 +232,12 @@ def _predictor(options: Options, typed: bool) -> "Predictor":
     options, file = _with_runs(options)
     decision = None if file is None else file.decision
     likely = decision is not None and decision.calibration is not None and not options.scores
+    if file is not None and options.probabilities and not likely and file.method != "average":
+        raise ConfigError(
+            f"no probabilities have been learned of {path}",
+            where="--probabilities",
+            fix="learn them with tfxc decide, or leave it out",
+        )
     _check_model_options(options, likely)
     if options.model:
         from tfxc.inference.savedmodel import SavedModelPredictor

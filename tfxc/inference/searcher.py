@@ -146,7 +146,7 @@ class Searcher:
             )
         if not self._full_loss or self._method is not None:
             ids, scores = self._search(features)
-        if self._depth > self.k:
+        if self._excluded is not None:
             # Excluded labels move behind the others; where these run out, there is no label.
             left_out = hits(ids, excluded)
             order = np.argsort(left_out, axis=1, kind="stable")[:, : self.k]

@@ -25,7 +25,7 @@ class CoverageAtK(WeightedLabels):
 
     name = "coverage_at_k"
 
-    def __init__(self, count: Count, precision: Share = 0.3) -> None:
+    def __init__(self, count: Count = 5, precision: Share = 0.3) -> None:
         self.count = count
         self.precision = precision
 

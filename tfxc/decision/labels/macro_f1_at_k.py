@@ -32,7 +32,7 @@ class MacroF1AtK(WeightedLabels):
 
     name = "macro_f1_at_k"
 
-    def __init__(self, count: Count, precision: Share = 0) -> None:
+    def __init__(self, count: Count = 5, precision: Share = 0) -> None:
         self.count = count
         self.precision = precision
 

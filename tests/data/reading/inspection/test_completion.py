@@ -343,6 +343,14 @@ def test_a_head_of_label_texts_reads_both_alike(tmp_path, words, characters):
         assert found.get("head") != head
     for preset in ("fast", "balanced"):
         assert "head" not in complete({"data": data}, Choice(preset=preset)).tree
+    free = {"data": {**data, "missing_texts": "free"}, "head": {"free_vectors": True}}
+    found = complete(free, Choice(preset="best")).tree
+    assert (found["head"] == {**head, "free_vectors": True}) == (words == 5)
+    (tmp_path / "numbers.csv").write_text(
+        "text,label\n" + "".join(f"a {n},{n % 3}\n" for n in range(9))
+    )
+    with pytest.raises(ConfigError, match="have names without words"):
+        complete({"data": {"train": str(tmp_path / "numbers.csv")}, "head": head}, Choice())
     (tmp_path / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows * 3))
     data["train"] = str(tmp_path / "many.jsonl")  # 13 of each label
     assert complete({"data": data}, Choice(preset="best")).tree.get("head") != head

@@ -449,9 +449,18 @@ def _fitting_model(
         model = model_of(contents, preset, None, "bag_mlp")
     if "label_texts" in tree["data"] and tree["data"]["label_texts"] is None:
         model.get("recipe", {}).pop("label_text_rows", None)
-    of_texts = (tree.get("head") or {}).get("name") == "label_text"
-    if preset == "best" and tree["data"].get("label_texts") and not network and recipe is None:
-        of_texts = suits_dual_encoder(contents)
+    head = tree.get("head") or {}
+    of_texts = head.get("name") == "label_text"
+    label_texts = tree["data"].get("label_texts")
+    if of_texts and contents.kind == TEXT.name and not (label_texts or contents.named_labels):
+        raise ConfigError(
+            "head 'label_text' reads texts of labels, and these have names without words",
+            where="data.label_texts",
+            fix="name a file of their texts",
+        )
+    if preset == "best" and label_texts and recipe is None:
+        others = {**tree, "head": head if "name" in head else None}
+        of_texts = of_texts or (not _describes_network(others) and suits_dual_encoder(contents))
     if of_texts and contents.kind == TEXT.name and not (encoder or texts or choice.pretrained):
         return dual_encoder(contents)
     if of_texts and contents.several_labels:
