@@ -65,6 +65,11 @@ def test_for_all_examples_of_a_file_together(folder, capsys, method):
     section = json.dumps({"name": METHODS[method].name, "count": COUNT})
     outcome = call(capsys, decide, run, "--labels", section, "--unlabelled", "texts.txt")
     assert f"texts.txt: {COUNT} labels for each of 60 examples, " in outcome.out, outcome.err
+    by_name = call(
+        capsys, decide, run, "--labels", METHODS[method].name, "--unlabelled", "texts.txt"
+    )
+    assert "texts.txt: 5 labels for each of 60 examples, " in by_name.out, by_name.err
+    assert call(capsys, decide, run, "--labels", section, "--unlabelled", "texts.txt").code == 0
     fitted = load_run(run).model.decision
     assert fitted.calibration.content() == before.calibration.content()
     assert fitted.rule.abstain == 0.01
@@ -152,6 +157,7 @@ def test_what_is_refused(folder, capsys):
         (("--labels", '{"name"'), '--labels: {"name" is not JSON'),
         (("--abstain", "never"), "--abstain: never is neither a number nor JSON"),
         (("--abstain", '{"risk": 2}'), "decide: decision.abstain.risk: must be "),
+        (("--unlabelled", "mine.jsonl"), "--unlabelled: the run was trained on mine.jsonl"),
         (("--unlabelled", "new.jsonl"), "--labels: only macro_f1_at_k and coverage_at_k are"),
         (("--unlabelled", "new.jsonl", "--abstain", ".3"), "--abstain: it is learned of labelled"),
         (("--abstain", "{}"), "decision.abstain: neither below nor risk is set"),

@@ -9,7 +9,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from tests.ranker.test_ensemble import random_lists
 from tfxc.core.errors import DataError
 from tfxc.ranker.ensemble import combine
-from tfxc.ranker.fusion import trees
+from tfxc.ranker.fusion import memory, trees
 from tfxc.ranker.fusion.trees import ListTrees
 
 LABELS = 9
@@ -73,8 +73,8 @@ def table(lists):
 @pytest.mark.parametrize("native", [True, False])
 def test_scores_are_those_of_scikit_learn(monkeypatch, native):
     if not native:
-        monkeypatch.setattr(trees, "kernels", None)
-    elif trees.kernels is None:
+        monkeypatch.setattr(memory, "kernels", None)
+    elif memory.kernels is None:
         pytest.skip("the kernels are not built")
     monkeypatch.setattr(trees, "_AT_ONCE", 7)
     learned = random_lists(0, examples=150)
@@ -104,6 +104,8 @@ def test_scores_are_those_of_scikit_learn(monkeypatch, native):
             of_ids = [own[label] for label in ids[row][listed].tolist()]
             np.testing.assert_allclose(scores[row][listed], of_ids, rtol=1e-5)
             assert np.isneginf(scores[row][~listed]).all()
+    ids, scores = combine([(i[:0], s[:0]) for i, s in others], fitted, 4)
+    assert ids.shape == scores.shape == (0, 4)
 
 
 def test_they_know_which_model_to_believe():

@@ -502,6 +502,10 @@ def test_probabilities_are_those_of_lists_without_excluded_labels(asked):
     (likely,) = searcher.over(source, 1000)
     np.testing.assert_array_equal(likely.ids, plain.ids)
     np.testing.assert_array_equal(likely.scores, calibration(plain.scores))
+    every = loaded.model.num_labels
+    (whole,) = Searcher(loaded.model, every, excluded=excluded).over(source, 1000)
+    assert ((whole.ids >= 0).sum(axis=1) == every - 1).all()
+    assert not (whole.ids == own_labels(data, "dev")[:, None]).any()
 
 
 def test_a_file_has_the_exclusions_of_its_split(asked, capsys, monkeypatch):

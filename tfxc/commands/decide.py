@@ -243,6 +243,7 @@ def _of_unlabelled(options: Options, unlabelled: str) -> str:
     refuse(options, ("probabilities", "abstain"), problem, fix="run tfxc decide without it first")
     file = EnsembleFile.load(options.run) if EnsembleFile.is_at(options.run) else None
     first = load_run(file.runs[0] if file else options.run, options.trust)
+    _check_unseen(first, unlabelled, "name another file", "--unlabelled")
     settings = _settings(options, first, natively=False)
     method = None
     if settings.labels is not None:
@@ -291,7 +292,7 @@ def _of_unlabelled(options: Options, unlabelled: str) -> str:
     )
 
 
-def _check_unseen(loaded: "LoadedRun", file: str, advice: str) -> None:
+def _check_unseen(loaded: "LoadedRun", file: str, advice: str, where: str = "--data") -> None:
     """Refuses the training file: a model is far surer of what it has seen than of anything else."""
     source = (loaded.manifest.get("sources") or {}).get("train") or {}
     has_several_splits = "train" in loaded.config.data.split_options
@@ -302,6 +303,6 @@ def _check_unseen(loaded: "LoadedRun", file: str, advice: str) -> None:
     if digest == source["sha256"]:
         raise ConfigError(
             f"the run was trained on {file}, of whose labels it is far surer than of new ones",
-            where="--data",
+            where=where,
             fix=advice,
         )

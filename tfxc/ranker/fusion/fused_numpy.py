@@ -202,13 +202,29 @@ class Fusion:
             number -= number[starts[queries]] if len(order) else 0
             kept = rare & (number < self._tail_places)
             order = order[np.lexsort((ranks, np.where(behind & ~kept, 1, 0), queries))]
-        chosen = ranks < k
-        ids = np.full((count, k), -1, np.int32)
-        best = np.full((count, k), -np.inf, np.float32)
-        ids[queries[chosen], ranks[chosen]] = pairs.labels[order[chosen]]
-        best[queries[chosen], ranks[chosen]] = scores[order[chosen]]
+        ids, best = ordered_lists(queries, pairs.labels[order], scores[order], count, k)
         # Behind a kept place no label has a higher score: a list is sorted.
         return ids, np.minimum.accumulate(best, axis=1)
+
+
+def ordered_lists(
+    queries: np.ndarray, labels: np.ndarray, scores: np.ndarray, count: int, k: int
+) -> Lists:
+    """Returns the first labels of each query as lists.
+
+    Args:
+        queries: int64 (pairs,), ascending.
+        labels, scores: of the pairs, those of a query in the order of its list.
+        count: of the queries.
+        k: labels of a list.
+    """
+    ranks = np.arange(len(queries)) - np.searchsorted(queries, np.arange(count))[queries]
+    chosen = ranks < k
+    ids = np.full((count, k), -1, np.int32)
+    best = np.full((count, k), -np.inf, np.float32)
+    ids[queries[chosen], ranks[chosen]] = labels[chosen]
+    best[queries[chosen], ranks[chosen]] = scores[chosen]
+    return ids, best
 
 
 def split_blocks(features: Rows, blocks: Sequence[int]) -> list[Rows]:

@@ -9,8 +9,7 @@ import numpy as np
 
 from tfxc.core.errors import DataError
 from tfxc.ranker.fusion import fused_numpy
-from tfxc.ranker.fusion.fused_numpy import Lists, flat_lists, ranks_within
-from tfxc.ranker.fusion.memory import kernels
+from tfxc.ranker.fusion.fused_numpy import Lists, flat_lists, ordered_lists, ranks_within
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingClassifier
@@ -141,21 +140,24 @@ class ListTrees:
         """
         count = len(lists[0][0])
         width = k or sum(ids.shape[1] for ids, _ in lists)
+        from tfxc.ranker.fusion.memory import kernels  # SciPy, for what there may be no need
+
         tree_scores = (fused_numpy if kernels is None else kernels).tree_scores
-        best_ids = np.full((count, width), -1, np.int32)
-        best = np.full((count, width), -np.inf, np.float32)
-        for first in range(0, count, _AT_ONCE):
+        answers = []
+        for first in range(0, max(1, count), _AT_ONCE):
             part = slice(first, first + _AT_ONCE)
             keys, columns = _candidates([(i[part], s[part]) for i, s in lists], self.label_counts)
             scores = 1 / (1 + np.exp(-tree_scores(columns, **self.arrays)))
             examples, labels = np.divmod(keys, len(self.label_counts))
             order = np.lexsort((labels, -scores, examples))
-            sizes = np.bincount(examples, minlength=min(_AT_ONCE, count - first))
-            places = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-            chosen = places < width
-            best_ids[first + examples[chosen], places[chosen]] = labels[order[chosen]]
-            best[first + examples[chosen], places[chosen]] = scores[order[chosen]]
-        return best_ids, best
+            size = min(_AT_ONCE, count - first)
+            answers.append(
+                ordered_lists(
+                    examples, labels[order], scores[order].astype(np.float32), size, width
+                )
+            )
+        ids, best = map(np.concatenate, zip(*answers, strict=True))
+        return ids, best
 
     def __str__(self) -> str:
         return "trees"

@@ -449,24 +449,36 @@ def _fitting_model(
         model = model_of(contents, preset, None, "bag_mlp")
     if "label_texts" in tree["data"] and tree["data"]["label_texts"] is None:
         model.get("recipe", {}).pop("label_text_rows", None)
-    head = tree.get("head") or {}
-    of_texts = head.get("name") == "label_text"
-    label_texts = tree["data"].get("label_texts")
-    if of_texts and contents.kind == TEXT.name and not (label_texts or contents.named_labels):
-        raise ConfigError(
-            "head 'label_text' reads texts of labels, and these have names without words",
-            where="data.label_texts",
-            fix="name a file of their texts",
-        )
-    if preset == "best" and label_texts and recipe is None:
-        others = {**tree, "head": head if "name" in head else None}
-        of_texts = of_texts or (not _describes_network(others) and suits_dual_encoder(contents))
-    if of_texts and contents.kind == TEXT.name and not (encoder or texts or choice.pretrained):
+    if not _reads_label_texts(tree, contents, preset):
+        return model
+    if contents.kind == TEXT.name and not (encoder or texts or choice.pretrained):
         return dual_encoder(contents)
-    if of_texts and contents.several_labels:
+    if contents.several_labels:
         # Of cosines, which have no bias, the other objectives call nearly every label true.
         model["objective"] = {"name": "decoupled_softmax"}
     return model
+
+
+def _reads_label_texts(tree: Mapping[str, Any], contents: Contents, preset: str) -> bool:
+    """Tells whether the head is one of label texts: the user's, or that of preset ``best``.
+
+    Raises:
+        ConfigError: there are no texts for such a head.
+    """
+    head = tree.get("head") or {}
+    label_texts = tree["data"].get("label_texts")
+    if head.get("name") == "label_text":
+        if contents.kind == TEXT.name and not (label_texts or contents.named_labels):
+            raise ConfigError(
+                "head 'label_text' reads texts of labels, and these have names without words",
+                where="data.label_texts",
+                fix="name a file of their texts",
+            )
+        return True
+    if preset != "best" or not label_texts or tree.get("recipe"):
+        return False
+    others = {**tree, "head": head if "name" in head else None}  # else it is settings of the head
+    return not _describes_network(others) and suits_dual_encoder(contents)
 
 
 def _splits(data: Mapping[str, Any], contents: Contents, choice: Choice) -> dict[str, Any]:
