@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfxc.ops.randomness import dropout, keep_mask, step_scope
+from tfxc.ops.randomness import dropout, keep_lists, keep_mask, step_scope
 
 
 def mask(rate=0.3, seed=1, step=7, first_row=0, rows=200, columns=300):
@@ -20,6 +20,24 @@ def test_share(rate):
     for axis, size in ((0, 200), (1, 300)):
         means = kept.mean(axis=axis)
         assert np.abs(means - (1 - rate)).max() < 5 * np.sqrt(rate * (1 - rate) / size)
+
+
+def lists(length, rate=0.3):
+    with step_scope(7, 0):
+        return keep_lists(tf.range(50)[:, None], tf.range(40) * 100, length, rate, 1).numpy()
+
+
+def test_lists():
+    kept = lists(33)
+    assert kept.shape == (50, 40, 33)
+    spread = np.sqrt(0.3 * 0.7 / kept.size)
+    assert kept.mean() == pytest.approx(0.7, abs=5 * spread)
+    assert np.abs(kept.mean(axis=(0, 1)) - 0.7).max() < 5 * np.sqrt(0.3 * 0.7 / 2000)
+    for both in (kept[..., 1:] & kept[..., :-1], kept[1:] & kept[:-1], kept[:, 1:] & kept[:, :-1]):
+        assert both.mean() == pytest.approx(0.49, abs=5 * np.sqrt(0.49 * 0.51 / both.size) * 2)
+    for length in (1, 8, 32):  # whatever comes behind
+        np.testing.assert_array_equal(lists(length), kept[..., :length])
+    assert lists(0).shape == (50, 40, 0)
 
 
 def test_same_place_same_draw():

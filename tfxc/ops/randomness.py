@@ -116,6 +116,28 @@ def keep_mask(rows: tf.Tensor, columns: tf.Tensor, rate: float, seed: int) -> tf
     return random_bits(rows, columns, seed) >= _u32(int(rate * 2**32))
 
 
+def keep_lists(
+    rows: tf.Tensor, columns: tf.Tensor, length: tf.Tensor | int, rate: float, seed: int
+) -> tf.Tensor:
+    """Says what stays of a list of values at each place (row, column), as ``keep_mask`` of numbers.
+
+    Two values share the bits of a number: for attention over long texts, a GPU takes longer to mix
+    bits than to multiply matrices. A shorter list is the start of a longer one.
+
+    Args:
+        rows, columns: as in ``keep_mask``; a list takes ``length / 2`` columns, rounded up.
+        length: values of a list.
+
+    Returns:
+        bool, the broadcast shape and ``length``.
+    """
+    pairs = (length + 1) // 2
+    bits = random_bits(rows[..., None], columns[..., None] + tf.range(pairs), seed)
+    halves = tf.bitcast(bits, tf.uint16)
+    shape = tf.concat([tf.shape(bits)[:-1], [2 * pairs]], 0)
+    return tf.reshape(halves, shape)[..., :length] >= tf.constant(int(rate * 2**16), tf.uint16)
+
+
 def random_bits(
     rows: tf.Tensor, columns: tf.Tensor, seed: int, *, shared: bool = False
 ) -> tf.Tensor:

@@ -19,7 +19,7 @@ from tfxc.encoders.layers.gates import Gates
 from tfxc.encoders.pretrained.layers import network_of
 from tfxc.encoders.pretrained.source import FolderSource, open_source
 from tfxc.ops.randomness import dropout as drop
-from tfxc.ops.randomness import keep_mask
+from tfxc.ops.randomness import keep_lists
 from tfxc.pretrained.architecture import Architecture
 from tfxc.pretrained.weights import Weight, layer_weights, pooler_weights, read_table, stem_weights
 
@@ -279,10 +279,9 @@ class Pretrained(LayeredEncoder):
         if not share or values.shape.rank < 4:
             return drop(values, share, seed)
         batch, heads, length, _ = tf.unstack(tf.shape(values))
-        places = tf.range(length)
-        rows = tf.range(batch)[:, None, None, None]
-        columns = tf.range(heads)[:, None, None] * _MAX_POSITIONS + places[:, None]
-        keep = keep_mask(rows, columns * _MAX_POSITIONS + places, share, seed)
+        rows = tf.range(batch)[:, None, None]
+        columns = tf.range(heads)[:, None] * _MAX_POSITIONS + tf.range(length)
+        keep = keep_lists(rows, columns * _MAX_POSITIONS, length, share, seed)
         return tf.where(keep, values / (1 - share), 0)
 
     @property
