@@ -7,7 +7,6 @@ import pytest
 
 from tfxc.core.errors import DataError
 from tfxc.core.settings import DataSettings, EvaluationSettings
-from tfxc.data.label_texts.file import read_label_texts, texts_of_labels
 from tfxc.data.label_texts.prepared import (
     example_keys,
     label_texts_by_name,
@@ -15,6 +14,7 @@ from tfxc.data.label_texts.prepared import (
     own_labels,
 )
 from tfxc.data.reading.held_out import held_out_labels
+from tfxc.data.reading.label_texts import read_label_texts, texts_of_labels
 from tfxc.data.sources.exclusions import exclusions, read_excluded_pairs
 from tfxc.data.sources.shards import open_source
 from tfxc.data.store.manifest import LABEL_COUNTS_FILE

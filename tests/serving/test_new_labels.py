@@ -13,7 +13,7 @@ import pytest
 from tests.label_text_runs import train, write_data
 from tests.serving.runs import client_of, text_run
 from tfxc.core.errors import ConfigError, DataError, MachineError
-from tfxc.data.label_texts.file import read_label_texts
+from tfxc.data.reading.label_texts import read_label_texts
 from tfxc.decision.decision import Decision
 from tfxc.decision.fitted import FittedDecision
 from tfxc.runs.loaded import load_run

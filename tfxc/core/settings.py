@@ -90,7 +90,8 @@ class DataSettings(_Section):
         train, dev, test: paths (``~`` and ``${VAR}`` are expanded) or ``"builtin:<name>"``.
         dev_share: share of the training file that is held out as the dev split where no ``dev`` is
             given, e.g. 0.15: random examples, drawn with ``seed``; those of the same text stay
-            together. None holds out nothing.
+            together, and with ``label_texts`` the titles of labels are not among them. None holds
+            out nothing.
         dev_part: which part of that share is held out, from 0: with a ``dev_share`` of 0.2, parts 0
             to 4 are five folds.
         reader: the format's name; None recognises it by the file's name and first line.

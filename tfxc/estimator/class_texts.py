@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfxc.core.errors import ConfigError
-from tfxc.data.label_texts.file import text_of_name
 from tfxc.data.label_texts.keys import places_of, text_keys
 from tfxc.data.label_texts.prepared import LabelTexts, features_of
+from tfxc.data.reading.label_texts import text_of_name
 from tfxc.data.reading.source_files import NAMES
 from tfxc.estimator.targets import Targets
 

@@ -19,9 +19,9 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.messages import printed
 from tfxc.data.examples.kinds import IMAGE, SPARSE, kind_of_features
 from tfxc.data.examples.rows import Rows
-from tfxc.data.label_texts.file import text_of_name
 from tfxc.data.reading.inspection.contents import contents_of
 from tfxc.data.reading.inspection.presets import model_of, usual_preset
+from tfxc.data.reading.label_texts import text_of_name
 from tfxc.data.reading.source_files import NAMES
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.text.registry import build_text_features

@@ -9,8 +9,8 @@ import numpy as np
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage.files import copy_folder
 from tfxc.data.label_texts import LABEL_TEXTS_FOLDER, TEXTS_FILE
-from tfxc.data.label_texts.file import read_new_label_texts
 from tfxc.data.label_texts.prepared import features_of, shortened, write_texts
+from tfxc.data.reading.label_texts import read_new_label_texts
 from tfxc.data.store.manifest import Manifest, fingerprints_of
 from tfxc.inference.embedder import vectors_of_texts
 from tfxc.labels.vocabulary import LabelVocabulary

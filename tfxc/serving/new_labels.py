@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.escaping import json_text
 from tfxc.core.storage.compression import COMPRESSED
-from tfxc.data.label_texts.file import read_label_texts, text_of_name
+from tfxc.data.reading.label_texts import read_label_texts, text_of_name
 from tfxc.data.reading.parsing.label_checks import check_label_name
 from tfxc.serving.appended_lines import (
     append_line,

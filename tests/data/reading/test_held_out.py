@@ -90,6 +90,45 @@ def test_copies_of_a_text_stay_together(tmp_path):
     assert len(train) == 45 and len(dev) == 15 and not {*train} & {*dev}
 
 
+def of_titles(folder, synonyms, label_texts=None):
+    """Settings of a catalogue: each label's title, then synonyms of some labels."""
+    texts = [(f"title of w{number}", number) for number in range(50)]
+    texts += [(f"synonym w{number}", number % 50) for number in range(synonyms)]
+    lines = [{"text": text, "labels": [f"title_of_W{label}_here"]} for text, label in texts]
+    (folder / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    entries = [{"label": f"title_of_W{n}_here", "text": f"group; Title of W{n}"} for n in range(50)]
+    (folder / "texts.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    given = "names" if label_texts is None else str(folder / label_texts)
+    return settings_of(folder, dev_share=0.25, label_texts=given, text_features={"name": "tfidf"})
+
+
+@pytest.mark.parametrize("label_texts", [None, "texts.jsonl"])
+def test_titles_of_labels_are_not_held_out(tmp_path, label_texts, caplog):
+    caplog.set_level("INFO", "tfxc")
+    settings = of_titles(tmp_path, 120, label_texts)
+    held_out = [held_out_rows(settings.model_copy(update={"dev_part": part})) for part in range(4)]
+    np.testing.assert_array_equal(np.sum(held_out, axis=0), [0] * 50 + [1] * 120)
+    assert [rows.sum() for rows in held_out] == [30] * 4
+    assert caplog.text.count("titles: 50 examples") == 1
+
+
+def test_titles_where_there_is_little_else(tmp_path):
+    """Nothing could be measured on a share of a few synonyms."""
+    rows = held_out_rows(of_titles(tmp_path, 99))
+    assert rows[:50].any() and rows.sum() == 37
+
+
+def test_a_title_is_the_longest_example_of_the_words_of_its_label(tmp_path):
+    texts = ["Red", "red fox", "a red fox", "fox red", "", "red fox red fox red"]
+    lines = [{"text": text, "labels": ["red_fox", "dog"]} for text in texts]
+    lines += [{"text": "red fox", "labels": ["dog"]}]  # a copy stays with the title
+    lines += [{"text": f"another {number}", "labels": ["dog"]} for number in range(100)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = {"label_texts": "names", "text_features": {"name": "tfidf"}}
+    rows = held_out_rows(settings_of(tmp_path, dev_share=0.9999, **words))
+    assert np.flatnonzero(~rows).tolist() == [1, 6]
+
+
 @pytest.mark.parametrize("size", [1, 3, 7, 100])
 def test_two_parts_in_the_order_of_the_file(tmp_path, size):
     write_texts(tmp_path, [[number % 3] for number in range(50)])

@@ -7,14 +7,14 @@ import numpy as np
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.messages import NOTES
-from tfxc.data.label_texts.file import (
+from tfxc.data.label_texts.keys import labels_of_texts, text_keys
+from tfxc.data.label_texts.prepared import save_examples, save_label_texts
+from tfxc.data.reading.label_texts import (
     read_label_texts,
     repeated_texts,
     text_of_name,
     texts_of_labels,
 )
-from tfxc.data.label_texts.keys import labels_of_texts, text_keys
-from tfxc.data.label_texts.prepared import save_examples, save_label_texts
 from tfxc.data.reading.source_files import NAMES, source_path
 from tfxc.data.text.registry import given_terms
 

@@ -19,8 +19,8 @@ from tfxc.core.storage.files import atomic_file, write_array
 from tfxc.core.storage.reading import read_array
 from tfxc.data.examples.rows import Rows
 from tfxc.data.label_texts import KEYS_FILE, LABEL_TEXTS_FOLDER, TEXTS_FILE, has_label_texts
-from tfxc.data.label_texts.file import read_label_texts
 from tfxc.data.label_texts.keys import text_keys
+from tfxc.data.reading.label_texts import read_label_texts
 from tfxc.data.reading.parsing.record_layout import AGAIN
 from tfxc.data.text.terms import first_of_each
 

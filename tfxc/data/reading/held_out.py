@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,12 +14,14 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
+from tfxc.core.messages import NOTES
 from tfxc.core.settings import DataSettings
 from tfxc.data.examples.chunk import Chunk
 from tfxc.data.examples.lists import LabelLists
 from tfxc.data.examples.order import permutation
 from tfxc.data.reading.formats import named_by_split, open_reader
-from tfxc.data.reading.source_files import local_copy, source_path, stamps_of
+from tfxc.data.reading.label_texts import read_label_texts, text_of_name
+from tfxc.data.reading.source_files import NAMES, local_copy, source_path, stamps_of
 
 if TYPE_CHECKING:
     from tfxc.data.reading.formats.base import Reader
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 # Of random numbers: not those of the shuffle or of the folds.
 _STREAM = 7
 _LABEL_STREAM = 9
+# Where fewer examples are no titles, nothing could be measured on a share of them.
+_ENOUGH = 100
+_WORD = re.compile(r"\w+")
 #: What a field of a ``Chunk`` may be.
 _Values: TypeAlias = "LabelLists | list[Any] | np.ndarray | scipy.sparse.csr_matrix"
 
@@ -91,14 +97,23 @@ def held_out_rows(settings: DataSettings) -> np.ndarray:
         settings: ``DataSettings`` with ``dev_share``.
 
     Returns:
-        bool (examples,), see ``held_out_examples``; examples of the same text are one group.
+        bool (examples,), see ``held_out_examples``; examples of the same text are one group. With
+        ``label_texts`` the titles of labels stay in the training split, as no query is that easy.
 
     Raises:
         DataError: as ``open_split``.
     """
     assert settings.dev_share is not None
-    groups = _text_numbers(settings.model_dump_json(include=_READING), str(stamps_of(settings)))
-    chosen = held_out_examples(groups, settings.dev_share, settings.seed, settings.dev_part)
+    read = settings.model_dump_json(include=_READING), str(stamps_of(settings))
+    groups = _text_numbers(*read)
+    usable = np.ones(len(groups), bool)
+    if settings.label_texts is not None:
+        others = ~np.isin(groups, groups[_titles(*read, settings.label_texts)])
+        usable = others if np.count_nonzero(others) >= _ENOUGH else usable
+    chosen = np.zeros(len(groups), bool)
+    chosen[usable] = held_out_examples(
+        groups[usable], settings.dev_share, settings.seed, settings.dev_part
+    )
     if not 0 < np.count_nonzero(chosen) < len(chosen):
         raise DataError(
             f"{len(chosen):,} examples are too few to hold out {settings.dev_share:g} of them",
@@ -126,6 +141,41 @@ def _text_numbers(reading: str, _stamps: str) -> np.ndarray:
             digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
             numbers.append(int.from_bytes(digest, "little", signed=True))
     return np.frombuffer(numbers, np.int64)
+
+
+@functools.lru_cache(maxsize=1)
+def _titles(reading: str, _stamps: str, label_texts: str) -> np.ndarray:
+    """Returns the titles of labels: int64, their places among the examples.
+
+    That of a label is, of the examples that are no longer than the label's text and all of whose
+    words are in it, the one with the most words. A catalogue's own names are such examples.
+
+    Args:
+        reading: as of ``_text_numbers``.
+        _stamps: change when a file does.
+        label_texts: the file, or ``"names"``.
+    """
+    settings = DataSettings.model_validate_json(reading)
+    given = None if label_texts == NAMES else read_label_texts(source_path(label_texts))
+    titles: dict[str, tuple[int, int]] = {}
+    place = 0
+    for chunk in _reader_of(settings, "train").chunks():
+        for text, labels in zip(chunk.texts or (), chunk.labels, strict=False):
+            for name in map(str, labels):
+                about = text_of_name(name) if given is None else given.get(name, "")
+                if len(text) > len(about):
+                    continue
+                words = set(_WORD.findall(text.casefold()))
+                if words <= set(_WORD.findall(about.casefold())):
+                    titles[name] = max(titles.get(name, (0, 0)), (len(words), -place))
+            place += 1
+    places = np.array(sorted({-behind for count, behind in titles.values() if count}), np.int64)
+    if len(places):
+        NOTES.info(
+            f"titles: {len(places):,} examples are made of the words of their label's text; they "
+            "are not held out, as no query is that easy"
+        )
+    return places
 
 
 def held_out_examples(groups: np.ndarray, share: float, seed: int, part: int = 0) -> np.ndarray:

@@ -14,7 +14,7 @@ import scipy.sparse
 from tfxc.core.errors import ConfigError, DataError, nearest
 from tfxc.core.messages import NOTES
 from tfxc.core.storage.files import copy_folder
-from tfxc.data.label_texts.file import read_new_label_texts
+from tfxc.data.reading.label_texts import read_new_label_texts
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.sources.matrices import matrices
 from tfxc.data.store.manifest import Manifest, fingerprints_of

@@ -15,9 +15,9 @@ import scipy.sparse
 from tests.contracts.formats import concatenated
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import DataSettings
-from tfxc.data.label_texts.file import read_label_texts
 from tfxc.data.reading.formats import open_like, open_reader
 from tfxc.data.reading.inspection.contents import inspect
+from tfxc.data.reading.label_texts import read_label_texts
 from tfxc.data.reading.parsing.archives import tar_members
 from tfxc.data.reading.parsing.lines import Lines
 from tfxc.data.reading.typed_examples import chunk_of_lines, chunks_of_pipe
