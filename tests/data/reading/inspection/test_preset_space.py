@@ -4,6 +4,7 @@ import pytest
 
 from tests.data.reading.inspection.test_contents import pairs, rows, write
 from tfxc.core.config import changed, parse_config
+from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
 from tfxc.core.shared_options import FileChoices
 from tfxc.data.reading.inspection.completion import presets_of
@@ -49,6 +50,16 @@ def test_presets_of_one_model_are_one(file, tmp_path):
     assert one.tree["recipe"]["name"] == "fuse"
     (one,) = presets_of(file, FileChoices(), ["data.name=mine", "recipe=xr_linear"])
     assert one.preset == "fast"
+
+
+def test_presets_that_do_not_fit_are_left_out(file):
+    others = presets_of(file, FileChoices(), ["head=mach"])
+    assert "fast" not in [preset.preset for preset in others]
+    assert {preset.tree["head"]["name"] for preset in others} == {"mach"}
+    with pytest.raises(ConfigError, match="preset fast is a linear ranker"):
+        presets_of(file, FileChoices(preset="fast"), ["head=mach"])
+    with pytest.raises(ConfigError, match="nowhere"):
+        presets_of(file, FileChoices(pretrained="nowhere"), ["head=mach"])
 
 
 def test_what_is_given_stays(file):

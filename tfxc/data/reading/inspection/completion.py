@@ -166,8 +166,8 @@ def completed_of(file: str, choices: FileChoices, changes: Iterable[str]) -> Com
 def presets_of(file: str, choices: FileChoices, changes: Iterable[str]) -> list[Completed]:
     """Returns the configs of a data file by each preset, or by the one that the user chooses.
 
-    Presets that make the same model are one. All hold out the same examples, and have the same run
-    folder.
+    Presets that make the same model are one, and a preset that what the user has set does not fit
+    is left out. All hold out the same examples, and have the same run folder.
 
     Args:
         file: training file or folder.
@@ -183,7 +183,12 @@ def presets_of(file: str, choices: FileChoices, changes: Iterable[str]) -> list[
     found: dict[str, Completed] = {}
     for preset in PRESETS if choices.preset is None else (choices.preset,):
         choice = _choice(choices, preset, choices.pretrained if preset == "best" else None)
-        completed = complete(tree, choice, first.contents if first else None)
+        try:
+            completed = complete(tree, choice, first.contents if first else None)
+        except ConfigError as error:
+            if choices.preset is not None or error.where != "--preset":
+                raise
+            continue
         completed = dataclasses.replace(completed, preset=preset)  # also of a config without gaps
         first = first or completed
         if "refit" in completed.tree and "refit" in first.tree:
