@@ -97,6 +97,30 @@ def searched(layer, width, queries, k, by_row):
     return kernels.nearest_rows(*queries, *lists, len(layer.children), k, 2, by_row)
 
 
+@pytest.mark.skipif(kernels is None, reason="nothing is compiled")
+@pytest.mark.parametrize("count", [1, 255, 600])
+def test_dense_rows_have_the_answers_of_lists(count, monkeypatch):
+    random = np.random.default_rng(3)
+    rows = random.normal(size=(count, 20)).astype(np.float32)
+    rows[random.random((count, 20)) < 0.2] = 0
+    rows[count // 2 :: 7] = rows[0]  # ties
+    rows[4:6] = 0
+    queries = random.normal(size=(19, 20)).astype(np.float32)
+    queries[random.random((19, 20)) < 0.3] = 0
+    queries[:3] = rows[0] * np.array([[1], [-1], [0]])
+    (layer,) = memory_module.block_layers(scipy.sparse.csr_matrix(rows), [0, 20])
+    for number in (1, 8, 19):
+        some = csr_rows(unit_rows(scipy.sparse.csr_matrix(queries[:number])))
+        for k in (1, 10, 700):
+            right = searched(layer, 20, some, k, None)
+            monkeypatch.setattr(kernels, "nearest_rows", None)
+            for found, expected in zip(
+                memory_module._nearest(layer, 20, k, 2, None)(some), right, strict=True
+            ):
+                np.testing.assert_array_equal(found, expected)
+            monkeypatch.undo()
+
+
 def skewed(count, width, seed):
     """Rows of length 1; the first features are in most rows, with little weight."""
     random = np.random.default_rng(seed)

@@ -16,6 +16,14 @@ def nearest_rows(
     threads: int,
     by_row: tuple[int, NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]] | None = None,
 ) -> tuple[Any, Any]: ...
+def nearest_dense(
+    bounds: NDArray[Any],
+    ids: NDArray[Any],
+    weights: NDArray[Any],
+    values: NDArray[Any],
+    k: int,
+    threads: int,
+) -> tuple[Any, Any]: ...
 def pair_sums(
     features: Any, texts: Any, queries: NDArray[Any], labels: NDArray[Any], width: int
 ) -> tuple[Any, Any, Any]: ...

@@ -344,6 +344,9 @@ def _nearest(
 ) -> Search:
     """Returns what finds the k rows with the largest inner products above 0."""
     if kernels is not None and native is not False:
+        if 2 * layer.values.size > width * len(layer.children):  # as vectors of a static table
+            dense = _matrix_of(layer, width).T.toarray(order="C")
+            return lambda rows: kernels.nearest_dense(*rows, dense, k, thread_count(threads))
         entries = (_splits_of(layer, width), layer.columns, layer.values)
         long_lists = _long_lists(layer, width, by_row)
         most = thread_count(threads)
