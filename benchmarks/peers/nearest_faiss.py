@@ -1,6 +1,6 @@
 """The 20 nearest training texts by an SVD of TF-IDF, whose labels vote with the similarity; faiss.
 
-faiss searches dense vectors alone: the SVD of scikit-learn makes 512 values of each row.
+faiss searches only dense vectors: the SVD of scikit-learn makes 512 values of each row.
 """
 
 WIDTH = 512

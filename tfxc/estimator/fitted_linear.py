@@ -110,7 +110,7 @@ class FittedLinear(FittedModel):
         """Yields models that were trained without a part of the examples, and that part.
 
         The parts are those of ``tfxc train FILE``: folds, or one of 15 %; equal examples are in the
-        same.
+        same. Titles of labels are held out like all others.
         """
         X, Y = matrices(data.train)
         rows = data.train.rows()

@@ -119,10 +119,11 @@ def keep_mask(rows: tf.Tensor, columns: tf.Tensor, rate: float, seed: int) -> tf
 def keep_lists(
     rows: tf.Tensor, columns: tf.Tensor, length: tf.Tensor | int, rate: float, seed: int
 ) -> tf.Tensor:
-    """Says what stays of a list of values at each place (row, column), as ``keep_mask`` of numbers.
+    """Says which values stay of a list at each place (row, column).
 
-    Two values share the bits of a number: for attention over long texts, a GPU takes longer to mix
-    bits than to multiply matrices. A shorter list is the start of a longer one.
+    A random number serves two values, 16 bits each, so that ``rate`` is rounded down to 1/65,536:
+    for attention over long texts, a GPU takes longer to mix bits than to multiply matrices. A
+    shorter list is the start of a longer one.
 
     Args:
         rows, columns: as in ``keep_mask``; a list takes ``length / 2`` columns, rounded up.

@@ -324,7 +324,8 @@ class Recipe(Declared):
         held_out = []
         for inner in self._held_out_contexts(context):
             if context.from_step is None:
-                OUTPUT.info(f"{inner.run.name}: trained without the examples that are held out")
+                count = Manifest.load(inner.data_folder).split("dev").examples
+                OUTPUT.info(f"{inner.run.name}: trained without {count:,} examples, to be measured")
                 self.run(inner)
             held_out.append(HeldOutRun(inner.folder, inner.data_folder))
         OUTPUT.info("training on all examples")

@@ -9,7 +9,7 @@ import pytest
 from tfxc.core.errors import DataError
 from tfxc.data.examples.chunk import Chunk
 from tfxc.data.reading import held_out
-from tfxc.data.reading.held_out import held_out_examples, held_out_rows, open_split
+from tfxc.data.reading.held_out import held_out_examples, held_out_rows, open_split, titles_of
 from tfxc.data.sources.shards import ShardSource
 from tfxc.data.store.manifest import Manifest, fingerprint
 from tfxc.data.store.preparation import DataSettings, prepare
@@ -103,30 +103,52 @@ def of_titles(folder, synonyms, label_texts=None):
 
 
 @pytest.mark.parametrize("label_texts", [None, "texts.jsonl"])
-def test_titles_of_labels_are_not_held_out(tmp_path, label_texts, caplog):
-    caplog.set_level("INFO", "tfxc")
-    settings = of_titles(tmp_path, 120, label_texts)
+def test_titles_of_labels_are_not_held_out(tmp_path, label_texts):
+    settings = of_titles(tmp_path, 400, label_texts)
     held_out = [held_out_rows(settings.model_copy(update={"dev_part": part})) for part in range(4)]
-    np.testing.assert_array_equal(np.sum(held_out, axis=0), [0] * 50 + [1] * 120)
-    assert [rows.sum() for rows in held_out] == [30] * 4
-    assert caplog.text.count("titles: 50 examples") == 1
+    np.testing.assert_array_equal(np.sum(held_out, axis=0), [0] * 50 + [1] * 400)
+    assert [rows.sum() for rows in held_out] == [100] * 4
 
 
-def test_titles_where_there_is_little_else(tmp_path):
+def test_it_is_said_how_many_titles_there_are(tmp_path, caplog):
+    caplog.set_level("INFO", "tfxc")
+    settings = of_titles(tmp_path, 400)
+    prepare(settings, tmp_path / "prepared")
+    assert caplog.text.count("titles of labels among the examples: 50;") == 1
+    assert fingerprint(settings) != fingerprint(settings.model_copy(update={"dev_share": None}))
+
+
+def test_titles_where_there_is_little_else(tmp_path, caplog):
     """Nothing could be measured on a share of a few synonyms."""
-    rows = held_out_rows(of_titles(tmp_path, 99))
-    assert rows[:50].any() and rows.sum() == 37
+    caplog.set_level("INFO", "tfxc")
+    settings = of_titles(tmp_path, 299)
+    rows = held_out_rows(settings)
+    assert rows[:50].any() and rows.sum() == 87
+    prepare(settings, tmp_path / "prepared")
+    assert "titles" not in caplog.text
 
 
-def test_a_title_is_the_longest_example_of_the_words_of_its_label(tmp_path):
-    texts = ["Red", "red fox", "a red fox", "fox red", "", "red fox red fox red"]
-    lines = [{"text": text, "labels": ["red_fox", "dog"]} for text in texts]
-    lines += [{"text": "red fox", "labels": ["dog"]}]  # a copy stays with the title
-    lines += [{"text": f"another {number}", "labels": ["dog"]} for number in range(100)]
+def test_titles_of_numbered_labels(tmp_path):
+    lines = [{"text": text, "labels": [1]} for text in ("a lost card", "lost card")]
+    lines += [{"text": f"another {number}", "labels": [0]} for number in range(300)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "names.txt").write_text("red_fox\nlost_card\n")
+    words = {"label_texts": "names", "text_features": {"name": "tfidf"}}
+    names = {"label_names": str(tmp_path / "names.txt")}
+    titles = titles_of(settings_of(tmp_path, **words, **names))
+    assert np.flatnonzero(titles).tolist() == [1]
+    assert not titles_of(settings_of(tmp_path)).any()
+
+
+def test_a_title_is_the_longest_example_that_the_text_begins_or_ends_with(tmp_path):
+    texts = ["Red", "RED__fox.", "a red fox", "fox red", "", "--", "red fox red fox red"]
+    lines = [{"text": text, "labels": ["the_red_fox", "red-fox", "dog"]} for text in texts]
+    lines += [{"text": "RED__fox.", "labels": ["dog"]}]  # a copy stays with the title
+    lines += [{"text": f"another {number}", "labels": ["dog"]} for number in range(300)]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     words = {"label_texts": "names", "text_features": {"name": "tfidf"}}
     rows = held_out_rows(settings_of(tmp_path, dev_share=0.9999, **words))
-    assert np.flatnonzero(~rows).tolist() == [1, 6]
+    assert np.flatnonzero(~rows).tolist() == [1, 7]
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 100])

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import itertools
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -14,7 +15,6 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
-from tfxc.core.messages import NOTES
 from tfxc.core.settings import DataSettings
 from tfxc.data.examples.chunk import Chunk
 from tfxc.data.examples.lists import LabelLists
@@ -22,6 +22,7 @@ from tfxc.data.examples.order import permutation
 from tfxc.data.reading.formats import named_by_split, open_reader
 from tfxc.data.reading.label_texts import read_label_texts, text_of_name
 from tfxc.data.reading.source_files import NAMES, local_copy, source_path, stamps_of
+from tfxc.labels.vocabulary import LabelVocabulary
 
 if TYPE_CHECKING:
     from tfxc.data.reading.formats.base import Reader
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
 _STREAM = 7
 _LABEL_STREAM = 9
 # Where fewer examples are no titles, nothing could be measured on a share of them.
-_ENOUGH = 100
-_WORD = re.compile(r"\w+")
+_ENOUGH = 300
+# A title has not so many times the characters of its label's text, however many are no letters.
+_LONGER = 4
+_WORD = re.compile(r"[^\W_]+")
 #: What a field of a ``Chunk`` may be.
 _Values: TypeAlias = "LabelLists | list[Any] | np.ndarray | scipy.sparse.csr_matrix"
 
@@ -97,30 +100,57 @@ def held_out_rows(settings: DataSettings) -> np.ndarray:
         settings: ``DataSettings`` with ``dev_share``.
 
     Returns:
-        bool (examples,), see ``held_out_examples``; examples of the same text are one group. With
-        ``label_texts`` the titles of labels stay in the training split, as no query is that easy.
+        bool (examples,), see ``held_out_examples``; examples of the same text are one group. Titles
+        of labels stay in the training split, see ``titles_of``: no query is that easy.
 
     Raises:
         DataError: as ``open_split``.
     """
     assert settings.dev_share is not None
-    read = settings.model_dump_json(include=_READING), str(stamps_of(settings))
-    groups = _text_numbers(*read)
-    usable = np.ones(len(groups), bool)
-    if settings.label_texts is not None:
-        others = ~np.isin(groups, groups[_titles(*read, settings.label_texts)])
-        usable = others if np.count_nonzero(others) >= _ENOUGH else usable
+    groups = _text_numbers(*_key(settings))
+    usable = ~titles_of(settings)
     chosen = np.zeros(len(groups), bool)
     chosen[usable] = held_out_examples(
         groups[usable], settings.dev_share, settings.seed, settings.dev_part
     )
     if not 0 < np.count_nonzero(chosen) < len(chosen):
         raise DataError(
-            f"{len(chosen):,} examples are too few to hold out {settings.dev_share:g} of them",
+            f"{np.count_nonzero(usable):,} examples are too few to hold out "
+            f"{settings.dev_share:g} of them",
             where=source_path(settings.train),
             fix="raise data.dev_share, or name a file in data.dev",
         )
     return chosen
+
+
+def titles_of(settings: DataSettings) -> np.ndarray:
+    """Reads training file and label texts, and returns which examples are titles of labels.
+
+    The title of a label is one of its examples with whose words the label's text begins or ends,
+    of several the longest. Where fewer than 300 examples are none, all count as none: on a share of
+    those nothing could be measured.
+
+    Args:
+        settings: ``DataSettings``.
+
+    Returns:
+        bool (examples,), also for the other examples of the same text; False without
+        ``label_texts``.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    groups = _text_numbers(*_key(settings))
+    if settings.label_texts is None:
+        return np.zeros(len(groups), bool)
+    places = _titles(*_key(settings), settings.label_texts, settings.label_names)
+    titles = np.isin(groups, groups[places])
+    return titles if np.count_nonzero(~titles) >= _ENOUGH else np.zeros(len(groups), bool)
+
+
+def _key(settings: DataSettings) -> tuple[str, str]:
+    """Returns by what the training file is read, which has a hash, and what changes with it."""
+    return settings.model_dump_json(include=_READING), str(stamps_of(settings))
 
 
 @functools.lru_cache(maxsize=1)  # one training asks several times, and each part of refit
@@ -144,38 +174,38 @@ def _text_numbers(reading: str, _stamps: str) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=1)
-def _titles(reading: str, _stamps: str, label_texts: str) -> np.ndarray:
-    """Returns the titles of labels: int64, their places among the examples.
-
-    That of a label is, of the examples that are no longer than the label's text and all of whose
-    words are in it, the one with the most words. A catalogue's own names are such examples.
+def _titles(reading: str, _stamps: str, label_texts: str, label_names: str | None) -> np.ndarray:
+    """Returns the places of the titles among the examples, int64.
 
     Args:
-        reading: as of ``_text_numbers``.
-        _stamps: change when a file does.
-        label_texts: the file, or ``"names"``.
+        reading, _stamps: as of ``_text_numbers``.
+        label_texts, label_names: as in the settings.
     """
     settings = DataSettings.model_validate_json(reading)
-    given = None if label_texts == NAMES else read_label_texts(source_path(label_texts))
+    given = None
+    if label_texts != NAMES:
+        given = read_label_texts(local_copy(label_texts), settings.max_line_bytes)
+    numbered = label_names and LabelVocabulary.load(source_path(label_names)).names
     titles: dict[str, tuple[int, int]] = {}
     place = 0
     for chunk in _reader_of(settings, "train").chunks():
         for text, labels in zip(chunk.texts or (), chunk.labels, strict=False):
-            for name in map(str, labels):
+            for label in labels:
+                name = numbered[label] if numbered and not isinstance(label, str) else str(label)
                 about = text_of_name(name) if given is None else given.get(name, "")
-                if len(text) > len(about):
+                if len(text) > _LONGER * len(about):
                     continue
-                words = set(_WORD.findall(text.casefold()))
-                if words <= set(_WORD.findall(about.casefold())):
+                words, all_words = _words(text), _words(about)
+                if words and (all_words.startswith(words) or all_words.endswith(words)):
                     titles[name] = max(titles.get(name, (0, 0)), (len(words), -place))
             place += 1
-    places = np.array(sorted({-behind for count, behind in titles.values() if count}), np.int64)
-    if len(places):
-        NOTES.info(
-            f"titles: {len(places):,} examples are made of the words of their label's text; they "
-            "are not held out, as no query is that easy"
-        )
-    return places
+    return np.array(sorted({-behind for _, behind in titles.values()}), np.int64)
+
+
+def _words(text: str) -> str:
+    """Returns the words of a text, each between blanks, whatever their case."""
+    words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    return f" {' '.join(words)} " if words else ""
 
 
 def held_out_examples(groups: np.ndarray, share: float, seed: int, part: int = 0) -> np.ndarray:
