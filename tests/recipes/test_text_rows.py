@@ -74,3 +74,28 @@ def test_workers_see_what_is_trained(tmp_path):
     with pytest.raises(SeenError):
         text_rows_gain(train, matrix, matrix, matrix, 0, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_titles_are_not_measured(tmp_path):
+    """They would be found by their text alone."""
+    seen = []
+
+    class SeenError(Exception):
+        pass
+
+    def train(folder, features, labels):
+        seen.append(features)
+        raise SeenError
+
+    random = np.random.default_rng(0)
+    texts = scipy.sparse.csr_matrix(np.triu(np.ones((40, 40), np.float32)))
+    others = scipy.sparse.csr_matrix(random.random((400, 40)).astype(np.float32) + 0.1)
+    features = scipy.sparse.vstack([texts, others], format="csr")
+    labels = scipy.sparse.csr_matrix(
+        (np.ones(440, np.float32), (np.arange(440), np.arange(440) % 40)), (440, 40)
+    )
+    with pytest.raises(SeenError):
+        text_rows_gain(train, features, labels, texts, 0, tmp_path)
+    (rest,) = seen
+    assert rest.shape[0] == 360  # the 40 titles, and four fifths of the others
+    np.testing.assert_array_equal(rest[:40].toarray(), texts.toarray())

@@ -325,7 +325,9 @@ class Recipe(Declared):
         for inner in self._held_out_contexts(context):
             if context.from_step is None:
                 count = Manifest.load(inner.data_folder).split("dev").examples
-                OUTPUT.info(f"{inner.run.name}: trained without {count:,} examples, to be measured")
+                OUTPUT.info(
+                    f"{inner.run.name}: trained without {count:,} examples, which measure it"
+                )
                 self.run(inner)
             held_out.append(HeldOutRun(inner.folder, inner.data_folder))
         OUTPUT.info("training on all examples")

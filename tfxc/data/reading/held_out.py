@@ -108,7 +108,7 @@ def held_out_rows(settings: DataSettings) -> np.ndarray:
     """
     assert settings.dev_share is not None
     groups = _text_numbers(*_key(settings))
-    usable = ~titles_of(settings)
+    usable = queries_of(titles_of(settings))
     chosen = np.zeros(len(groups), bool)
     chosen[usable] = held_out_examples(
         groups[usable], settings.dev_share, settings.seed, settings.dev_part
@@ -127,8 +127,7 @@ def titles_of(settings: DataSettings) -> np.ndarray:
     """Reads training file and label texts, and returns which examples are titles of labels.
 
     The title of a label is one of its examples with whose words the label's text begins or ends,
-    of several the longest. Where fewer than 300 examples are none, all count as none: on a share of
-    those nothing could be measured.
+    of several the longest.
 
     Args:
         settings: ``DataSettings``.
@@ -144,8 +143,22 @@ def titles_of(settings: DataSettings) -> np.ndarray:
     if settings.label_texts is None:
         return np.zeros(len(groups), bool)
     places = _titles(*_key(settings), settings.label_texts, settings.label_names)
-    titles = np.isin(groups, groups[places])
-    return titles if np.count_nonzero(~titles) >= _ENOUGH else np.zeros(len(groups), bool)
+    return np.isin(groups, groups[places])
+
+
+def queries_of(titles: np.ndarray) -> np.ndarray:
+    """Returns which examples may be held out, bool: those that are no titles of labels.
+
+    Where these are fewer than 300, all may be: on a share of so few nothing could be measured.
+
+    Args:
+        titles: bool (examples,).
+
+    Example:
+        >>> queries_of(np.arange(400) < 50).sum(), queries_of(np.arange(300) < 50).sum()
+        (np.int64(350), np.int64(300))
+    """
+    return np.ones(len(titles), bool) if np.count_nonzero(~titles) < _ENOUGH else ~titles
 
 
 def _key(settings: DataSettings) -> tuple[str, str]:

@@ -31,7 +31,14 @@ from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.examples.chunk import Chunk
 from tfxc.data.examples.kinds import KINDS, Given
 from tfxc.data.examples.label_ids import LabelNumbering
-from tfxc.data.reading.held_out import Subset, held_out_rows, open_split, selected, titles_of
+from tfxc.data.reading.held_out import (
+    Subset,
+    held_out_rows,
+    open_split,
+    queries_of,
+    selected,
+    titles_of,
+)
 from tfxc.data.reading.parsing.record_layout import AGAIN
 from tfxc.data.reading.source_files import (
     STAMPS_FILE,
@@ -306,7 +313,7 @@ class _Preparation:
         """The reader of a split; that of the training split decides what there is to learn."""
         if self.settings.dev_share is not None and self._dev_rows is None:
             self._dev_rows = held_out_rows(self.settings)
-            if titles := np.count_nonzero(titles_of(self.settings)):
+            if titles := np.count_nonzero(~queries_of(titles_of(self.settings))):
                 NOTES.info(
                     f"titles of labels among the examples: {titles:,}; they are not held out, as "
                     "no query is that easy"

@@ -8,14 +8,14 @@ import scipy.sparse
 from tfxc.core.errors import DataError
 from tfxc.core.storage.locks import scratch_folder
 from tfxc.data.reading.held_out import held_out_examples
-from tfxc.ranker.fusion.fused_numpy import pair_sums, split_blocks
-from tfxc.ranker.fusion.memory import ExampleMemory, MemorySettings, csr_rows, kernels
+from tfxc.ranker.fusion.fused_numpy import split_blocks
+from tfxc.ranker.fusion.memory import ExampleMemory, MemorySettings, csr_rows
+from tfxc.ranker.fusion.titles import title_examples
 from tfxc.ranker.fusion.trees import fit_trees
 from tfxc.recipes.memory.model import ranked_labels
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.runs.writer import RunWriter
 
-_ALL = 0.999  # of the squares of an example's features
 _AT_ONCE = 256  # queries
 _FIX = 'add up the sources with recipe.fusion "sum"'
 
@@ -114,9 +114,8 @@ def chosen_examples(
 ) -> np.ndarray:
     """Chooses the examples to hold out: bool (examples,).
 
-    The title of a label is none: of the examples all of whose words are in the label's text, the
-    one most like it. No query is that easy. Others with all words there stay, else the trees would
-    learn that such a label is always wrong.
+    The title of a label is none, see ``title_examples``: no query is that easy. Others with all
+    words in the label's text stay, else the trees would learn that such a label is always wrong.
 
     Args:
         features, labels, texts, settings, groups, seed: see ``fitted_trees``.
@@ -127,19 +126,7 @@ def chosen_examples(
     """
     usable = np.diff(labels.indptr) > 0
     if texts is not None:
-        block = settings.blocks[:2]
-        queries = np.repeat(np.arange(labels.shape[0]), np.diff(labels.indptr))
-        sums = (pair_sums if kernels is None else kernels.pair_sums)(
-            split_blocks(csr_rows(features), block)[0],
-            split_blocks(csr_rows(texts), block)[0],
-            queries,
-            labels.indices.astype(np.int64),
-            settings.blocks[1],
-        )
-        pairs = np.flatnonzero(sums[1] > _ALL)
-        pairs = pairs[np.lexsort((-sums[0][pairs], labels.indices[pairs]))]
-        _, firsts = np.unique(labels.indices[pairs], return_index=True)
-        usable[queries[pairs[firsts]]] = False
+        usable &= ~title_examples(features, labels, texts, settings.blocks[1])
     places = np.flatnonzero(usable)
     if len(places) < 2:
         raise DataError(

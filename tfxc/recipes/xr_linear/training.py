@@ -11,11 +11,12 @@ import scipy.sparse
 
 from tfxc.core.progress import Progress
 from tfxc.core.storage.locks import scratch_folder
-from tfxc.data.reading.held_out import held_out_examples
+from tfxc.data.reading.held_out import held_out_examples, queries_of
 from tfxc.data.store.manifest import LABELS_FILE
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ranker.chain import train_ranker
+from tfxc.ranker.fusion.titles import title_examples
 from tfxc.ranker.layer import Limits
 from tfxc.ranker.search import Ranker
 from tfxc.recipes.xr_linear import stages
@@ -101,11 +102,13 @@ def text_rows_gain(
         features: X, (examples, num_features).
         labels: Y, CSR (examples, num_labels).
         texts: see ``stages.with_text_rows``.
-        seed: of the examples that are held out and measured: a fifth.
+        seed: of the examples that are held out and measured: a fifth of those that are no titles.
         parent: of the folders to train in; the workers of a cluster see it.
     """
     features = scipy.sparse.csr_matrix(features)
-    chosen = held_out_examples(np.arange(len(labels.indptr) - 1), _HELD_OUT, seed)
+    usable = queries_of(title_examples(features, labels, texts))
+    chosen = np.zeros(len(usable), bool)
+    chosen[usable] = held_out_examples(np.flatnonzero(usable), _HELD_OUT, seed)
     rest = features[~chosen], labels[~chosen]
     right = []
     for examples in (rest, stages.with_text_rows(*rest, texts)):
