@@ -166,6 +166,13 @@ def test_a_wrong_file_is_refused(tmp_path, entries, message):
     assert "l.jsonl" in str(caught.value.where)
 
 
+def test_a_table_is_told_what_a_file_of_texts_is(tmp_path):
+    (tmp_path / "l.csv").write_text("label,text\na,x\n")
+    with pytest.raises(DataError, match="not a JSON object") as caught:
+        read_label_texts(tmp_path / "l.csv")
+    assert caught.value.fix == 'write lines of JSON: {"label": ..., "text": ...}'
+
+
 def test_a_missing_file_is_refused_before_anything_is_read(tmp_path):
     settings = settings_of(tmp_path).model_copy(update={"label_texts": str(tmp_path / "no.jsonl")})
     with pytest.raises(DataError, match="no such file"):

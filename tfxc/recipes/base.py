@@ -16,6 +16,7 @@ from tfxc.core.declared import Declared
 from tfxc.core.errors import CheckpointError, ConfigError, DataError, number_spans
 from tfxc.core.messages import NOTES, OUTPUT, silent
 from tfxc.core.settings import TrainingSettings
+from tfxc.data.reading.held_out import note_on_titles
 from tfxc.data.store.manifest import Manifest
 from tfxc.runs import resuming
 from tfxc.runs.folder import RunFolder
@@ -321,9 +322,12 @@ class Recipe(Declared):
         """
         if context.from_step is None:
             context.start()  # what is to be removed is removed before the runs inside begin
-        held_out = []
+        held_out: list[HeldOutRun] = []
         for inner in self._held_out_contexts(context):
             if context.from_step is None:
+                # Its preparation was silent.
+                if not held_out and (note := note_on_titles(inner.config.data)):
+                    OUTPUT.info(note)
                 count = Manifest.load(inner.data_folder).split("dev").examples
                 OUTPUT.info(
                     f"{inner.run.name}: trained without {count:,} examples, which measure it"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _STREAM = 7
 _LABEL_STREAM = 9
 # Where fewer examples are no titles, nothing could be measured on a share of them.
-_ENOUGH = 300
+_ENOUGH = 100
 # A title has not so many times the characters of its label's text, however many are no letters.
 _LONGER = 4
 _WORD = re.compile(r"[^\W_]+")
@@ -149,16 +149,37 @@ def titles_of(settings: DataSettings) -> np.ndarray:
 def queries_of(titles: np.ndarray) -> np.ndarray:
     """Returns which examples may be held out, bool: those that are no titles of labels.
 
-    Where these are fewer than 300, all may be: on a share of so few nothing could be measured.
+    Where these are fewer than 100, all may be: on a share of so few nothing could be measured.
 
     Args:
         titles: bool (examples,).
 
     Example:
-        >>> queries_of(np.arange(400) < 50).sum(), queries_of(np.arange(300) < 50).sum()
-        (np.int64(350), np.int64(300))
+        >>> queries_of(np.arange(150) < 50).sum(), queries_of(np.arange(149) < 50).sum()
+        (np.int64(100), np.int64(149))
     """
     return np.ones(len(titles), bool) if np.count_nonzero(~titles) < _ENOUGH else ~titles
+
+
+def note_on_titles(settings: DataSettings) -> str | None:
+    """Returns a line that says how many titles there are and what was done; None without any.
+
+    Args:
+        settings: ``DataSettings`` with ``dev_share``.
+    """
+    if settings.label_texts is None:
+        return None
+    titles = titles_of(settings)
+    count = np.count_nonzero(titles)
+    if not count:
+        return None
+    line = f"titles of labels among the examples: {count:,}; "
+    if not queries_of(titles).all():
+        return line + "they are not held out, as no query is that easy"
+    return line + (
+        f"they are held out, too, as only {len(titles) - count:,} examples are none: other queries "
+        "may be answered better or worse than the figures say (--dev FILE measures such)"
+    )
 
 
 def _key(settings: DataSettings) -> tuple[str, str]:

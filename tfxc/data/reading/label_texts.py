@@ -94,9 +94,9 @@ def _entries(reader: JSONLines) -> Iterator[tuple[str, Sequence[Any]]]:
         for chunk in reader.chunks():
             yield from zip(chunk.texts or [], chunk.labels, strict=True)
     except DataError as error:
-        if not error.problem.startswith("the key"):
+        if not error.problem.startswith(("the key", "the line is not a JSON object")):
             raise
-        fix = 'write lines {"label": ..., "text": ...}'
+        fix = 'write lines of JSON: {"label": ..., "text": ...}'
         raise DataError(error.problem, where=error.where, fix=fix) from None
 
 

@@ -34,10 +34,9 @@ from tfxc.data.examples.label_ids import LabelNumbering
 from tfxc.data.reading.held_out import (
     Subset,
     held_out_rows,
+    note_on_titles,
     open_split,
-    queries_of,
     selected,
-    titles_of,
 )
 from tfxc.data.reading.parsing.record_layout import AGAIN
 from tfxc.data.reading.source_files import (
@@ -313,11 +312,8 @@ class _Preparation:
         """The reader of a split; that of the training split decides what there is to learn."""
         if self.settings.dev_share is not None and self._dev_rows is None:
             self._dev_rows = held_out_rows(self.settings)
-            if titles := np.count_nonzero(~queries_of(titles_of(self.settings))):
-                NOTES.info(
-                    f"titles of labels among the examples: {titles:,}; they are not held out, as "
-                    "no query is that easy"
-                )
+            if note := note_on_titles(self.settings):
+                NOTES.info(note)
         reader = open_split(self.settings, split, self._dev_rows)
         if is_builtin(self.sources[split]):
             self.fingerprints[split] = reader.source_fingerprint
