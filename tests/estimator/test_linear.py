@@ -4,6 +4,7 @@ import gc
 import pickle
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -104,6 +105,18 @@ def test_probabilities_without_validation_data():
     likely = model.predict_top_k(X, 2)
     raw = model.predict_top_k(X, 2, probabilities=False)
     np.testing.assert_allclose(likely.scores, expected(raw.scores), rtol=1e-5)
+
+
+def test_titles_of_classes_are_not_held_out():
+    """Where texts of classes may be examples, no decision is learned of a catalogue's own names."""
+    names = [f"kind {number}" for number in range(40)]
+    queries = [f"{name} seen at place {place}" for name in names for place in range(3)]
+    recipe = {"name": "xr_linear", "label_text_rows": True}
+    model = XCClassifier(recipe=recipe, label_texts="names", decision={"probabilities": "logistic"})
+    drawn = mock.Mock(side_effect=held_out_examples)
+    with mock.patch("tfxc.estimator.fitted_linear.held_out_examples", drawn):
+        model.fit([*names, *queries], [[text[:7].strip()] for text in [*names, *queries]])
+    assert [len(call.args[0]) for call in drawn.call_args_list] == [len(queries)] * 5
 
 
 def test_classes_and_matrices():

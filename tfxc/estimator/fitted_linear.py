@@ -18,12 +18,13 @@ from tfxc.core.config import parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage.files import copy_folder
 from tfxc.core.storage.locks import scratch_folder
-from tfxc.data.reading.held_out import held_out_examples
+from tfxc.data.reading.held_out import held_out_examples, queries_of
 from tfxc.data.reading.inspection.completion import DEV_SHARE, folds_of
 from tfxc.data.sources.base import RowStream
 from tfxc.data.sources.matrices import matrices
 from tfxc.estimator.fitted_model import FitData, FittedModel, best_labels
 from tfxc.inference.deciding import Examined
+from tfxc.ranker.fusion.titles import title_examples
 from tfxc.recipes.xr_linear.example_matrices import ExampleMatrices
 from tfxc.recipes.xr_linear.model import LinearModel
 from tfxc.recipes.xr_linear.settings import TreeSettings, checked_settings, ranker_settings
@@ -110,11 +111,15 @@ class FittedLinear(FittedModel):
         """Yields models that were trained without a part of the examples, and that part.
 
         The parts are those of ``tfxc train FILE``: folds, or one of 15 %; equal examples are in the
-        same. Titles of labels are held out like all others.
+        same. With label texts, titles of labels are not held out, see ``title_examples``.
         """
         X, Y = matrices(data.train)
         rows = data.train.rows()
         matrix = scipy.sparse.csr_matrix(X)
+        texts = self._texts(data)
+        usable = np.ones(len(rows), bool)
+        if texts is not None:
+            usable = queries_of(title_examples(matrix, Y, texts))
         bounds = itertools.pairwise(matrix.indptr)
         contents = [(matrix.indices[a:b].tobytes(), matrix.data[a:b].tobytes()) for a, b in bounds]
         number_of = {content: number for number, content in enumerate(contents)}
@@ -123,7 +128,8 @@ class FittedLinear(FittedModel):
         folds = folds_of(len(groups), Y.shape[1], several_labels)
         share = 1 / folds if folds else DEV_SHARE
         for part in range(folds or 1):
-            chosen = held_out_examples(groups, share, self.config.seed, part)
+            chosen = np.zeros(len(groups), bool)
+            chosen[usable] = held_out_examples(groups[usable], share, self.config.seed, part)
             if chosen.any() and not chosen.all():
                 with scratch_folder("linear") as folder:
                     self._train_into(folder, X[~chosen], Y[~chosen], self._example_texts)
