@@ -69,6 +69,9 @@ def test_the_answer_is_what_predict_writes(runs, client, tmp_path, capsys, run, 
     assert int(answer.headers["content-length"]) == len(answer.content)
     assert "attachment" in answer.headers["content-disposition"]
     assert answer.content == again.content == output.read_bytes()
+    assert call(capsys, predict, runs / run, source, "--k", 1, "--output", output).code == 0
+    one = client.post("/predict-file", params={**query, "k": 1}, content=content)
+    assert one.content == output.read_bytes()
 
 
 def test_a_k_beyond_the_labels_lists_all(runs, tmp_path, capsys):
@@ -103,7 +106,11 @@ def test_many_rows_come_back_in_their_order(runs, client, tmp_path, capsys):
     [
         ({"name": "a.csv", "model": "no"}, "text\na\n", 404, "there is no model"),
         ({"name": "a.exe"}, "text\na\n", 415, "'a.exe' is no file that can be labelled here"),
-        ({}, "text\na\n", 415, "Send one that ends in .csv, .tsv, .txt, .jsonl"),
+        ({"name": "a"}, "text\na\n", 415, "Send one that ends in .csv, .tsv, .txt, .jsonl"),
+        ({}, "text\na\n", 400, "name"),
+        ({"name": "a.csv", "k": "0"}, "text\na\n", 400, "k: "),
+        ({"name": "a.csv", "k": "all"}, "text\na\n", 400, "k: "),
+        ({"name": "a.csv", "top": 3}, "text\na\n", 400, "address: there is no field 'top'"),
         ({"name": "a.csv"}, "text\n" + "a" * 200, 413, "more than 100 bytes, the most that"),
         ({"name": "a.csv"}, b"\x1f\x8b" + b"0" * 20, 400, "file: the file is compressed by gzip"),
         ({"name": "a.csv"}, "", 400, "file"),
@@ -185,5 +192,5 @@ def test_a_server_that_ends_stops_the_work(runs, monkeypatch):
 
 def test_the_description_names_the_files(client):
     operation = client.get("/openapi.json").json()["paths"]["/predict-file"]["post"]
-    assert [part["name"] for part in operation["parameters"]] == ["name", "model"]
+    assert [part["name"] for part in operation["parameters"]] == ["name", "k", "model"]
     assert json.dumps(operation["responses"]["200"]).count("text/csv") == 1

@@ -29,6 +29,7 @@ from tfxc.serving.new_labels import checked_label
 from tfxc.serving.openapi import openapi_document
 from tfxc.serving.requests import (
     FeedbackRequest,
+    FileRequest,
     LabelRequest,
     NeighboursRequest,
     PredictRequest,
@@ -246,8 +247,11 @@ class Application:
 
     async def _predict_file(self, request: Request) -> Response:
         """Answers with the file of the request, as ``tfxc predict --output`` writes it."""
-        served = self.catalog.find(request.query_params.get("model"))
-        ending = ending_of_name(request.query_params.get("name", ""))
+        asked = read_request(FileRequest, request.query_params, "address")
+        served = self.catalog.find(asked.model)
+        ending = ending_of_name(asked.name)
+        k = str(asked.k)
+        wanted = None if asked.k is None else served.checked_k(int(k) if k.isdecimal() else k)
         if self._labelling:
             raise RequestError(
                 503,
@@ -261,7 +265,7 @@ class Application:
                 source = folder / f"file{ending}"
                 target = folder / "labelled.csv"
                 await self._save(request, source)
-                await self._until_gone(request, label_file, served, source, target)
+                await self._until_gone(request, label_file, served, wanted, source, target)
                 content = target.open("rb")  # which is there without its folder
         finally:
             self._labelling = False

@@ -47,13 +47,16 @@ class Stopped(Exception):
     """Nobody waits for the file any more."""
 
 
-def label_file(served: "ServedRun", source: Path, target: Path, stop: threading.Event) -> None:
-    """Writes what ``tfxc predict RUN SOURCE --output TARGET`` does.
+def label_file(
+    served: "ServedRun", k: int | None, source: Path, target: Path, stop: threading.Event
+) -> None:
+    """Writes what ``tfxc predict RUN SOURCE --output TARGET`` does, perhaps with ``--k``.
 
     Between the chunks, the run answers other requests.
 
     Args:
         served: the run, on texts.
+        k: labels of each example; None means those that the run decides for.
         source: a file, whose ending counts.
         target: ``.csv``.
         stop: ends it soon, once it is set.
@@ -76,11 +79,11 @@ def label_file(served: "ServedRun", source: Path, target: Path, stop: threading.
             yield chunk, served.batcher.call(predictor.find, chunk, "file")
 
     try:
-        predictor = served.predictor_of_files
-        k = None if isinstance(predictor, DecidingPredictor) else predictor.k
+        predictor = served.predictor_of_files if k is None else served.predictor(k)
+        listed = None if isinstance(predictor, DecidingPredictor) else predictor.k
         config = served.config
         reader = open_like(source, config.data, predictor.input_kind)
-        write_predictions(target, predictor.names, reader, answers(), k)
+        write_predictions(target, predictor.names, reader, answers(), listed)
     except RequestError:
         raise
     except UserError as error:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from tfxc.serving.labelled_files import ENDINGS
 from tfxc.serving.requests import (
     FeedbackRequest,
+    FileRequest,
     LabelRequest,
     NeighboursRequest,
     PredictRequest,
@@ -134,19 +135,16 @@ def _predict_file(catalog: "Catalog") -> dict[str, Any]:
     table = {"text/csv": {"schema": {"type": "string"}}}
     operation["responses"]["200"]["content"] = table
     operation["responses"]["415"] = {"description": "not such a file", "content": error}
-    models = {"type": "string", "enum": list(catalog.slots)}
+    most = max(slot.current.max_k for slot in catalog.slots.values())
+    schema = schema_of(FileRequest, k=most, models=list(catalog.slots))
+    parameters = [
+        {"name": name, "in": "query", "required": name in schema["required"], "schema": values}
+        for name, values in schema["properties"].items()
+    ]
+    parameters[0]["schema"]["description"] += f": one of {', '.join(ENDINGS)}"
     return {
         **operation,
-        "parameters": [
-            {
-                "name": "name",
-                "in": "query",
-                "required": True,
-                "description": f"name of the file, which ends in {', '.join(ENDINGS)}",
-                "schema": {"type": "string"},
-            },
-            {"name": "model", "in": "query", "schema": models},
-        ],
+        "parameters": parameters,
         "requestBody": {"required": True, "content": table},
     }
 

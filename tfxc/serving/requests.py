@@ -37,6 +37,21 @@ class PredictRequest:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class FileRequest:
+    """What the address says of a file to label, which is the body.
+
+    Attributes:
+        name: of the file, whose ending counts.
+        k: labels per example; None means those that the run decides for.
+        model: name of a run; None means the first.
+    """
+
+    name: str
+    k: object = None
+    model: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class NeighboursRequest:
     """Labels whose weights are like those of one.
 
@@ -92,12 +107,15 @@ class ServedRequest:
     inputs: Any = None
 
 
-def read_request(declaration: type[_Request], fields: Mapping[str, Any]) -> _Request:
+def read_request(
+    declaration: type[_Request], fields: Mapping[str, Any], where: str = "body"
+) -> _Request:
     """Reads the body of a request. Examples are checked later, by the run that they are for.
 
     Args:
         declaration: one of the classes above.
-        fields: the body.
+        fields: the body, or what the address says behind the question mark.
+        where: what the fields are part of.
 
     Raises:
         RequestError: 400, an unknown field, a missing one, or a value of another type.
@@ -116,7 +134,7 @@ Use label, text.
         more = f" and {len(unknown) - 4:,} more" if len(unknown) > 4 else ""
         hint = nearest(unknown[0][:40], arguments)
         raise bad_request(
-            f"there is no field {words}{more}{hint}", "body", f"use {', '.join(arguments)}"
+            f"there is no field {words}{more}{hint}", where, f"use {', '.join(arguments)}"
         )
     for name, argument in arguments.items():
         of_example = argument.annotation is Any or "list[" in str(argument.annotation)

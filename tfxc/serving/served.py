@@ -148,9 +148,7 @@ class ServedRun:
             loaded.input_kind, loaded.manifest, version.folder, limits.examples
         )
         self.probabilities = loaded.model.has_probabilities and not options.scores
-        self._predictors = {
-            k: RunPredictor(loaded, k, self.probabilities) for k in _steps(self.k, self.max_k)
-        }
+        self._predictors = {k: self.predictor(k) for k in _steps(self.k, self.max_k)}
         self.names = loaded.vocabulary.names
         self.config = loaded.config
         self.dev_examples = read_dev_examples(version.folder)
@@ -212,7 +210,11 @@ class ServedRun:
         """What ``tfxc predict`` labels the examples of a file by."""
         wanted = False if self._options.scores else None
         deciding = deciding_predictor(self._loaded, wanted)
-        return deciding or RunPredictor(self._loaded, self.k, self.probabilities)
+        return deciding or self.predictor(self.k)
+
+    def predictor(self, k: int) -> RunPredictor:
+        """Returns what finds the k best labels."""
+        return RunPredictor(self._loaded, k, self.probabilities)
 
     @functools.cached_property
     def _numbers(self) -> dict[str, int]:
