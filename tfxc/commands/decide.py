@@ -16,10 +16,8 @@ as a whole, by their probabilities. docs/decisions.md says which labels to retur
 import argparse
 import contextlib
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tfxc.core.bounds import Count, Option
@@ -294,13 +292,9 @@ def _of_unlabelled(options: Options, unlabelled: str) -> str:
 
 def _check_unseen(loaded: "LoadedRun", file: str, advice: str, where: str = "--data") -> None:
     """Refuses the training file: a model is far surer of what it has seen than of anything else."""
-    source = (loaded.manifest.get("sources") or {}).get("train") or {}
-    has_several_splits = "train" in loaded.config.data.split_options
-    if source.get("sha256") is None or has_several_splits or not Path(file).is_file():
-        return
-    with open(file, "rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if digest == source["sha256"]:
+    from tfxc.reports.measurement import is_training_file
+
+    if is_training_file(loaded, file):
         raise ConfigError(
             f"the run was trained on {file}, of whose labels it is far surer than of new ones",
             where=where,

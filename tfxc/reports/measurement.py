@@ -1,6 +1,7 @@
 """What a run is measured on, and how: for the metrics, the report, the card and Python."""
 
 import dataclasses
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -72,6 +73,11 @@ class ExamplesOptions(ReaderOptions):
             from tfxc.data.reading.held_out import Subset
             from tfxc.data.sources.base import RowStream
 
+            if is_training_file(loaded, self.data):
+                NOTES.warning(
+                    f"{loaded.folder.path} was trained on {self.data}: "
+                    "it answers these examples better than others"
+                )
             reader = self._reader(loaded)
             unknown: list[str] = []
 
@@ -416,6 +422,23 @@ of a number)"
     text += ", ".join(map(repr, names)) + (", ..." if len(counts) > len(names) else "")
     twins = first_twins(names, loaded.vocabulary.names)
     return text if twins is None else f"{text} ({how_they_differ(*twins)})"
+
+
+def is_training_file(loaded: "LoadedRun", file: str | Path) -> bool:
+    """Tells whether a file has the bytes of the one that a run was trained on.
+
+    Args:
+        loaded: the run.
+        file: which may be no file, as a folder of images; that is taken for another one.
+    """
+    source = (loaded.manifest.get("sources") or {}).get("train") or {}
+    has_several_splits = "train" in loaded.config.data.split_options
+    if source.get("sha256") is None or has_several_splits or not Path(file).is_file():
+        return False
+    if os.path.getsize(file) != source["bytes"]:
+        return False
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == source["sha256"]
 
 
 def reader_of_file(
