@@ -69,6 +69,25 @@ def test_from_a_table_to_labels(folder, capsys):
     assert (folder / "runs/mine.json").read_text() == "{}"
 
 
+
+def test_a_file_that_was_corrected(folder, capsys):
+    """A run stays of the file as it was; --fresh and another run take the changed one."""
+    assert call(capsys, train, "mine.csv", *FAST).code == 0
+    write(folder / "mine.csv", "text,label", pairs(110))
+    problem = call(capsys, train, "mine.csv", *FAST).problem()
+    assert "mine.csv has changed since it was prepared: " in problem
+    assert "train anew on the changed one with --fresh, which replaces the run" in problem
+    assert call(capsys, predict, "runs/mine", "mine.csv").code == 0, "as before"
+    fresh = call(capsys, train, "mine.csv", *FAST, "--fresh")
+    assert fresh.code == 0 and "; preparing it again" in fresh.err
+    assert call(capsys, evaluate, "runs/mine", "--json").out.count('"examples": 110') == 1
+    write(folder / "mine.csv", "text,label", pairs(130))
+    other = call(capsys, train, "mine.csv", *FAST, "--run", "runs/other")
+    assert other.code == 0 and "; preparing it again" in other.err
+    assert call(capsys, evaluate, "runs/other", "--json").out.count('"examples": 130') == 1
+    problem = call(capsys, evaluate, "runs/mine/held-out-0", "--split", "dev").problem()
+    assert "runs/mine/held-out-0" in problem
+
 def test_names_that_look_alike_are_told_once(folder, capsys):
     """In the lines about the file; of a config, whose file is not looked at, in a warning."""
     write(folder / "mine.csv", "text,label", pairs(94, labels=("animal", "plant", "Animal")))

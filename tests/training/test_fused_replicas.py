@@ -85,9 +85,18 @@ def found_by(model):
     return [*(array.numpy() for array in find()), *rows, head.label_similarities(9)]
 
 
-def train_and_look(folder, trainings):
-    """As ``train``, on replicas; of the first what it finds, and what each replica holds."""
-    first, *_ = train(folder, trainings)
+def killed_and_resumed(folder, name, tree):
+    """Trains 9 of 13 steps, and the rest by another trainer, which is returned."""
+    with pytest.raises(Killed):
+        tiny.train(folder, name, dies_after(9), **tree)
+    (trainer,) = train(folder, {name: tree})
+    return trainer
+
+
+def train_and_look(folder, tree):
+    """Trains "two", killed and resumed; what it finds, and what each replica holds."""
+    label_chunks.CHUNK = CHUNK
+    first = killed_and_resumed(folder, "two", tree)
     np.savez(folder / "found.npz", *found_by(first.model))
     for number, (begin, end) in enumerate([(0, 17), (0, 17)]):
         held = first.step_function.shard_variables[number]
@@ -95,9 +104,6 @@ def train_and_look(folder, trainings):
         assert {v.device[-5:] for v in held} == {f"CPU:{number}"}
     trained = first.step_function.variables_to_save
     assert not [v.shape for v in trained if v.shape[:1] in ([CHUNK], [tiny.NUM_LABELS])]
-    with pytest.raises(Killed):
-        tiny.train(folder, "killed", dies_after(9), **next(iter(trainings.values())))
-    train(folder, {"killed": next(iter(trainings.values()))})
     first.model.load_weights(folder / "single/model.weights.h5")
     (folder / "loaded").mkdir()
     RunFolder(folder / "loaded").save_weights(first.model)
@@ -112,11 +118,11 @@ def small_chunks():
 
 @pytest.fixture(scope="module")
 def decoupled(tmp_path_factory, small_chunks):
-    """Folder of "single", of "two" replicas, and of "killed" and resumed ones; the first model."""
+    """Folder of "single" and of "two" replicas, killed and resumed; the first model."""
     folder = tmp_path_factory.mktemp("fused_replicas")
     tiny.tiny_tree(folder)
     (trainer,) = train(folder, {"single": changes("decoupled")})
-    finish(Started(train_and_look, folder, {"two": changes("decoupled", **TWO)}))
+    finish(Started(train_and_look, folder, changes("decoupled", **TWO)))
     return folder, trainer.model
 
 
@@ -142,13 +148,18 @@ def test_two_replicas_equal_one_device(decoupled):
     assert_same(decoupled[0], "single", "two")
 
 
+def test_each_replica_saves_its_shards(decoupled):
+    names = {path.name for path in (decoupled[0] / "two/checkpoints").glob("shard-*.index")}
+    assert names == {f"shard-{number}-of-2-13.index" for number in range(2)}
+
+
+@pytest.mark.slow  # killed and resumed ones equal one device: above
 def test_killed_and_resumed_is_bit_identical(decoupled):
     folder, _ = decoupled
-    one, two = (load_h5(folder / run / "model.weights.h5") for run in ("two", "killed"))
+    finish(Started(train, folder, {"whole": changes("decoupled", **TWO)}))
+    one, two = (load_h5(folder / run / "model.weights.h5") for run in ("whole", "two"))
     for name, values in one.items():
         np.testing.assert_array_equal(two[name], values)
-    names = {path.name for path in (folder / "two/checkpoints").glob("shard-*.index")}
-    assert names == {f"shard-{number}-of-2-13.index" for number in range(2)}
 
 
 def test_replicas_find_what_one_device_finds_with_their_weights(decoupled):

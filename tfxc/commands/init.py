@@ -41,8 +41,10 @@ class Options(SetOption):
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes the config and prints what it was made from."""
     options = parse(Options, argv, "init", __doc__)
+    from tfxc.commands.train import check_config
     from tfxc.core.config import parse_config
     from tfxc.data.reading.inspection.completion import completed_of, name_of, write_config
+    from tfxc.data.text.registry import build_text_features
 
     output = Path(options.output or f"{name_of(options.file)}.json")
     if output.exists() and not options.force:
@@ -52,7 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             fix="choose another name with --output, or replace it with --force",
         )
     completed = completed_of(options.file, options.choices, options.set)
-    parse_config(completed.tree, where=options.file)
+    config = parse_config(completed.tree, where=options.file)
+    check_config(config)
+    if config.data.text_features is not None:
+        build_text_features(config.data.text_features)
     write_config(output, completed.tree)
     for line in completed.lines():
         print(line)

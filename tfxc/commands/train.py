@@ -385,7 +385,10 @@ def _train(
         prepared = rehearsal.prepared
     else:
         told = completed is not None and completed.names_told
-        prepared = functools.partial(ensure_prepared, told=told)
+        # A run that is there is of the data as they were; repetitions share what the first prepared.
+        is_new = options.fresh or (run is not None and not (run / "config.json").exists())
+        renew = is_new and options.repetition is None
+        prepared = functools.partial(ensure_prepared, told=told, renew=renew)
     with cluster(options.cluster):
         folder = prepared(config.data, options.prepared)
         if config.head is not None:

@@ -26,7 +26,7 @@ from tfxc.data.examples.kinds import DENSE, SPARSE
 from tfxc.data.examples.rows import Rows
 from tfxc.data.reading import held_out, source_files
 from tfxc.data.reading.parsing.tfrecord import read_shard
-from tfxc.data.reading.source_files import refuse_changed_sources
+from tfxc.data.reading.source_files import changed_source
 from tfxc.data.sources.shards import ShardSource
 from tfxc.data.store import preparation
 from tfxc.data.store.blocks.layout import dealt, in_order, shuffled_order
@@ -307,7 +307,7 @@ def test_built_in_set_is_described_by_its_fingerprint(tmp_path, monkeypatch):
     assert (source.path, source.fingerprint, source.sha256) == ("builtin:toy", "feed", None)
     expected = (("builtin:toy", None, 1 << 24), {"jobs": 1, "split": "dev"})
     assert opened[-1] == expected != opened[0]
-    refuse_changed_sources(Manifest.load(tmp_path / "out").sources, tmp_path / "out")
+    assert changed_source(Manifest.load(tmp_path / "out").sources, tmp_path / "out") is None
 
 
 def test_ensure_prepared_prepares_once_and_notices_changed_sources(sparse_settings, tmp_path):
@@ -320,6 +320,12 @@ def test_ensure_prepared_prepares_once_and_notices_changed_sources(sparse_settin
         stream.write("\n")
     with pytest.raises(DataError, match=r"data\.train: .*has changed since it was prepared"):
         ensure_prepared(sparse_settings, tmp_path / "root")
+    lines = Path(sparse_settings.train).read_text().splitlines()
+    first = lines[0].replace("97 ", "96 ", 1)
+    Path(sparse_settings.train).write_text("\n".join([first, *lines[1:-2]]) + "\n")
+    assert ensure_prepared(sparse_settings, tmp_path / "root", renew=True) == folder
+    assert Manifest.load(folder).split("train").examples == 96
+    assert ensure_prepared(sparse_settings, tmp_path / "root") == folder
     os.unlink(sparse_settings.train)  # the prepared records alone are enough
     assert ensure_prepared(sparse_settings, tmp_path / "root") == folder
 

@@ -186,11 +186,11 @@ def stamps_of(settings: "DataSettings") -> dict[str, str]:
 
 
 def save_stamps(folder: str | Path, stamps: Mapping[str, str]) -> None:
-    """Keeps what ``stamps_of`` gave for ``refuse_changed_sources``."""
+    """Keeps what ``stamps_of`` gave for ``changed_source``."""
     write_json(Path(folder) / STAMPS_FILE, stamps, indent=1)
 
 
-def refuse_changed_sources(sources: Mapping[str, SourceInfo], folder: str | Path) -> None:
+def changed_source(sources: Mapping[str, SourceInfo], folder: str | Path) -> DataError | None:
     """Compares the sources that still exist with those that were prepared.
 
     A source with the size and time that it had then counts as the same. Where the size is the
@@ -200,8 +200,8 @@ def refuse_changed_sources(sources: Mapping[str, SourceInfo], folder: str | Path
         sources: what the prepared folder's manifest says of them.
         folder: the prepared folder.
 
-    Raises:
-        DataError: a source is another one than when it was prepared.
+    Returns:
+        The error that names a source which is another one than when it was prepared; or None.
     """
     try:
         old = read_json(Path(folder) / STAMPS_FILE)
@@ -221,15 +221,17 @@ def refuse_changed_sources(sources: Mapping[str, SourceInfo], folder: str | Path
                 change = f"{info.bytes:,} bytes then, {size:,} now"
             else:
                 change = "the same size, other content"
-            raise DataError(
+            return DataError(
                 f"{path} has changed since it was prepared: {change}",
                 where=f"data.{key}",
-                fix=f"run prepare again with --force, or delete {folder}",
+                fix="put the old file back, or train anew on the changed one with --fresh, which "
+                "replaces the run",
             )
         stamps = {**stamps, info.path: stamp}
     if stamps != old:
         with contextlib.suppress(MachineError):  # someone else's folder: compared again next time
             save_stamps(folder, stamps)
+    return None
 
 
 def _written(settings: "DataSettings") -> dict[str, str]:

@@ -41,10 +41,10 @@ from tfxc.data.reading.held_out import (
 from tfxc.data.reading.parsing.record_layout import AGAIN
 from tfxc.data.reading.source_files import (
     STAMPS_FILE,
+    changed_source,
     describe_sources,
     find_sources,
     is_builtin,
-    refuse_changed_sources,
     save_stamps,
     source_path,
     stamps_of,
@@ -180,11 +180,18 @@ def ensure_prepared(
     *,
     jobs: int | None = None,
     told: bool = False,
+    renew: bool = False,
 ) -> Path:
     """Returns the prepared folder of ``settings``, prepared now if it is not there yet.
 
     Several processes may ask at once: one prepares, the others wait for it. For ``jobs`` and
     ``told`` see ``prepare``.
+
+    Args:
+        settings: ``DataSettings``.
+        root: where prepared folders are.
+        jobs, told: see ``prepare``.
+        renew: whether sources that have changed since are prepared again, instead of refused.
 
     Returns:
         Path: ``prepared_folder(settings, root)``.
@@ -195,20 +202,32 @@ def ensure_prepared(
         UserError: as ``prepare``.
     """
     folder = prepared_folder(settings, root)
-    if not folder.exists():
+    changed = None
+    if folder.exists():
+        # A killed one may have left what it had replaced.
+        sweep(folder.parent, SCRATCH.format(glob.escape(folder.name)))
+        changed = _changed_source(folder)
+    if not folder.exists() or (changed is not None and renew):
         find_sources(settings)  # refuses before anything is made
+        if changed is not None:
+            NOTES.info(f"{changed.problem}; preparing it again")
 
         def waiting(process):
             NOTES.info(f"waiting for {process}, which prepares {folder}")
 
         with ensured_parent(folder), locked(folder.with_name(f".{folder.name}.lock"), waiting):
             sweep(folder.parent, SCRATCH.format("*"))  # of killed preparations, also of other sets
-            if not folder.exists():
+            if not folder.exists() or _changed_source(folder) is not None:
                 prepare(settings, folder, jobs=jobs, told=told)
-    else:  # a killed one may have left what it had replaced
-        sweep(folder.parent, SCRATCH.format(glob.escape(folder.name)))
-    refuse_changed_sources(check_prepared(folder).sources, folder)
+        changed = _changed_source(folder)
+    if changed is not None:
+        raise changed
     return folder
+
+
+def _changed_source(folder: Path) -> DataError | None:
+    """Checks a prepared folder; returns what ``changed_source`` does."""
+    return changed_source(check_prepared(folder).sources, folder)
 
 
 def check_prepared(folder: str | Path) -> Manifest:
