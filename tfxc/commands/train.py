@@ -385,7 +385,7 @@ def _train(
         prepared = rehearsal.prepared
     else:
         told = completed is not None and completed.names_told
-        # A run that is there is of the data as they were; repetitions share what the first prepared.
+        # A run that is there is of the data as they were; repetitions share what was prepared.
         is_new = options.fresh or (run is not None and not (run / "config.json").exists())
         renew = is_new and options.repetition is None
         prepared = functools.partial(ensure_prepared, told=told, renew=renew)
