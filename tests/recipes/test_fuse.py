@@ -67,6 +67,14 @@ def test_labels_come_and_go(run, tmp_path, capsys):
     assert "label 3" not in {name for row in found for name, _ in row}
 
 
+def test_a_label_that_is_added_by_an_example(run, tmp_path, capsys):
+    """The trees have learned of labels that the ranker does not know, and that have no text."""
+    (tmp_path / "new.jsonl").write_text('{"text": "owl barn night", "labels": ["owl"]}\n')
+    more = tmp_path / "more"
+    assert call(capsys, add_labels, run, "--data", tmp_path / "new.jsonl", "--output", more).code == 0
+    assert answers(more, ["night owl barn"])[0][0][0] == "owl"
+
+
 @pytest.mark.parametrize(
     "options", [(), ("--format", "runtime", "--quantize", "int8", "--min-agreement", "0.9")]
 )

@@ -1,6 +1,7 @@
 """The trees that fuse the sources, fitted on held-out training examples."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -51,8 +52,9 @@ def fitted_trees(
         text_rows: choices of its last argument; the one with the higher P@1 on the held-out
             examples is taken, the first where they are alike.
         chosen: bool (examples,), those that are held out, see ``chosen_examples``.
-        new_labels: share of the held-out examples' rare labels that the sources do without, but for
-            their texts.
+        new_labels: share of the held-out examples' rare labels that the sources know by their
+            texts alone. As many others only the ranker does not find, as labels that are added by
+            examples later; half of these have no text.
         groups: int (examples,), equal for those that are held out together; None if all are apart.
         seed: of the choice.
         threads: of the searches.
@@ -68,12 +70,13 @@ def fitted_trees(
     counts = np.bincount(labels.indices, minlength=labels.shape[1])
     candidates = np.unique(labels[chosen].indices)
     candidates = candidates[counts[candidates] <= settings.rare]
-    hidden = random.choice(candidates, round(new_labels * len(candidates)), replace=False)
-    is_known = np.ones(labels.shape[1], np.float32)
-    if texts is not None:  # else nothing can find it
-        is_known[hidden] = 0
-    known = scipy.sparse.csr_matrix(labels @ scipy.sparse.diags_array(is_known), dtype=np.float32)
-    known.eliminate_zeros()
+    count = round(new_labels * len(candidates))
+    of_text, added = np.split(random.permutation(candidates)[: 2 * count], [count])
+    if texts is None:  # nothing finds labels without examples
+        of_text = of_text[:0]
+    else:
+        texts = _without_columns(texts.T, added[::2]).T.tocsr()
+    known = _without_columns(labels, of_text)
     apart = chosen if groups is None else np.isin(groups, groups[chosen])  # titles of a group, too
     rest = ~apart & (np.diff(known.indptr) > 0)
     memory = ExampleMemory.of(settings, features[rest], known[rest], texts)
@@ -91,6 +94,7 @@ def fitted_trees(
         precision[choice] = float(right.mean())
     winner = max(precision, key=precision.__getitem__)
     ids, scores = ranked[winner]
+    ids = np.where(np.isin(ids, added), -1, ids)
     columns = []
     truth = []
     for first in range(0, queries.shape[0], _AT_ONCE):
@@ -101,6 +105,15 @@ def fitted_trees(
         truth.append(np.ravel(wanted[part][pairs.queries, pairs.labels]) > 0)
     trees = fit_trees(np.concatenate(columns), np.concatenate(truth), seed, _FIX)
     return trees, winner, precision
+
+
+def _without_columns(matrix: Any, columns: np.ndarray) -> scipy.sparse.csr_matrix:
+    """Returns a sparse matrix some of whose columns are empty."""
+    factors = np.ones(matrix.shape[1], np.float32)
+    factors[columns] = 0
+    rest = scipy.sparse.csr_matrix(matrix @ scipy.sparse.diags_array(factors), dtype=np.float32)
+    rest.eliminate_zeros()
+    return rest
 
 
 def chosen_examples(

@@ -31,8 +31,8 @@ class Fuse(Memory):
     What the ranker, the nearest examples and the nearest texts find are the candidates, some 130
     for each example. Boosted trees give each its score by what all sources say of it, compared with
     the other candidates. They are fitted on training examples that the sources were made without; a
-    part of their rare labels loses all examples then, so that the trees learn what a new label
-    looks like. At last the sources are made of all examples.
+    part of their rare labels loses all examples then, and another part the ranker, so that the
+    trees learn what a new label looks like. At last the sources are made of all examples.
 
     Args:
         tree, ranker, memory_gb: see ``xr_linear``, without matrices of the training examples.
@@ -43,7 +43,8 @@ class Fuse(Memory):
             queries that the training examples do not resemble.
         held_out: training examples that trees are fitted on, about. Examples that repeat the text
             of their label are not.
-        new_labels: share of their rare labels without examples.
+        new_labels: share of their rare labels without examples; as many more are unknown to the
+            ranker alone, as those of ``add-labels --data``, and half of these have no text.
         label_text_rows: whether the text of each label is one more example for the ranker, see
             ``xr_linear``; ``"held_out"`` trains the ranker both ways and takes what has the higher
             P@1 on the held-out examples.
