@@ -71,7 +71,8 @@ def test_a_label_that_is_added_by_an_example(run, tmp_path, capsys):
     """The trees have learned of labels that the ranker does not know, and that have no text."""
     (tmp_path / "new.jsonl").write_text('{"text": "owl barn night", "labels": ["owl"]}\n')
     more = tmp_path / "more"
-    assert call(capsys, add_labels, run, "--data", tmp_path / "new.jsonl", "--output", more).code == 0
+    arguments = (run, "--data", tmp_path / "new.jsonl", "--output", more)
+    assert call(capsys, add_labels, *arguments).code == 0
     assert answers(more, ["night owl barn"])[0][0][0] == "owl"
 
 
