@@ -69,7 +69,6 @@ def test_from_a_table_to_labels(folder, capsys):
     assert (folder / "runs/mine.json").read_text() == "{}"
 
 
-
 def test_a_file_that_was_corrected(folder, capsys):
     """A run stays of the file as it was; --fresh and another run take the changed one."""
     assert call(capsys, train, "mine.csv", *FAST).code == 0
@@ -87,6 +86,7 @@ def test_a_file_that_was_corrected(folder, capsys):
     assert call(capsys, evaluate, "runs/other", "--json").out.count('"examples": 130') == 1
     problem = call(capsys, evaluate, "runs/mine/held-out-0", "--split", "dev").problem()
     assert "runs/mine/held-out-0" in problem
+
 
 def test_names_that_look_alike_are_told_once(folder, capsys):
     """In the lines about the file; of a config, whose file is not looked at, in a warning."""
