@@ -80,6 +80,10 @@ class Fusion:
         self._power = power
         self._tail_places = tail_places
         self._is_rare = parts.label_counts <= rare
+        # Of labels that were added later, the ranker's silence says nothing.
+        self._is_ranked = parts.label_counts > 0
+        if parts.ranker_labels is not None:
+            self._is_ranked &= np.isin(np.arange(len(parts.label_counts)), parts.ranker_labels)
         self._pair_sums = pair_sums if kernels is None else kernels.pair_sums
         self._tree_scores = tree_scores if kernels is None else kernels.tree_scores
 
@@ -128,8 +132,8 @@ class Fusion:
 
         Of each source its score, how far it is below the query's best, and 1 / rank; of memories
         the similarity of the nearest example; of texts the similarity of each pair, how much of the
-        query is in the text and how much of the text in the query; then what is known of the label
-        and of the query.
+        query is in the text and how much of the text in the query; then what is known of the label,
+        as whether the ranker has learned it, and of the query.
         """
         queries = pairs.queries
         starts = np.flatnonzero(np.diff(queries, prepend=-1))
@@ -164,6 +168,7 @@ class Fusion:
         columns += [together, together - best_of(together), ranks_together]
         columns.append(1 / (1 + ranks_within(starts, sizes, together)))
         columns.append(np.log1p(self._parts.label_counts[pairs.labels]))
+        columns.append(self._is_ranked[pairs.labels])
         columns.append(np.log1p(np.diff(blocks[0][0])[queries]))
         for rows in self._parts.text_rows:
             columns.append(np.log1p(np.diff(rows[0])[pairs.labels]))

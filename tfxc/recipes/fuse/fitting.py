@@ -1,5 +1,6 @@
 """The trees that fuse the sources, fitted on held-out training examples."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -80,7 +81,9 @@ def fitted_trees(
     apart = chosen if groups is None else np.isin(groups, groups[chosen])  # titles of a group, too
     rest = ~apart & (np.diff(known.indptr) > 0)
     memory = ExampleMemory.of(settings, features[rest], known[rest], texts)
-    fusion = memory.fusion(threads)
+    ranker_labels = np.arange(labels.shape[1], dtype=np.int32)
+    ranker_labels[added] = -1
+    fusion = dataclasses.replace(memory, ranker_labels=ranker_labels).fusion(threads)
     queries = features[chosen]
     wanted = labels[chosen]
     ranked = {}
@@ -94,7 +97,6 @@ def fitted_trees(
         precision[choice] = float(right.mean())
     winner = max(precision, key=precision.__getitem__)
     ids, scores = ranked[winner]
-    ids = np.where(np.isin(ids, added), -1, ids)
     columns = []
     truth = []
     for first in range(0, queries.shape[0], _AT_ONCE):
