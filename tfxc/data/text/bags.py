@@ -5,9 +5,9 @@ has to fit in memory; and it is saved without pickle.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import scipy.sparse
@@ -15,26 +15,13 @@ from annotated_types import Ge, Le
 
 from tfxc.core.declared import Count, Share
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.data.text.base import (
-    BagFeatures,
-    Learner,
-    Norm,
-    read_terms,
-)
-from tfxc.data.text.terms import (
-    CutTexts,
-    TermCounter,
-    TermCounts,
-    TermMatrix,
-    WordTerms,
-    known_terms,
-    select_terms,
-)
+from tfxc.data.text.base import BagFeatures, Norm, TfidfBag, read_terms
+from tfxc.data.text.terms import TermCounts, WordTerms, select_terms
 from tfxc.ops.csr import unit_rows
 from tfxc.ops.text.token_patterns import WORDS
 
 
-class TfidfFeatures(BagFeatures):
+class TfidfFeatures(TfidfBag):
     """TF-IDF weighted n-grams of words; with these arguments those of scikit-learn's vectoriser.
 
     Words are all runs of word characters; scikit-learn's own pattern, which leaves out words of one
@@ -90,34 +77,8 @@ class TfidfFeatures(BagFeatures):
         characters: Sequence[Count] | None = None,
     ) -> None:
         super().__init__()
-        self._vocabulary: list[str] | None = None
-        self._idf: np.ndarray | None = None
-
-    def learner(self) -> Learner:
-        """Learns the vocabulary and the idf weights.
-
-        Raises:
-            DataError: at its end, no term is left, or ``max_df`` means fewer documents than
-                ``min_df``.
-        """
-        counter = TermCounter()
-
-        def finish() -> np.ndarray:
-            return counter.ids(self._choose(counter.counts()), first=0, missing=-1)
-
-        return Learner(counter.add, finish)
-
-    def cut(self, texts: Sequence[str]) -> CutTexts:
-        return self._terms().cut(texts)
-
-    def rows_of(
-        self, indptr: np.ndarray, ids: np.ndarray, values: np.ndarray
-    ) -> scipy.sparse.csr_matrix:
-        assert self.num_features is not None, "fit comes first"
-        return self._weighted(known_terms(indptr, ids, values, self.num_features))
 
     def _choose(self, counts: TermCounts) -> np.ndarray:
-        """Chooses the vocabulary, and returns the places of its terms."""
         settings = self._settings
         bounds = (settings["min_df"], settings["max_df"], settings["max_features"])
         of_characters = self._of_characters(counts.terms)
@@ -135,8 +96,8 @@ class TfidfFeatures(BagFeatures):
                 where="token_pattern",
                 fix="change the pattern so that no word contains one",
             )
-        self._idf = np.log((counts.num_texts + 1) / (counts.documents[places] + 1)) + 1
-        self._take(vocabulary)
+        idf = np.log((counts.num_texts + 1) / (counts.documents[places] + 1)) + 1
+        self._take(vocabulary, idf)
         return places
 
     def _of_characters(self, terms: Sequence[str]) -> np.ndarray:
@@ -145,46 +106,16 @@ class TfidfFeatures(BagFeatures):
             return np.zeros(len(terms), bool)
         return np.fromiter((term[:1] == " " for term in terms), bool, len(terms))
 
-    def _take(self, vocabulary: list[str]) -> None:
-        self._vocabulary = vocabulary
-        self.num_features = len(vocabulary)
+    def _take(self, vocabulary: list[str], idf: np.ndarray | None) -> None:
+        super()._take(vocabulary, idf)
         if self._settings["characters"] is not None:
             self.blocks = [int((~self._of_characters(vocabulary)).sum())]
-        self._cached_vectorizer = None
 
-    def vocabulary(self) -> list[str] | None:
-        return self._vocabulary
-
-    @property
-    def idf(self) -> np.ndarray | None:
-        return self._idf if self._settings["use_idf"] else None
-
-    def _terms(self) -> WordTerms:
-        settings = self._settings
-        return WordTerms(
-            settings["token_pattern"],
-            settings["ngram_range"],
-            settings["lowercase"],
-            settings["characters"],
-        )
-
-    def _build_vectorizer(self) -> TermMatrix:
-        assert self._vocabulary is not None, "fit comes first"
-        return TermMatrix(self._vocabulary, self._terms())
-
-    def _rows(self, texts: Sequence[str]) -> scipy.sparse.csr_matrix:
-        return self._weighted(super()._rows(texts))
-
-    def _weighted(self, rows: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
-        if self._settings["sublinear_tf"]:
-            rows.data = np.log(rows.data) + 1
-        if self.idf is not None:
-            rows.data *= self.idf[rows.indices]
-        return self._normed(rows)
+    def _terms(self, learning: bool) -> WordTerms:
+        return _word_terms(self._settings)
 
     def _load(self, folder: Path) -> None:
-        vocabulary, self._idf = read_terms(folder, self._settings["use_idf"])
-        self._take(vocabulary)
+        self._take(*read_terms(folder, self._settings["use_idf"]))
 
 
 class HashingFeatures(BagFeatures):
@@ -228,12 +159,7 @@ class HashingFeatures(BagFeatures):
 
     def _build_vectorizer(self) -> Callable[[Sequence[str]], scipy.sparse.csr_matrix]:
         settings = self.settings()
-        terms = WordTerms(
-            settings["token_pattern"],
-            settings["ngram_range"],
-            settings["lowercase"],
-            settings["characters"],
-        )
+        terms = _word_terms(settings)
         if terms.tree() is not None:
             return functools.partial(self._hashed, terms)
         from sklearn.feature_extraction.text import HashingVectorizer
@@ -265,3 +191,12 @@ class HashingFeatures(BagFeatures):
 
     def _load(self, folder: Path) -> None:
         """Does nothing: there is only what the settings say."""
+
+
+def _word_terms(settings: Mapping[str, Any]) -> WordTerms:
+    return WordTerms(
+        settings["token_pattern"],
+        settings["ngram_range"],
+        settings["lowercase"],
+        settings["characters"],
+    )

@@ -16,7 +16,14 @@ from tfxc.core.storage.files import write_array, write_json
 from tfxc.core.storage.ownership import atomic_folder
 from tfxc.core.storage.reading import read_array, read_json, read_text
 from tfxc.data.examples.kinds import SPARSE, FeatureKind
-from tfxc.data.text.terms import CutTexts
+from tfxc.data.text.terms import (
+    CutTexts,
+    TermCounter,
+    TermCounts,
+    TermCutter,
+    TermMatrix,
+    known_terms,
+)
 from tfxc.ops.csr import unit_rows
 from tfxc.ops.text.token_patterns import TokenPattern
 
@@ -354,6 +361,72 @@ class BagFeatures(TextFeatures):
     def __getstate__(self) -> dict[str, Any]:
         # The vectoriser repeats the vocabulary as a dict: half of what a process would be sent.
         return self.__dict__ | {"_cached_vectorizer": None}
+
+
+class TfidfBag(BagFeatures):
+    """What bags share whose terms are learned from texts and weighted by idf."""
+
+    _vocabulary: list[str] | None = None
+    _idf: np.ndarray | None = None
+
+    def learner(self) -> Learner:
+        """Learns the vocabulary and the idf weights.
+
+        Raises:
+            DataError: at its end, no term is left, or ``max_df`` means fewer documents than
+                ``min_df``.
+        """
+        counter = TermCounter()
+
+        def finish() -> np.ndarray:
+            return counter.ids(self._choose(counter.counts()), first=0, missing=-1)
+
+        return Learner(counter.add, finish)
+
+    def cut(self, texts: Sequence[str]) -> CutTexts:
+        return self._terms(learning=True).cut(texts)
+
+    def rows_of(
+        self, indptr: np.ndarray, ids: np.ndarray, values: np.ndarray
+    ) -> scipy.sparse.csr_matrix:
+        assert self.num_features is not None, "fit comes first"
+        return self._weighted(known_terms(indptr, ids, values, self.num_features))
+
+    def vocabulary(self) -> list[str] | None:
+        return self._vocabulary
+
+    @property
+    def idf(self) -> np.ndarray | None:
+        return self._idf
+
+    @abc.abstractmethod
+    def _choose(self, counts: TermCounts) -> np.ndarray:
+        """Chooses the vocabulary, and returns the places of its terms."""
+
+    @abc.abstractmethod
+    def _terms(self, learning: bool) -> TermCutter:
+        """Returns what cuts texts, to learn from them or to make their rows."""
+
+    def _take(self, vocabulary: list[str], idf: np.ndarray | None) -> None:
+        self._vocabulary = vocabulary
+        self._idf = idf if self._settings["use_idf"] else None
+        self.num_features = len(vocabulary)
+        self._cached_vectorizer = None
+
+    def _build_vectorizer(self) -> TermMatrix:
+        assert self._vocabulary is not None, "fit comes first"
+        return TermMatrix(self._vocabulary, self._terms(learning=False))
+
+    def _rows(self, texts: Sequence[str]) -> scipy.sparse.csr_matrix:
+        return self._weighted(super()._rows(texts))
+
+    def _weighted(self, rows: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
+        """Returns rows of counts as rows of weights, divided by their norm."""
+        if self._settings["sublinear_tf"]:
+            rows.data = np.log(rows.data) + 1
+        if self._idf is not None:
+            rows.data *= self._idf[rows.indices]
+        return self._normed(rows)
 
 
 def write_lines(path: Path, terms: Iterable[str]) -> None:

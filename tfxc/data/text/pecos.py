@@ -16,16 +16,8 @@ import scipy.sparse
 from tfxc.core.declared import Count, Share
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.storage.reading import read_json, read_text
-from tfxc.data.text.base import BagFeatures, Learner, Norm, read_terms
-from tfxc.data.text.terms import (
-    CutTexts,
-    TermCounter,
-    TermCounts,
-    TermCutter,
-    TermMatrix,
-    known_terms,
-    term_tree,
-)
+from tfxc.data.text.base import Norm, TfidfBag, read_terms
+from tfxc.data.text.terms import TermCounts, TermCutter, term_tree
 
 if TYPE_CHECKING:
     from tfxc.ops.text._terms import TermTree
@@ -41,7 +33,7 @@ _SHARED = ("binary", "sublinear_tf", "max_length", "norm_p")
 _COPY = "copy the whole vectoriser"
 
 
-class PecosTfidfFeatures(BagFeatures):
+class PecosTfidfFeatures(TfidfBag):
     """TF-IDF weighted n-grams of words or characters, as by the ``tfidf`` vectoriser of libpecos.
 
     A word is what is between spaces, case and punctuation kept; a line break counts as a
@@ -121,38 +113,13 @@ class PecosTfidfFeatures(BagFeatures):
                     where="ngram_range",
                     fix="give ranges without common lengths",
                 )
-        self._vocabulary: list[str] | None = None
-        self._idf: np.ndarray | None = None
-
-    def learner(self) -> Learner:
-        """Learns the vocabulary and the idf weights.
-
-        Raises:
-            DataError: at its end, no term is left.
-        """
-        counter = TermCounter()
-
-        def finish() -> np.ndarray:
-            return counter.ids(self._choose(counter.counts()), first=0, missing=-1)
-
-        return Learner(counter.add, finish)
 
     @property
     def cuts_once(self) -> bool:
         """See ``TextFeatures``; ``"char_wb"`` finds other n-grams than it learns."""
         return all(analyzer != "char_wb" for _, analyzer in self._blocks())
 
-    def cut(self, texts: Sequence[str]) -> CutTexts:
-        return self._terms(learning=True).cut(texts)
-
-    def rows_of(
-        self, indptr: np.ndarray, ids: np.ndarray, values: np.ndarray
-    ) -> scipy.sparse.csr_matrix:
-        assert self.num_features is not None, "fit comes first"
-        return self._weighted(known_terms(indptr, ids, values, self.num_features))
-
     def _choose(self, counts: TermCounts) -> np.ndarray:
-        """Chooses the vocabulary, and returns the places of its terms."""
         selected = [self._select(counts, *block) for block in self._blocks()]
         columns = np.concatenate(selected).astype(np.int64)
         if not columns.size:
@@ -190,18 +157,8 @@ class PecosTfidfFeatures(BagFeatures):
         if (blocks < 0).any() or (np.diff(blocks) < 0).any():
             raise DataError("the terms are not in the order of the ranges of ngram_range")
         self.blocks = np.searchsorted(blocks, range(1, len(self._blocks()))).tolist()
-        self._vocabulary = list(terms)
-        self._idf = idf if self._settings["use_idf"] else None
-        self.num_features = len(terms)
-        self._cached_vectorizer = None
+        self._take(list(terms), idf)
         return self
-
-    def vocabulary(self) -> list[str] | None:
-        return self._vocabulary
-
-    @property
-    def idf(self) -> np.ndarray | None:
-        return self._idf
 
     def _blocks(self) -> list[Block]:
         """Returns the blocks of columns."""
@@ -234,21 +191,10 @@ class PecosTfidfFeatures(BagFeatures):
     def _terms(self, learning: bool) -> "PecosTerms":
         return PecosTerms(self._blocks(), self._settings["max_length"], learning)
 
-    def _build_vectorizer(self) -> TermMatrix:
-        assert self._vocabulary is not None, "fit comes first"
-        return TermMatrix(self._vocabulary, self._terms(learning=False))
-
-    def _rows(self, texts: Sequence[str]) -> scipy.sparse.csr_matrix:
-        return self._weighted(super()._rows(texts))
-
     def _weighted(self, rows: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
         if self._settings["binary"]:
             rows.data[:] = 1
-        elif self._settings["sublinear_tf"]:
-            rows.data = np.log(rows.data) + 1
-        if self._idf is not None:
-            rows.data *= self._idf[rows.indices]
-        return self._normed(rows)
+        return super()._weighted(rows)
 
     def _load(self, folder: Path) -> None:
         self.set_vocabulary(*read_terms(folder, self._settings["use_idf"]))
