@@ -65,12 +65,9 @@ if TYPE_CHECKING:
     from tfxc.data.reading.formats.base import Reader
     from tfxc.inference.ensemble_file import EnsembleFile
     from tfxc.inference.prediction_files import Answer
-    from tfxc.inference.predictors import EnsemblePredictor, Predictions, RunPredictor
-    from tfxc.inference.savedmodel import SavedModelPredictor
+    from tfxc.inference.predictors import Predictions, Predictor
     from tfxc.inference.shared_chunks import Work
     from tfxc.runs.loaded import LoadedRun
-
-    Predictor = RunPredictor | EnsemblePredictor | SavedModelPredictor
 
 
 _PROMPT = "> "

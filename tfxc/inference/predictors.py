@@ -1,5 +1,6 @@
 """Labels for chunks of raw examples, by the models of runs."""
 
+import abc
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,7 +34,45 @@ class Predictions(NamedTuple):
     scores: np.ndarray
 
 
-class RunPredictor:
+class Predictor(abc.ABC):
+    """Base of what finds labels for chunks of raw examples.
+
+    Attributes:
+        k: labels per example, at most.
+        input_kind: a name in ``tfxc.data.examples.kinds.INPUTS``.
+        num_features: width of given features.
+        names: of the labels, by id.
+        decides: whether as many labels are listed as a decision returns, instead of k.
+    """
+
+    k: int
+    input_kind: str
+    num_features: int | None
+    names: Sequence[str]
+    decides = False
+
+    @abc.abstractmethod
+    def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:
+        """Returns ids int32 and scores float32 (n, k) of a chunk, best first, padded with id -1.
+
+        Raises:
+            DataError: examples of another kind or width than the run was trained on, or an image
+                that cannot be decoded.
+        """
+
+    def __call__(self, chunk: "Chunk", where: str = "input") -> Predictions:
+        """Returns ``Predictions`` of a chunk; raises as ``find`` does."""
+        return named(*self.find(chunk, where), self.names)
+
+    def find_over(
+        self, chunks: "Iterable[Chunk]", where: str = "input"
+    ) -> "Iterator[tuple[Chunk, tuple[np.ndarray, np.ndarray]]]":
+        """Yields chunks with what ``find`` finds for each."""
+        for chunk in chunks:
+            yield chunk, self.find(chunk, where)
+
+
+class RunPredictor(Predictor):
     """Predicts with a run's text features and the head's native search.
 
     Args:
@@ -41,12 +80,6 @@ class RunPredictor:
         k: labels per example; None means 5, or all if there are fewer.
         probabilities: whether to return probabilities instead of scores; None if the head has
             any.
-
-    Attributes:
-        input_kind: a name in ``tfxc.data.examples.kinds.INPUTS``.
-        num_features: width of given features.
-        names: of the labels, by id.
-        decides: whether as many labels are listed as a decision returns, instead of k.
 
     Raises:
         ConfigError: k exceeds the number of labels, or the head has no probabilities.
@@ -56,8 +89,6 @@ class RunPredictor:
         >>> predictor(Chunk(labels=[[]], texts=["Sorts a list."])).labels  # doctest: +SKIP
         [['key']]
     """
-
-    decides = False
 
     def __init__(
         self,
@@ -77,17 +108,7 @@ class RunPredictor:
         self._searcher(self.k)  # refuses what cannot be found
 
     def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:
-        """Returns ids int32 and scores float32 (n, k) of a chunk, best first, padded with id -1.
-
-        Raises:
-            DataError: examples of another kind or width than the run was trained on, or an image
-                that cannot be decoded.
-        """
         return self._labels_of({"features": self._loaded.features_of(chunk, where)})
-
-    def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
-        """Returns ``Predictions`` of a chunk; raises as ``find`` does."""
-        return named(*self.find(chunk, where), self.names)
 
     def find_over(
         self, chunks: "Iterable[Chunk]", where: str = "input"
@@ -153,7 +174,7 @@ def deciding_predictor(
     return DecidingPredictor(loaded_run, decision)
 
 
-class EnsemblePredictor:
+class EnsemblePredictor(Predictor):
     """Predicts with several runs over the same labels, whose lists are joined.
 
     Args:
@@ -167,7 +188,6 @@ class EnsemblePredictor:
         probabilities: whether its probabilities are given, where it has any.
 
     Attributes:
-        input_kind, num_features, names, decides: see ``RunPredictor``.
         rule: by which labels are listed; None where ``k`` are.
 
     Raises:
@@ -213,12 +233,7 @@ class EnsemblePredictor:
         self.k = checked_k(usual if k is None else k, listed)
 
     def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:
-        """Returns ids and scores of a chunk; see ``RunPredictor``."""
         return self._combined([predictor.find(chunk, where) for predictor in self._predictors])
-
-    def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
-        """Returns ``Predictions`` of a chunk; see ``RunPredictor``."""
-        return named(*self.find(chunk, where), self.names)
 
     def find_over(
         self, chunks: "Iterable[Chunk]", where: str = "input", keep: bool = False

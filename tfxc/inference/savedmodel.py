@@ -1,8 +1,6 @@
 """Labels for chunks of raw examples, by a SavedModel of ``tfxc export``."""
 
 import contextlib
-import functools
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +13,7 @@ from tfxc.data.examples.kinds import DENSE, IMAGE, input_of
 from tfxc.data.store.conversion import check_kind
 from tfxc.data.store.image_conversion import ImageConverter
 from tfxc.data.store.manifest import LABELS_FILE
-from tfxc.inference.predictors import Predictions, checked_k, named
+from tfxc.inference.predictors import Predictor, checked_k
 from tfxc.labels.vocabulary import LabelVocabulary
 from tfxc.ops.text.subwords import require_text
 
@@ -23,8 +21,10 @@ if TYPE_CHECKING:
     from tfxc.data.examples.chunk import Chunk
 
 
-class SavedModelPredictor:
+class SavedModelPredictor(Predictor):
     """Predicts with a SavedModel of ``tfxc export``.
+
+    Its answers have k columns, also where the run has learned to decide.
 
     Args:
         folder: the SavedModel.
@@ -32,19 +32,13 @@ class SavedModelPredictor:
             run returns, if it has learned that, else all.
 
     Attributes:
-        input_kind: a name in ``tfxc.data.examples.kinds.INPUTS``.
         num_features: length of dense vectors, else None: the signature does not show it.
-        names: of the labels, by id.
-        decides: see ``RunPredictor``; its answers have k columns, also where it decides.
 
     Raises:
         ConfigError: no such SavedModel, one of another program, or it outputs fewer labels.
     """
 
-    decides = False
-
     def __init__(self, folder: str | Path, k: int | None = None) -> None:
-        self._folder = Path(folder)
         self._model = _load(folder)  # kept: its functions do not keep their variables alive
         self._signature = self._model.signatures["serving_default"]
         inputs = self._signature.structured_input_signature[1]
@@ -66,13 +60,9 @@ class SavedModelPredictor:
         self._decides = k is None and "returned" in outputs
         available = outputs["labels"].shape[1]
         self.k = checked_k(available if k is None else k, available)
-
-    @functools.cached_property
-    def names(self) -> list[str]:
-        return LabelVocabulary.load(self._folder / "assets" / LABELS_FILE).names
+        self.names = LabelVocabulary.load(Path(folder) / "assets" / LABELS_FILE).names
 
     def find(self, chunk: "Chunk", where: str = "input") -> tuple[np.ndarray, np.ndarray]:
-        """Returns ids and scores of a chunk; see ``RunPredictor``."""
         arguments = self._arguments(chunk, where)
         try:
             outputs = self._signature(**arguments)
@@ -86,17 +76,6 @@ class SavedModelPredictor:
         if self._decides:
             ids = np.where(outputs["returned"].numpy(), ids, -1)
         return ids[:, : self.k], outputs["scores"].numpy()[:, : self.k]
-
-    def __call__(self, chunk: "Chunk", where: str = "input") -> "Predictions":
-        """Returns ``Predictions`` of a chunk; see ``RunPredictor``."""
-        return named(*self.find(chunk, where), self.names)
-
-    def find_over(
-        self, chunks: "Iterable[Chunk]", where: str = "input"
-    ) -> "Iterator[tuple[Chunk, tuple[np.ndarray, np.ndarray]]]":
-        """Yields chunks with what ``find`` finds for each."""
-        for chunk in chunks:
-            yield chunk, self.find(chunk, where)
 
     def _arguments(self, chunk: "Chunk", where: str) -> dict[str, tf.Tensor]:
         if self._images is not None:
