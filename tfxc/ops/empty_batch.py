@@ -1,23 +1,18 @@
 """Batches of no examples, which some kernels refuse and which crash others."""
 
-import contextlib
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 
 import tensorflow as tf
 
-_local = threading.local()
+from tfxc.core.thread_value import ThreadValue
+
+_answered = ThreadValue(True)
 
 
-@contextlib.contextmanager
-def handle_empty_batches(answered: bool) -> Iterator[None]:
+def handle_empty_batches(answered: bool) -> AbstractContextManager[None]:
     """Inside, ``with_one_example`` works or adds nothing, as graphs of other runtimes need it."""
-    before = getattr(_local, "answered", True)
-    _local.answered = answered
-    try:
-        yield
-    finally:
-        _local.answered = before
+    return _answered.set_to(answered)
 
 
 def with_one_example(
@@ -40,7 +35,7 @@ def with_one_example(
         >>> features.shape.as_list(), int(batch)
         ([1, 3], 0)
     """
-    if not getattr(_local, "answered", True):
+    if not _answered.value:
         return features, None
     bags = isinstance(features, dict) and "row_splits" in features
     tensor = tf.convert_to_tensor(features["row_splits"] if bags else tf.nest.flatten(features)[0])

@@ -1,14 +1,15 @@
 """Gradients that are dense tensors or rows of a table."""
 
-import contextlib
 import functools
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import tensorflow as tf
 
-_local = threading.local()
+from tfxc.core.thread_value import ThreadValue
+
+_without = ThreadValue(False)
 
 
 def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -28,26 +29,20 @@ def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*arguments: object) -> Any:
-        if getattr(_local, "none", False):
+        if _without.value:
             return function(*arguments)[0]
         return with_gradient(*arguments)
 
     return call
 
 
-@contextlib.contextmanager
-def without_gradients() -> Iterator[None]:
+def without_gradients() -> AbstractContextManager[None]:
     """Inside, graphs are traced that are never differentiated.
 
     TensorFlow keeps the gradient of ``tf.custom_gradient`` for the life of the process, once for
     each time it is traced, and with it the graph and the weights of the model it belongs to.
     """
-    before = getattr(_local, "none", False)
-    _local.none = True
-    try:
-        yield
-    finally:
-        _local.none = before
+    return _without.set_to(True)
 
 
 def sum_repeated_rows(

@@ -1,19 +1,20 @@
 """What is added to the rows of a table while they are read, the table itself left as it is."""
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-_local = threading.local()  # replicas are threads
+from tfxc.core.thread_value import ThreadValue
+
+# By the ids of the tables.
+_perturbations = ThreadValue[Mapping[int, Callable[[tf.Tensor], tf.Tensor]]]({})
 
 
-@contextlib.contextmanager
 def perturbations(
     of_tables: Sequence[tuple[tf.Variable, Callable[[tf.Tensor], tf.Tensor]]],
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Inside, ``read_rows`` adds a perturbation to what it reads.
 
     The gradient of the table is then the one at the moved place: the perturbation is a constant.
@@ -22,12 +23,7 @@ def perturbations(
         of_tables: list of pairs: a variable, and a function of ids that returns the perturbation
             of the rows read, of shape ``(*ids.shape, dim)``, e.g. ``RowPerturbation``.
     """
-    before = getattr(_local, "perturbations", {})
-    _local.perturbations = {id(table): perturbation for table, perturbation in of_tables}
-    try:
-        yield
-    finally:
-        _local.perturbations = before
+    return _perturbations.set_to({id(table): perturbation for table, perturbation in of_tables})
 
 
 def read_rows(table: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
@@ -48,7 +44,7 @@ def read_rows(table: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
         [1.0, 2.5, 2.5]
     """
     rows = tf.gather(table, ids)
-    perturbation = getattr(_local, "perturbations", {}).get(id(table))
+    perturbation = _perturbations.value.get(id(table))
     if perturbation is None:
         return rows
     return rows + tf.stop_gradient(perturbation(tf.convert_to_tensor(ids)))

@@ -6,35 +6,31 @@ to save. The hash is the finaliser of MurmurHash3 (Appleby, public domain descri
 """
 
 import contextlib
-import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
-_local = threading.local()
+from tfxc.core.thread_value import ThreadValue
+
+# Step, first row, and how often each seed was drawn with.
+_scope = ThreadValue[tuple[tf.Tensor, tf.Tensor, dict[int, int]] | None](None)
+_examples = ThreadValue[tf.Tensor | None](None)
 _FIRST_LABEL = 1 << 31  # rows of labels follow those of any batch
 _ROW_FACTOR = 0x27D4EB2F  # that of the compiled operations, too
 
 
-@contextlib.contextmanager
-def step_scope(step: tf.Tensor, first_row: tf.Tensor) -> Iterator[None]:
+def step_scope(step: tf.Tensor, first_row: tf.Tensor) -> contextlib.AbstractContextManager[None]:
     """Passes to the masks drawn inside which training step and which rows of its batch these are.
 
     Args:
         step: int64 scalar.
         first_row: number within the global batch of the first row seen inside.
     """
-    before = getattr(_local, "scope", None)
-    _local.scope = (tf.cast(step, tf.uint32), tf.cast(first_row, tf.uint32), {})
-    try:
-        yield
-    finally:
-        _local.scope = before
+    return _scope.set_to((tf.cast(step, tf.uint32), tf.cast(first_row, tf.uint32), {}))
 
 
-@contextlib.contextmanager
-def rows_of_labels(first: tf.Tensor | int = 0) -> Iterator[None]:
+def rows_of_labels(first: tf.Tensor | int = 0) -> contextlib.AbstractContextManager[None]:
     """Inside, the rows seen are labels' texts: their draws are not those of the batch's examples.
 
     They are the same in all replicas, and whenever this is entered again in a step.
@@ -42,18 +38,15 @@ def rows_of_labels(first: tf.Tensor | int = 0) -> Iterator[None]:
     Args:
         first: number of the first text seen inside among those of the step.
     """
-    before = getattr(_local, "scope", None)
-    if before is not None:
-        _local.scope = (before[0], _u32(_FIRST_LABEL) + tf.cast(first, tf.uint32), {})
-    try:
-        yield
-    finally:
-        _local.scope = before
+    scope = _scope.value
+    if scope is not None:
+        scope = (scope[0], _u32(_FIRST_LABEL) + tf.cast(first, tf.uint32), {})
+    return _scope.set_to(scope)
 
 
 def in_training_step() -> bool:
     """Says whether this is inside a ``step_scope``."""
-    return getattr(_local, "scope", None) is not None
+    return _scope.value is not None
 
 
 def current_step() -> tf.Tensor:
@@ -62,16 +55,14 @@ def current_step() -> tf.Tensor:
     Raises:
         RuntimeError: this is not inside of one.
     """
-    scope = getattr(_local, "scope", None)
-    if scope is None:
+    if _scope.value is None:
         raise RuntimeError("this code does not run inside a step_scope")
-    return scope[0]
+    return _scope.value[0]
 
 
 def draws() -> dict[int, int]:
     """Returns what was drawn so far in this ``step_scope``, for ``drawn_again``."""
-    scope = getattr(_local, "scope", None)
-    return dict(scope[2]) if scope else {}
+    return dict(_scope.value[2]) if _scope.value else {}
 
 
 @contextlib.contextmanager
@@ -81,10 +72,9 @@ def drawn_again(before: Mapping[int, int]) -> Iterator[None]:
     After it, the same draws count as made, however often they came. Without a ``step_scope``
     draws are random, and nothing comes again.
     """
-    scope = getattr(_local, "scope", None)
-    if scope:
-        scope[2].clear()
-        scope[2].update(before)
+    if _scope.value:
+        _scope.value[2].clear()
+        _scope.value[2].update(before)
     yield
 
 
@@ -172,7 +162,7 @@ def random_key(seed: int, first_row: int = 0) -> tf.Tensor:
 
 
 def _key_and_first_row(seed: int) -> tuple[tf.Tensor, tf.Tensor]:
-    scope: tuple[tf.Tensor, tf.Tensor, dict[int, int]] | None = getattr(_local, "scope", None)
+    scope = _scope.value
     if scope is None:
         scope = tf.cast(tf.random.uniform([], 0, 2**31 - 1, tf.int32), tf.uint32), _u32(0), {}
     step, first_row, passes = scope
@@ -191,8 +181,7 @@ def _u32(value: int) -> tf.Tensor:
     return tf.constant(value & 0xFFFFFFFF, tf.uint32)
 
 
-@contextlib.contextmanager
-def examples_of(batch: Mapping[str, Any]) -> Iterator[None]:
+def examples_of(batch: Mapping[str, Any]) -> contextlib.AbstractContextManager[None]:
     """Inside, ``current_examples`` gives the ``example_index`` of a batch.
 
     Args:
@@ -203,16 +192,11 @@ def examples_of(batch: Mapping[str, Any]) -> Iterator[None]:
         ...     current_examples()
         [4, 2]
     """
-    before = current_examples()
-    _local.index = batch.get("example_index")
-    try:
-        yield
-    finally:
-        _local.index = before
+    return _examples.set_to(batch.get("example_index"))
 
 
 def current_examples() -> tf.Tensor | None:
     """Returns int64 (batch,), each example's row number in the training split; None outside of
     training.
     """
-    return getattr(_local, "index", None)
+    return _examples.value

@@ -1,36 +1,30 @@
 """Products of sparse bags with dense tables."""
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import tensorflow as tf
 
+from tfxc.core.thread_value import ThreadValue
 from tfxc.ops.gradients import custom_gradient
 from tfxc.ops.perturbations import read_rows
 
-_local = threading.local()
+_form = ThreadValue[str | None](None)
 
 
-@contextlib.contextmanager
-def bags_as(form: str | None) -> Iterator[None]:
+def bags_as(form: str | None) -> AbstractContextManager[None]:
     """Inside, functions of ``ops`` are traced with operations that other runtimes have.
 
     Args:
         form: ``"segments"``: sums over segments. ``"products"``: products with a dense
             (batch, nnz) matrix, as fast for single queries and slower for large batches.
     """
-    before = getattr(_local, "form", None)
-    _local.form = form
-    try:
-        yield
-    finally:
-        _local.form = before
+    return _form.set_to(form)
 
 
 def for_other_runtimes() -> bool:
     """Says whether this is inside of ``bags_as``."""
-    return getattr(_local, "form", None) is not None
+    return _form.value is not None
 
 
 def bag_matmul(
@@ -59,10 +53,9 @@ def bag_matmul(
     """
     weights = tf.convert_to_tensor(weights, tf.float32)
     row_splits = tf.convert_to_tensor(row_splits, tf.int64)
-    form = getattr(_local, "form", None)
-    if form == "products":
+    if _form.value == "products":
         return tf.matmul(_spread(weights, row_splits), tf.gather(table, ids))
-    if form == "segments":
+    if _form.value == "segments":
         return _sums(tf.gather(table, ids) * tf.expand_dims(weights, 1), row_splits)
     distinct, columns = tf.unique(tf.cast(ids, tf.int64), tf.int64)
     return _csr_matmul(columns, weights, row_splits, read_rows(table, distinct))
@@ -162,7 +155,7 @@ def unit_rows(weights: tf.Tensor, row_splits: tf.Tensor) -> tf.Tensor:
         array([0.6, 0.8, 1. ], dtype=float32)
     """
     squares = tf.square(weights)
-    if getattr(_local, "form", None) == "products":
+    if _form.value == "products":
         sums = tf.reduce_sum(_spread(squares, row_splits), axis=1, keepdims=True)
         of_entries = tf.reduce_sum(sums * _spread(tf.ones_like(weights), row_splits), axis=0)
     else:

@@ -1,30 +1,25 @@
 """Encoders whose layers XLA compiles, a program per length of a batch's texts."""
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import tensorflow as tf
 
+from tfxc.core.thread_value import ThreadValue
+
 _BUCKET = 32  # lengths are rounded up to multiples of this: each length is another program
 
-_local = threading.local()  # replicas are threads
+_compiles = ThreadValue(False)
 
 
-@contextlib.contextmanager
-def compiled_encoders(compiles: bool = True) -> Iterator[None]:
+def compiled_encoders(compiles: bool = True) -> AbstractContextManager[None]:
     """Inside, encoders that can have their layers compiled in training."""
-    before = compiles_encoders()
-    _local.compiles = compiles
-    try:
-        yield
-    finally:
-        _local.compiles = before
+    return _compiles.set_to(compiles)
 
 
 def compiles_encoders() -> bool:
     """Tells whether this is inside of ``compiled_encoders``."""
-    return getattr(_local, "compiles", False)
+    return _compiles.value
 
 
 def compiled(function: Callable[..., tf.Tensor], *tensors: tf.Tensor) -> tf.Tensor:

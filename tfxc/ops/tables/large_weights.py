@@ -1,15 +1,15 @@
 """Layers whose weights are started, read and written without a copy of them."""
 
-import contextlib
 import math
-import threading
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import keras
 import tensorflow as tf
 
+from tfxc.core.thread_value import ThreadValue
 from tfxc.ops.private_apis import in_stateless_scope
 from tfxc.ops.tables.row_start import RowStart
 
@@ -19,26 +19,20 @@ if TYPE_CHECKING:
     from tfxc.ops.tables.row_start import Rows
 
 _PIECE = 2**26  # bytes started, read or written at a time
-_local = threading.local()
+_left_out = ThreadValue(False)
 
 
-@contextlib.contextmanager
-def without_starts() -> Iterator[None]:
+def without_starts() -> AbstractContextManager[None]:
     """Inside, weights of ``LargeWeights`` begin as zeros: they are read from a file next.
 
     So the time to draw random numbers is saved.
     """
-    before = starts_are_left_out()
-    _local.left_out = True
-    try:
-        yield
-    finally:
-        _local.left_out = before
+    return _left_out.set_to(True)
 
 
 def starts_are_left_out() -> bool:
     """Says whether this is inside ``without_starts``."""
-    return getattr(_local, "left_out", False)
+    return _left_out.value
 
 
 class LargeWeights(keras.layers.Layer):
