@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError
+from tfxc.core.protocol_buffers import bytes_field
 from tfxc.data.examples.kinds import ENCODED, IMAGE, KINDS, SPARSE, TEXT, TEXT_AND_FEATURES
-from tfxc.data.store.records.record_writer import message_field
 from tfxc.exports.savedmodel import Exported, export_savedmodel
 
 if TYPE_CHECKING:
@@ -102,11 +102,11 @@ def prediction_log(model: str, signature: str, inputs: Mapping[str, Any]) -> byt
         signature: name of the signature.
         inputs: arrays or lists by the name of the input.
     """
-    spec = message_field(_NAME, model.encode())
-    spec += message_field(_SIGNATURE_NAME, signature.encode())
-    request = message_field(_MODEL_SPEC, spec)
+    spec = bytes_field(_NAME, model.encode())
+    spec += bytes_field(_SIGNATURE_NAME, signature.encode())
+    request = bytes_field(_MODEL_SPEC, spec)
     for name in sorted(inputs):
         tensor = tf.make_tensor_proto(inputs[name]).SerializeToString()
-        entry = message_field(_KEY, name.encode()) + message_field(_VALUE, tensor)
-        request += message_field(_INPUTS, entry)
-    return message_field(_PREDICT_LOG, message_field(_REQUEST, request))
+        entry = bytes_field(_KEY, name.encode()) + bytes_field(_VALUE, tensor)
+        request += bytes_field(_INPUTS, entry)
+    return bytes_field(_PREDICT_LOG, bytes_field(_REQUEST, request))

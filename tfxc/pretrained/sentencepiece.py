@@ -13,6 +13,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
 
 from tfxc.core.errors import ConfigError
+from tfxc.core.protocol_buffers import bytes_field, integer_field
 
 # Types of pieces.
 _NORMAL = 1
@@ -139,7 +140,7 @@ def model_of_pieces(content: Mapping[str, Any], where: str | Path) -> bytes:
         # model_type bpe, byte_fallback
         kind_of_model = b"\x18\x02\x98\x02\x01"
         # add_dummy_prefix, escape_whitespaces, but not remove_extra_whitespaces
-        rules = _bytes(1, b"identity") + b"\x18\x01\x20\x00\x28\x01"
+        rules = bytes_field(1, b"identity") + b"\x18\x01\x20\x00\x28\x01"
     else:
         scored = model["vocab"]
         unknown = model["unk_id"]
@@ -148,7 +149,7 @@ def model_of_pieces(content: Mapping[str, Any], where: str | Path) -> bytes:
             raise _other_normalizer("has no precompiled_charsmap", where)
         kind_of_model = b"\x18\x01"
         # add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces
-        rules = _bytes(1, b"custom") + _bytes(2, base64.b64decode(tables[0]))
+        rules = bytes_field(1, b"custom") + bytes_field(2, base64.b64decode(tables[0]))
         rules += b"\x18\x01\x20\x01\x28\x01"
     parts = []
     for number, (piece, score) in enumerate(scored):
@@ -156,14 +157,14 @@ def model_of_pieces(content: Mapping[str, Any], where: str | Path) -> bytes:
         kind = _BYTE if model.get("type") == "BPE" and _BYTE_PIECE.fullmatch(piece) else kind
         kind = _UNKNOWN if number == unknown else kind
         text = piece.encode("utf-8")
-        message = _bytes(1, text) + b"\x15" + struct.pack("<f", score) + b"\x18" + _varint(kind)
-        parts.append(_bytes(1, message))
+        message = bytes_field(1, text) + b"\x15" + struct.pack("<f", score) + integer_field(3, kind)
+        parts.append(bytes_field(1, message))
     # trainer_spec: the names of the special pieces
-    trainer = kind_of_model + _bytes(45, scored[unknown][0].encode("utf-8"))
-    trainer += b"\xc0\x02" + _varint(unknown)
+    trainer = kind_of_model + bytes_field(45, scored[unknown][0].encode("utf-8"))
+    trainer += integer_field(40, unknown)
     # Texts are cut without pieces for begin, end and padding: these have no ids.
-    trainer += b"".join(_varint(number << 3) + _varint(2**64 - 1) for number in (41, 42, 43))
-    return b"".join(parts) + _bytes(2, trainer) + _bytes(3, rules)
+    trainer += b"".join(integer_field(number, 2**64 - 1) for number in (41, 42, 43))
+    return b"".join(parts) + bytes_field(2, trainer) + bytes_field(3, rules)
 
 
 def _other_normalizer(problem: str, where: str | Path) -> ConfigError:
@@ -172,15 +173,3 @@ def _other_normalizer(problem: str, where: str | Path) -> ConfigError:
         where=where,
         fix="copy the model's SentencePiece file, too",
     )
-
-
-def _varint(value: int) -> bytes:
-    parts = []
-    while value > 127:
-        parts.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*parts, value])
-
-
-def _bytes(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(content)) + content

@@ -1,6 +1,5 @@
 """TensorBoard: event files in the run folder; the package tensorboard is needed to look at them."""
 
-import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 from google.protobuf.struct_pb2 import Value
 
+from tfxc.core.protocol_buffers import bytes_field, double_field, integer_field
 from tfxc.core.storage.files import write_errors
 from tfxc.training.trackers.base import Tracker
 
@@ -47,9 +47,10 @@ class TensorBoard(Tracker):
                     struct_value = Value(number_value=value)
                 else:
                     struct_value = Value(string_value=value)
-                entry = _field(1, name.encode()) + _field(2, struct_value.SerializeToString())
-                content += _field(1, entry)
-            content += _field(4, self.title.encode()) + _field(5, _double(time.time()), 1)
+                entry = bytes_field(1, name.encode())
+                entry += bytes_field(2, struct_value.SerializeToString())
+                content += bytes_field(1, entry)
+            content += bytes_field(4, self.title.encode()) + double_field(5, time.time())
             self._hyperparameters(_START, 3, content)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -62,13 +63,13 @@ class TensorBoard(Tracker):
 
     def finish(self, finished: bool) -> None:
         status = _SUCCESS if finished else _FAILURE
-        end = _field(1, _varint(status), 0) + _field(2, _double(time.time()), 1)
+        end = integer_field(1, status) + double_field(2, time.time())
         self._hyperparameters(_END, 4, end)
         self._writer.close()
 
     def _hyperparameters(self, tag: str, number: int, content: bytes) -> None:
         """Writes a message of the plugin; its classes are in the package tensorboard only."""
-        metadata = _metadata(_PLUGIN, _field(number, content))
+        metadata = _metadata(_PLUGIN, bytes_field(number, content))
         with self._writer.as_default(0):
             tf.summary.write(tag, 0.0, metadata=metadata)
 
@@ -107,21 +108,3 @@ def _metadata(plugin: str, content: bytes = b"") -> Any:
     """Returns what says which part of TensorBoard shows a value, and what it is told."""
     kind = tf.compat.v1.SummaryMetadata
     return kind(plugin_data=kind.PluginData(plugin_name=plugin, content=content))
-
-
-def _field(number: int, content: bytes, wire_type: int = 2) -> bytes:
-    """Returns a field of a protocol buffer: bytes with their length, or a number as it is."""
-    size = _varint(len(content)) if wire_type == 2 else b""
-    return _varint(number << 3 | wire_type) + size + content
-
-
-def _varint(value: int) -> bytes:
-    parts = []
-    while value > 127:
-        parts.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*parts, value])
-
-
-def _double(value: float) -> bytes:
-    return struct.pack("<d", value)

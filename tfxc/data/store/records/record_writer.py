@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfxc.core.protocol_buffers import bytes_field
 from tfxc.data.examples.columns import LABELS, Fields
 from tfxc.data.examples.rows import Rows
 from tfxc.data.reading.parsing.record_layout import (
@@ -20,8 +21,7 @@ from tfxc.data.reading.parsing.record_layout import (
 # Records of images are kept below this size by holding fewer of them.
 _RECORD_BYTES = 8 << 20
 _WRITTEN_BYTES = 1 << 20
-# Of protocol buffers: the type of a field with a length, and the fields of tf.train.Example.
-_LENGTH_DELIMITED = 2
+# Fields of tf.train.Example.
 _FEATURES = _FEATURE = _KEY = _PACKED = _BYTES_LIST = 1
 _VALUE = _FLOAT_LIST = 2
 _INT64_LIST = 3
@@ -104,41 +104,16 @@ def encode_example(arrays: Mapping[str, np.ndarray | list[bytes]]) -> bytes:
     for name in sorted(arrays):
         array = arrays[name]
         if isinstance(array, list):
-            values = b"".join(message_field(_PACKED, value) for value in array)
-            feature = message_field(_BYTES_LIST, values)
+            values = b"".join(bytes_field(_PACKED, value) for value in array)
+            feature = bytes_field(_BYTES_LIST, values)
         elif np.issubdtype(array.dtype, np.floating):
-            values = message_field(_PACKED, array.astype("<f4").tobytes())
-            feature = message_field(_FLOAT_LIST, values)
+            values = bytes_field(_PACKED, array.astype("<f4").tobytes())
+            feature = bytes_field(_FLOAT_LIST, values)
         else:
-            feature = message_field(_INT64_LIST, message_field(_PACKED, _varints(array)))
-        entry = message_field(_KEY, name.encode()) + message_field(_VALUE, feature)
-        entries.append(message_field(_FEATURE, entry))
-    return message_field(_FEATURES, b"".join(entries))
-
-
-def message_field(number: int, payload: bytes) -> bytes:
-    """Returns a field of a protocol buffer that has a length: a text, bytes or another message.
-
-    Args:
-        number: of the field, at most 15.
-        payload: what it holds.
-
-    Source: https://protobuf.dev/programming-guides/encoding
-
-    Example:
-        >>> message_field(2, b"testing").hex()
-        '120774657374696e67'
-    """
-    return bytes([number << 3 | _LENGTH_DELIMITED]) + _varint(len(payload)) + payload
-
-
-def _varint(value: int) -> bytes:
-    digits = bytearray()
-    while value > 127:
-        digits.append(value & 127 | 128)
-        value >>= 7
-    digits.append(value)
-    return bytes(digits)
+            feature = bytes_field(_INT64_LIST, bytes_field(_PACKED, _varints(array)))
+        entry = bytes_field(_KEY, name.encode()) + bytes_field(_VALUE, feature)
+        entries.append(bytes_field(_FEATURE, entry))
+    return bytes_field(_FEATURES, b"".join(entries))
 
 
 def _varints(array: np.ndarray) -> bytes:
