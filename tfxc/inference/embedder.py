@@ -48,9 +48,7 @@ class Embedder:
             vectors += tf.cast(mirrored, tf.float32)
         return vectors
 
-    def over_rows(
-        self, rows: "Iterable[Rows]", batch_size: int, num_examples: int, title: str = "embedding"
-    ) -> np.ndarray:
+    def over_rows(self, rows: "Iterable[Rows]", batch_size: int, num_examples: int) -> np.ndarray:
         """Computes the vectors of all examples, float32 (num_examples, dim), with a progress line.
 
         Args:
@@ -62,7 +60,7 @@ class Embedder:
             DataError: another number of examples came.
         """
         parts = []
-        with Progress(title, num_examples, "examples") as progress:
+        with Progress("embedding", num_examples, "examples") as progress:
             for block in rows:
                 for start in range(0, len(block), batch_size):
                     part = block.slice(start, start + batch_size)

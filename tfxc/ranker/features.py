@@ -8,7 +8,7 @@ from tfxc.core.errors import DataError
 _ENTRIES = 1 << 22  # looked at at once
 
 
-def check_features(features: scipy.sparse.csr_matrix, where: str = "features") -> int:
+def check_features(features: scipy.sparse.csr_matrix) -> int:
     """Reads all features once and refuses what the solver cannot work with.
 
     Returns:
@@ -18,9 +18,9 @@ def check_features(features: scipy.sparse.csr_matrix, where: str = "features") -
         DataError: no float32 CSR matrix, NaN or infinity, or unsorted or repeated entries.
     """
     if not (scipy.sparse.issparse(features) and features.format == "csr"):
-        raise DataError(f"{type(features).__name__} is not a CSR matrix", where=where)
+        raise DataError(f"{type(features).__name__} is not a CSR matrix", where="features")
     if features.dtype != np.float32:
-        raise DataError(f"the features are {features.dtype}, not float32", where=where)
+        raise DataError(f"the features are {features.dtype}, not float32", where="features")
     rows = max(1, int(_ENTRIES * features.shape[0] / max(features.nnz, 1)))
     for begin in range(0, features.shape[0], rows):
         splits = features.indptr[begin : begin + rows + 1].astype(np.int64)
@@ -41,5 +41,5 @@ def check_features(features: scipy.sparse.csr_matrix, where: str = "features") -
             if wrong.any():
                 entry = splits[0] + int(np.flatnonzero(wrong)[0])
                 row = begin + int(np.searchsorted(splits, entry, side="right")) - 1
-                raise DataError(problem, where=f"{where}, row {row}", fix=fix)
+                raise DataError(problem, where=f"features, row {row}", fix=fix)
     return int((np.diff(features.indptr) == 0).sum())

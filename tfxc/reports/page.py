@@ -49,16 +49,13 @@ _MOST_SETTINGS = 20
 _MOST_CHARACTERS = 2000
 
 
-def page_template(otherwise: str = "add --no-page") -> "Template":
+def page_template() -> "Template":
     """Returns the template of the page.
-
-    Args:
-        otherwise: for the message: how to go without a page.
 
     Raises:
         ConfigError: Jinja2 is not installed.
     """
-    with missing_package("report", otherwise=otherwise):
+    with missing_package("report", otherwise="add --no-page"):
         import jinja2
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tfxc.reports", "templates"),

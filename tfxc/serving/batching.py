@@ -37,9 +37,9 @@ class Batcher:
     Args:
         search: (chunk, k) -> ids int32 and scores float32, both (n, k).
         limits: of which ``batch``, ``queue`` and ``wait`` count.
-        on_batch: called with the number of examples of each batch.
 
     Attributes:
+        on_batch: called with the number of examples of each batch; None at first.
         closed: whether a newer version has come, so that nothing more may be submitted.
 
     Example:
@@ -56,15 +56,10 @@ class Batcher:
         [[0]]
     """
 
-    def __init__(
-        self,
-        search: "Callable[[Chunk, int], Found]",
-        limits: Limits,
-        on_batch: Callable[[int], None] | None = None,
-    ) -> None:
+    def __init__(self, search: "Callable[[Chunk, int], Found]", limits: Limits) -> None:
         self._search = search
         self._limits = limits
-        self.on_batch = on_batch
+        self.on_batch: Callable[[int], None] | None = None
         self._jobs: dict[asyncio.Future[Found], _Job] = {}  # in the order in which they came
         self._waiting = 0
         self._busy = False

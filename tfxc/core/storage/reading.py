@@ -255,25 +255,23 @@ def valid_record(
         ) from problem
 
 
-def read_json_lines(
-    path: str | Path, *, fix: str = "check the path", error: type[UserError] = DataError
-) -> list[dict[str, Any]]:
+def read_json_lines(path: str | Path, *, fix: str = "check the path") -> list[dict[str, Any]]:
     """Returns the objects of a file with one on each line; a last line that a kill cut short is
     left out.
 
     Args:
-        path, fix, error: see ``read_errors``.
+        path, fix: see ``read_errors``.
 
     Returns:
         list of dicts.
 
     Raises:
-        UserError, MachineError: as ``read_errors``; a damaged line is named.
+        DataError, MachineError: as ``read_errors``; a damaged line is named.
     """
-    *lines, cut_short = read_text(path, fix=fix, error=error).split("\n")
+    *lines, cut_short = read_text(path, fix=fix).split("\n")
     values = []
     for number, line in enumerate(lines, 1):
-        with read_errors(f"{path}:{number}", fix=fix, error=error):
+        with read_errors(f"{path}:{number}", fix=fix):
             value = json.loads(line)
             if not isinstance(value, dict):
                 raise TypeError(f"not a JSON object: {line[:40]!r}")

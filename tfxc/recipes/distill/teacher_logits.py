@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from tfxc.runs.loaded import LoadedRun
 
 
+_BATCH = 64  # examples at a time, always the same ones together
+
+
 def write_teacher_logits(
     path: str | Path,
     teachers: Sequence[str | Path],
@@ -37,7 +40,6 @@ def write_teacher_logits(
     manifest: "Manifest",
     source: "Source",
     names: Sequence[str],
-    batch_size: int = 64,
     trust: bool = False,
 ) -> None:
     """Writes the mean of the teachers' logits of every training example; can be resumed.
@@ -54,7 +56,6 @@ def write_teacher_logits(
         manifest: ``Manifest`` of the student's data.
         source: the student's training split, a ``Source``.
         names: the student's label names by id.
-        batch_size: examples at a time.
         trust: see ``LoadedRun``.
 
     Raises:
@@ -63,7 +64,7 @@ def write_teacher_logits(
         MachineError: there is not enough space; found before a teacher predicts.
     """
     path = Path(path)
-    computation = computation_of(teachers, manifest, names, batch_size)
+    computation = computation_of(teachers, manifest, names)
     if is_written(path, computation):
         return
     path.unlink(missing_ok=True)
@@ -89,23 +90,20 @@ def write_teacher_logits(
                 stack.enter_context(RowWriter([*sums, path][1], **following))
             before = np.load(sums[number - 1], mmap_mode="r") if number else None
             run = load_run(teacher, trust)
-            _add_logits(run, total, before, data, names, place, batch_size, len(teachers))
+            _add_logits(run, total, before, data, names, place, len(teachers))
         if number:
             sums[number - 1].unlink()
 
 
 def computation_of(
-    teachers: Sequence[str | Path],
-    manifest: "Manifest",
-    names: Sequence[str],
-    batch_size: int = 64,
+    teachers: Sequence[str | Path], manifest: "Manifest", names: Sequence[str]
 ) -> dict[str, Any]:
     """Says what determines the bytes of the logits; arguments see ``write_teacher_logits``."""
     texts = {"data": manifest.model_dump_json(), "labels": json_text(list(names))}
     return {
         **{name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()},
         "teachers": [fingerprint_of_run(teacher) for teacher in teachers],
-        "batch_size": batch_size,
+        "batch_size": _BATCH,
     }
 
 
@@ -146,7 +144,6 @@ def _add_logits(
     data: "DataSettings",
     names: Sequence[str],
     place: np.ndarray,
-    batch_size: int,
     count: int,
 ) -> None:
     """Writes a teacher's logits, divided by the number of teachers and added to ``before``.
@@ -157,7 +154,6 @@ def _add_logits(
         before: (examples, labels) sum over the teachers before it, or None.
         data, names: see ``write_teacher_logits``.
         place: int (examples,), row of each example of the training file.
-        batch_size: examples at a time, always the same ones together.
         count: number of teachers.
     """
     teacher = run.folder.path
@@ -177,7 +173,7 @@ def _add_logits(
         for rows in run.rows(rest, CHUNK_EXAMPLES):
             first = rest.firsts.popleft()
             places = place[first : first + len(rows)]
-            total.write_missing(rows, places, batch_size, compute, progress)
+            total.write_missing(rows, places, _BATCH, compute, progress)
 
 
 def teacher_columns(run: "LoadedRun", folder: str | Path, names: Sequence[str]) -> np.ndarray:

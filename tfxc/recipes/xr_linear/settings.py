@@ -267,7 +267,6 @@ class TreeSettings:
 def ranker_settings(
     section: Mapping[str, Any] | None = None,
     seed: int = 0,
-    where: str = "recipe.ranker",
     provided: Collection[str] = (),
 ) -> RankerSettings:
     """Returns the ``RankerSettings`` of a config section.
@@ -276,7 +275,6 @@ def ranker_settings(
         section: dict, keys see ``RankerSettings``; those whose value may differ between layers may
             have a list.
         seed: where ``section`` has none.
-        where: config key, for messages.
         provided: values (``"usn"``, ``"ranker-only"``) whose matrices there are.
 
     Raises:
@@ -287,25 +285,26 @@ def ranker_settings(
         >>> ranker_settings({"threshold": 0.01}).threshold
         0.01
     """
-    section = _mapping(section, where)
+    section = _mapping(section, "recipe.ranker")
     for key in MATRIX_FILES:
         if key in section:
             raise ConfigError(
                 "only a training with recipe 'xr_linear' reads matrices of the training examples",
-                where=f"{where}.{key}",
+                where=f"recipe.ranker.{key}",
                 fix="remove it",
             )
-    check_section(RankerSettings, section, where, "the ranker")
+    check_section(RankerSettings, section, "recipe.ranker", "the ranker")
     settings = RankerSettings(**{"seed": seed, **section})
     negatives = settings.negatives
     schemes = [negatives] if isinstance(negatives, str) else negatives
-    parts = {part for text in schemes for part in scheme_of(text, where=f"{where}.negatives")}
+    where = "recipe.ranker.negatives"
+    parts = {part for text in schemes for part in scheme_of(text, where=where)}
     modes = {settings.relevance_mode}
     for key, value, used in (("negatives", "usn", parts), ("relevance_mode", "ranker-only", modes)):
         if value in used and value not in provided:
             raise ConfigError(
                 f"{value!r} needs a matrix",
-                where=f"{where}.{key}",
+                where=f"recipe.ranker.{key}",
                 fix="leave it out, or with recipe 'xr_linear' name a file: "
                 + " or ".join(name for name, of in MATRIX_FILES.items() if of == value),
             )

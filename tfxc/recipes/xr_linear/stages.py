@@ -54,21 +54,13 @@ def check_data(config: "Config", manifest: "Manifest") -> None:
         )
     if config.evaluation.test_on_improvement and config.refit is None:
         for split in ("dev", "test"):
-            need_split(manifest, split, "evaluation.test_on_improvement")
-
-
-def need_split(manifest: "Manifest", split: str, where: str) -> None:
-    """Refuses data without a split that a key of the config needs.
-
-    Raises:
-        ConfigError: the key is named.
-    """
-    if split not in manifest.splits:
-        raise ConfigError(
-            f"the data have no {split} split",
-            where=where,
-            fix=f"name a file in data.{split}, or remove {where}",
-        )
+            if split not in manifest.splits:
+                where = "evaluation.test_on_improvement"
+                raise ConfigError(
+                    f"the data have no {split} split",
+                    where=where,
+                    fix=f"name a file in data.{split}, or remove {where}",
+                )
 
 
 def training_matrices(
