@@ -14,6 +14,7 @@ import scipy.sparse
 from tfxc.core.cli import ENSEMBLES
 from tfxc.core.declared import check_choice
 from tfxc.core.errors import ConfigError, DataError
+from tfxc.ranker.fusion.fused_numpy import ordered_lists
 from tfxc.ranker.fusion.trees import ListTrees
 
 #: Lists of a model: ids and scores (N, k), or a CSR matrix (N, L) of scores.
@@ -86,15 +87,8 @@ def combine(
     listed = np.bincount(places, minlength=len(keys))
     scores = _scores(lists, method, shares, places, rows)
     order = np.lexsort((labels, -listed, -scores, rows))
-    lengths = np.bincount(rows, minlength=examples)
-    ranks = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    k = int(lengths.max(initial=0)) if k is None else k
-    chosen = order[ranks < k]
-    ids = np.full((examples, k), -1, np.int32)
-    best = np.full((examples, k), -np.inf, np.float32)
-    ids[rows[chosen], ranks[ranks < k]] = labels[chosen]
-    best[rows[chosen], ranks[ranks < k]] = scores[chosen]
-    return ids, best
+    k = int(np.bincount(rows).max(initial=0)) if k is None else k
+    return ordered_lists(rows[order], labels[order], scores[order], examples, k)
 
 
 def label_map(names: Sequence[str], first: Sequence[str], where: str) -> np.ndarray:
