@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run_lines(path: str, trust: bool) -> Iterator[str]:
     from tfxc.core import registry
+    from tfxc.core.storage.files import folder_bytes
     from tfxc.ranker.sizes import size_lines
     from tfxc.runs.loaded import load_run
 
@@ -72,9 +73,7 @@ def _run_lines(path: str, trust: bool) -> Iterator[str]:
         keeps_head = registry.get("recipe", loaded.config.recipe.name).keeps_head
         yield from _weight_lines(loaded.config, loaded.dimensions, keeps_head)
     yield from size_lines(loaded.folder.path)
-    files = (file for file in loaded.folder.path.rglob("*") if file.is_file())
-    stored = sum(file.stat().st_size for file in files)
-    yield f"on disk: {stored / 1e6:,.1f} MB in {loaded.folder.path}"
+    yield f"on disk: {folder_bytes(loaded.folder.path) / 1e6:,.1f} MB in {loaded.folder.path}"
     summary = loaded.folder.summary()
     if summary is None:
         yield "training: not finished"

@@ -127,6 +127,7 @@ def size_table(before: str | Path, after: str | Path, trust: bool = False) -> st
 
 
 def _sizes(path: str | Path, trust: bool) -> dict[str, str]:
+    from tfxc.core.storage.files import folder_bytes
     from tfxc.model import make_components
     from tfxc.recipes.prune.layer_slices import layer_sizes
     from tfxc.runs.loaded import load_run
@@ -137,11 +138,10 @@ def _sizes(path: str | Path, trust: bool) -> dict[str, str]:
     encoder, head, _ = make_components(loaded.config, **loaded.dimensions)
     weight_shapes(encoder, head)  # makes the weights, without values
     count = sum(w.shape.num_elements() for w in (*encoder.weights, *head.weights))
-    assets = (file for file in (loaded.folder / "assets").rglob("*") if file.is_file())
     sizes = {
         "parameters": f"{count:,}",
         "weights on disk": f"{(loaded.folder / WEIGHTS).stat().st_size / 1e6:,.2f} MB",
-        "assets on disk": f"{sum(file.stat().st_size for file in assets) / 1e6:,.2f} MB",
+        "assets on disk": f"{folder_bytes(loaded.folder / 'assets') / 1e6:,.2f} MB",
         "vocabulary": f"{loaded.manifest['num_features']:,}",
     }
     if encoder.gates is not None:

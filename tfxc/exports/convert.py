@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage import checksums
+from tfxc.core.storage.files import folder_bytes
 from tfxc.core.storage.ownership import atomic_folder
 from tfxc.exports import MIN_AGREEMENT
 from tfxc.exports.bundle import NAMES, write_bundle
 from tfxc.exports.parity import Agreement, Expected, agreement_of, outputs_of_function
 from tfxc.exports.rule import exported_rule
-from tfxc.exports.target import check_target, folder_size
+from tfxc.exports.target import check_target
 
 if TYPE_CHECKING:
     from tfxc.runs.loaded import LoadedRun
@@ -150,8 +151,8 @@ def export_model(
             input_kind=source.input_kind,
             k=k,
             batch=batch,
-            size_bytes=folder_size(path),
-            folder_bytes=folder_size(scratch),
+            size_bytes=folder_bytes(path),
+            folder_bytes=folder_bytes(scratch),
             weight_bytes=source.weight_bytes,
             score_difference=difference,
             agreement=agreement,

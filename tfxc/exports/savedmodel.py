@@ -16,13 +16,14 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfxc.core.storage import checksums
+from tfxc.core.storage.files import folder_bytes
 from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.examples.kinds import ENCODED, IMAGE, INPUTS, TOKENS
 from tfxc.data.images.decoding import decode_batch
 from tfxc.exports.decided import predicted, top_k
 from tfxc.exports.parity import Expected, outputs_of_savedmodel
 from tfxc.exports.rule import exported_rule
-from tfxc.exports.target import check_target, folder_size
+from tfxc.exports.target import check_target
 from tfxc.ops.file_errors import os_errors
 from tfxc.ops.gradients import without_gradients
 
@@ -128,7 +129,7 @@ def export_savedmodel(
         if add:
             add(scratch)
         checksums.record(scratch)
-        size = folder_size(scratch)
+        size = folder_bytes(scratch)
     return Exported(folder, input_kind, k, size, weights, difference, probabilities)
 
 

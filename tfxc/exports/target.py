@@ -28,9 +28,3 @@ def check_target(loaded_run: "LoadedRun", folder: str | Path, k: int, kind: str)
     num_labels = loaded_run.manifest["num_labels"]
     check_k(k, num_labels)
     check_own(folder, kind)
-
-
-def folder_size(folder: Path) -> int:
-    """Bytes of the files in a folder and below, or of a single file."""
-    paths = [folder] if folder.is_file() else folder.rglob("*")
-    return sum(path.stat().st_size for path in paths if path.is_file())

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tfxc.core.storage.files import folder_bytes
 from tfxc.ranker.search import Ranker, load_layer
 
 _HEADER = ("layer", "nodes", "non-zeros", "MB on disk", "beam", "post-processor")
@@ -41,7 +42,7 @@ def size_lines(folder: str | Path) -> list[str]:
         layer = load_layer(path)
         total += len(layer.values)
         nodes = f"{len(layer.children):,} {'labels' if last else 'clusters'}"
-        size = sum(file.stat().st_size for file in path.iterdir()) / 1e6
+        size = folder_bytes(path) / 1e6
         beam = "-" if last else str(ranker.only_topk[number])  # the last keeps what is requested
         rows.append((number, nodes, f"{len(layer.values):,}", f"{size:,.1f}", beam, rule.name))
     lines = ["  {:>5} {:>17} {:>15} {:>11} {:>7}  {}".format(*row) for row in rows]

@@ -219,13 +219,15 @@ def write_array(path: str | Path, array: "np.ndarray") -> None:
 
 
 def folder_bytes(path: str | Path) -> int:
-    """Returns the size of all files in a folder.
+    """Returns the size of all files in a folder and below, or of a single file.
 
     Example:
         >>> folder_bytes("no such folder")
         0
     """
-    return sum(file.lstat().st_size for file in Path(path).rglob("*") if file.is_file())
+    path = Path(path)
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.lstat().st_size for file in files if file.is_file())
 
 
 def is_inside(path: str | Path, folder: str | Path) -> bool:
