@@ -128,9 +128,11 @@ def prepare(name, options):
         write_matrices(name, Path(options.data), folder)
         command = [options.pecos_python, __file__, "--worker", "train", str(folder), "-"]
         subprocess.run(command, check=True)
-        from tfxc.ranker.pecos.model import import_pecos
+        from tfxc.core.storage.ownership import atomic_folder
+        from tfxc.ranker.pecos.model import write_pecos_model
 
-        import_pecos(folder / "pecos", folder / "tfxc")
+        with atomic_folder(folder / "tfxc", "linear ranker") as scratch:
+            write_pecos_model(folder / "pecos", scratch)
     return folder
 
 

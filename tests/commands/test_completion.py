@@ -18,7 +18,7 @@ def test_the_whole_parser_knows_all_commands_and_options():
     assert "pecos" in commands.choices["import"].format_help()
 
 
-@pytest.mark.parametrize("shell", completion.SHELLS)
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_scripts(capsys, shell):
     pytest.importorskip("shtab")
     outcome = call(capsys, completion, shell)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from tfxc.ranker.pecos.model import import_pecos
+from tests.ranker.imported import import_pecos
 
 DATA = Path(__file__).parent / "data"
 
@@ -19,7 +19,7 @@ def pecos_model():
 
 @pytest.fixture(scope="session")
 def imported(pecos_model, tmp_path_factory):
-    """The model folder that ``import_pecos`` makes of it; not to be changed."""
+    """The model folder that ``write_pecos_model`` makes of it; not to be changed."""
     folder = tmp_path_factory.mktemp("imported") / "model"
     import_pecos(pecos_model, folder)
     return folder

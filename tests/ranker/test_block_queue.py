@@ -1,12 +1,12 @@
 """Blocks of a layer within a budget of memory."""
 
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 
 import numpy as np
 import pytest
 
 from tfxc.ops.linear.block import Block
-from tfxc.ranker.block_queue import Pause, Plan, finished, write_blocks
+from tfxc.ranker.block_queue import Pause, Plan, blocks_written, finished
 
 NEEDS = [100, 60, 60, 40, 30]
 
@@ -68,6 +68,11 @@ class Writer:
     def append(self, rows, counts, columns, values):
         self.found.append(int(rows[0]))
         self.blocks += 1
+
+
+def write_blocks(solver, writer, plan, progress):
+    for pause in blocks_written(solver, writer, plan, progress):
+        wait(pause.running, return_when=FIRST_COMPLETED)
 
 
 class Counted:

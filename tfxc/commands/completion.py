@@ -10,14 +10,13 @@ zsh looks into the folders of its `fpath`: add `fpath+=~/.zfunc` before `compini
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from tfxc.core.bounds import Option
 from tfxc.core.command_options import parse, parser_of
 from tfxc.core.errors import missing_package
 
 _Shell = Literal["bash", "zsh", "fish"]
-SHELLS = get_args(_Shell)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -78,20 +78,12 @@ class Pause(NamedTuple):
     submitted: bool
 
 
-def write_blocks(solver: Solver, writer: "LayerWriter", plan: "Plan", progress: "Progress") -> None:
-    """Solves the blocks of a layer that are missing, and writes them in their order.
-
-    Args:
-        solver, writer, plan, progress: see ``blocks_written``.
-    """
-    for pause in blocks_written(solver, writer, plan, progress):
-        wait(pause.running, return_when=FIRST_COMPLETED)
-
-
 def blocks_written(
     solver: Solver, writer: "LayerWriter", plan: "Plan", progress: "Progress"
 ) -> Iterator[Pause]:
-    """Does what ``write_blocks`` does, and leaves the waiting to whoever iterates over it.
+    """Solves the blocks of a layer that are missing, and writes them in their order.
+
+    The waiting is left to whoever iterates over it.
 
     A block is started when all that may be in memory with it keeps to the plan's budget: blocks
     that are being solved with what they need at most, solved ones with what they are.

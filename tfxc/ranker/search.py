@@ -123,7 +123,7 @@ class Ranker:
         """Opens a model folder; the weights are mapped into memory.
 
         Args:
-            folder: what the training or ``import_pecos`` wrote.
+            folder: what the training or ``write_pecos_model`` wrote.
             native: see ``tfxc.ops.search.beam_search.beam_search.BeamSearch``.
 
         Raises:

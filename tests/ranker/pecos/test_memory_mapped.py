@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from tests.ranker.imported import import_pecos
 from tfxc.core.errors import DataError
 from tfxc.ranker.pecos.memory_mapped import mapped_matrix, mapped_order, mapped_rows, mapped_weights
-from tfxc.ranker.pecos.model import import_pecos
 
 MODEL = Path(__file__).parents[1] / "data" / "pecos_mapped"
 LAYER = "ranker/2.model"

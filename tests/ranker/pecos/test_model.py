@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from tests.ranker.imported import import_pecos
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ops.search.beam_search.beam_search import has_native
 from tfxc.ops.search.beam_search.post_processors import POST_PROCESSORS
-from tfxc.ranker.pecos.model import import_pecos
 from tfxc.ranker.search import Ranker
 
 

@@ -14,7 +14,6 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.core.errors import DataError
-from tfxc.core.storage.ownership import atomic_folder
 from tfxc.core.storage.reading import existing_file, read_json
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.labels.pecos_tree import parents_of
@@ -29,7 +28,7 @@ from tfxc.ranker.store import write_layer, write_parameters
 COPY = "copy the whole model folder"
 
 
-def import_pecos(folder: str | Path, output: str | Path) -> ClusterTree:
+def write_pecos_model(folder: str | Path, output: Path) -> ClusterTree:
     """Writes a PECOS model as a model folder of tfxc, ``ranker/`` and ``tree.npz``.
 
     Predictions are the same: the same labels, scores equal up to rounding. PECOS orders equal
@@ -37,7 +36,7 @@ def import_pecos(folder: str | Path, output: str | Path) -> ClusterTree:
 
     Args:
         folder: what PECOS's ``XLinearModel.save`` or ``compile_mmap_model`` wrote.
-        output: the folder to write, atomically.
+        output: a folder that is there and empty.
 
     Returns:
         ``ClusterTree`` of the model's labels.
@@ -47,12 +46,6 @@ def import_pecos(folder: str | Path, output: str | Path) -> ClusterTree:
         ConfigError: a post-processor that is not known.
         UserError: the output cannot be written.
     """
-    with atomic_folder(output, "linear ranker") as scratch:
-        return write_pecos_model(folder, scratch)
-
-
-def write_pecos_model(folder: str | Path, output: Path) -> ClusterTree:
-    """As ``import_pecos``, into a folder that is there and empty."""
     layers = _layers(Path(folder) / "ranker")
     parents: list[np.ndarray] = []
     for number, layer in enumerate(layers):
