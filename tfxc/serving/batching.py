@@ -3,17 +3,13 @@
 import asyncio
 import concurrent.futures
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfxc.core.errors import DataError
-from tfxc.serving.examples import join_chunks
+from tfxc.data.examples.chunk import Chunk
 from tfxc.serving.limits import Limits, RequestError
-
-if TYPE_CHECKING:
-    from tfxc.data.examples.chunk import Chunk
-
 
 Found = tuple[np.ndarray, np.ndarray]
 
@@ -21,7 +17,7 @@ Found = tuple[np.ndarray, np.ndarray]
 class _Job(NamedTuple):
     """Examples that wait, and what their labels are handed to."""
 
-    chunk: "Chunk"
+    chunk: Chunk
     k: int
     answer: "asyncio.Future[Found]"
 
@@ -56,7 +52,7 @@ class Batcher:
         [[0]]
     """
 
-    def __init__(self, search: "Callable[[Chunk, int], Found]", limits: Limits) -> None:
+    def __init__(self, search: Callable[[Chunk, int], Found], limits: Limits) -> None:
         self._search = search
         self._limits = limits
         self.on_batch: Callable[[int], None] | None = None
@@ -72,7 +68,7 @@ class Batcher:
         """Examples that wait for their search."""
         return self._waiting
 
-    def submit(self, chunk: "Chunk", k: int) -> "asyncio.Future[Found]":
+    def submit(self, chunk: Chunk, k: int) -> "asyncio.Future[Found]":
         """Returns the labels of examples, soon; in the event loop.
 
         A future that is cancelled before its search is not searched, and its examples are dropped.
@@ -178,11 +174,11 @@ class Batcher:
         self._start()
 
 
-def _answers(search: "Callable[[Chunk, int], Found]", jobs: list[_Job]) -> list[Found | DataError]:
+def _answers(search: Callable[[Chunk, int], Found], jobs: list[_Job]) -> list[Found | DataError]:
     """Returns for each job its labels, or the ``DataError`` of its examples."""
     k = max(job.k for job in jobs)
     try:
-        ids, scores = search(join_chunks([job.chunk for job in jobs]), k)
+        ids, scores = search(Chunk.joined([job.chunk for job in jobs]), k)
     except DataError as error:
         return [error] if len(jobs) == 1 else [_answers(search, [job])[0] for job in jobs]
     ends = np.cumsum([len(job.chunk) for job in jobs]).tolist()

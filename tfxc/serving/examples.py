@@ -9,7 +9,7 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -254,29 +254,6 @@ class ExampleForms:
         if summed.nnz < matrix.nnz:
             raise bad_request("an id is in a row twice", f"{where}.ids")
         return matrix
-
-
-def join_chunks(chunks: Sequence[Chunk]) -> Chunk:
-    """Returns the examples of several requests to one run as one chunk.
-
-    Example:
-        >>> join_chunks([Chunk([[]], texts=["a"]), Chunk([[]], texts=["b"])]).texts
-        ['a', 'b']
-    """
-    first = chunks[0]
-    if len(chunks) == 1:
-        return first
-    joined: dict[str, Any] = {"labels": [row for chunk in chunks for row in chunk.labels]}
-    if first.texts is not None:
-        joined["texts"] = [text for chunk in chunks for text in chunk.texts or ()]
-    if first.images is not None:
-        joined["images"] = [image for chunk in chunks for image in cast(Any, chunk.images)]
-    if first.features is not None:
-        stack = scipy.sparse.vstack if scipy.sparse.issparse(first.features) else np.concatenate
-        joined["features"] = stack([chunk.features for chunk in chunks])
-    if scipy.sparse.issparse(joined.get("features")):
-        joined["features"] = joined["features"].tocsr()
-    return Chunk(**joined)
 
 
 def _by_name(value: Any, names: Sequence[str], where: str) -> dict[str, Any]:

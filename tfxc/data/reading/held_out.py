@@ -7,17 +7,15 @@ import hashlib
 import itertools
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse
 
 from tfxc.core.errors import DataError
 from tfxc.core.settings import DataSettings
-from tfxc.data.examples.chunk import Chunk
-from tfxc.data.examples.lists import LabelLists
+from tfxc.data.examples.chunk import Chunk, of_size
 from tfxc.data.examples.order import permutation
 from tfxc.data.reading.formats import named_by_split, open_reader
 from tfxc.data.reading.label_texts import read_label_texts, text_of_name
@@ -36,10 +34,6 @@ _ENOUGH = 100
 # A title has not so many times the characters of its label's text, however many are no letters.
 _LONGER = 4
 _WORD = re.compile(r"[^\W_]+")
-#: What a field of a ``Chunk`` may be.
-_Values: TypeAlias = "LabelLists | list[Any] | np.ndarray | scipy.sparse.csr_matrix"
-
-_FIELDS = tuple(field.name for field in dataclasses.fields(Chunk))
 # What the training file is read by.
 _READING = {"name", "train", "reader", "max_line_bytes", "skip_unlabelled"}
 _READING |= {"reader_options", "split_options"}
@@ -344,28 +338,22 @@ class Subset:
 
     def chunks(self, size: int = 4096) -> Iterator[Chunk]:
         """Yields the part's examples as ``Chunk``s of ``size`` examples, the last smaller."""
-        waiting = []
-        count = 0
+        return of_size(self._parts(size), size)
+
+    def _parts(self, size: int) -> Iterator[Chunk]:
+        """Yields what belongs to the part of each chunk of the reader."""
         first = 0
         left_out = 0
         for chunk in self._reader.chunks(size):
             places = np.flatnonzero(self._belong(chunk.labels, first))
             first += len(chunk)
             left_out += len(chunk) - len(places)
-            part = selected(chunk, places)
+            part = chunk.select(places)
             if self.held_out:
                 labels = [self._without(row) for row in part.labels]
                 part = dataclasses.replace(part, labels=labels)
-            waiting.append(part)
-            count += len(places)
-            if count >= size:
-                whole = _joined(waiting)
-                yield selected(whole, np.arange(size))
-                waiting = [selected(whole, np.arange(size, count))]
-                count -= size
+            yield part
         self.left_out = left_out
-        if count:
-            yield _joined(waiting)
 
     def label_lists(self, size: int = 4096) -> Iterator[list[list[Any]]]:
         """Yields the labels of the part's examples, lists as in ``Chunk.labels``."""
@@ -383,36 +371,3 @@ class Subset:
 
     def _without(self, labels: Iterable[Any]) -> list[Any]:
         return [label for label in labels if label not in self.held_out]
-
-
-def selected(chunk: Chunk, places: np.ndarray) -> Chunk:
-    """Returns the given examples of a chunk, in the given order."""
-    return _chunk(lambda name: _rows(getattr(chunk, name), places))
-
-
-def _joined(chunks: Sequence[Chunk]) -> Chunk:
-    return _chunk(lambda name: _concatenated([getattr(chunk, name) for chunk in chunks]))
-
-
-def _chunk(value_of: Callable[[str], Any]) -> Chunk:
-    return Chunk(**{name: value_of(name) for name in _FIELDS})
-
-
-def _rows(values: "_Values | None", places: np.ndarray) -> "_Values | None":
-    if isinstance(values, LabelLists):
-        return values.select(places)
-    if isinstance(values, list):
-        return [values[place] for place in places]
-    return None if values is None else values[places]
-
-
-def _concatenated(parts: "Sequence[_Values]") -> "_Values | None":
-    if parts[0] is None:
-        return None
-    if scipy.sparse.issparse(parts[0]):
-        return scipy.sparse.vstack(parts, format="csr")
-    if isinstance(parts[0], LabelLists):
-        return LabelLists.joined([part for part in parts if isinstance(part, Sequence)])
-    if all(isinstance(part, np.ndarray) for part in parts):
-        return np.concatenate(parts)
-    return list(itertools.chain.from_iterable(parts))

@@ -31,13 +31,7 @@ from tfxc.core.storage.ownership import atomic_folder
 from tfxc.data.examples.chunk import Chunk
 from tfxc.data.examples.kinds import KINDS, Given
 from tfxc.data.examples.label_ids import LabelNumbering
-from tfxc.data.reading.held_out import (
-    Subset,
-    held_out_rows,
-    note_on_titles,
-    open_split,
-    selected,
-)
+from tfxc.data.reading.held_out import Subset, held_out_rows, note_on_titles, open_split
 from tfxc.data.reading.parsing.record_layout import AGAIN
 from tfxc.data.reading.source_files import (
     STAMPS_FILE,
@@ -573,7 +567,7 @@ class _Split:
                 images.count(chunk)
             size = images.chunk_images(CHUNK_IMAGES)
             for place in range(0, len(chunk), size):
-                part = selected(chunk, np.arange(place, min(place + size, len(chunk))))
+                part = chunk.slice(place, place + size)
                 yield here.read_images(part, number, start, images)
                 start += len(part)
                 number += 1

@@ -19,7 +19,6 @@ import scipy.sparse
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.examples.chunk import Chunk
-from tfxc.data.reading.held_out import selected
 from tfxc.data.reading.parsing.arrays import load_embeddings, matrix, read_arrays
 from tfxc.data.verification.insightface_bin import read_bin
 from tfxc.data.verification.pair_lists import ImageFolder, NamedRows, resolve
@@ -139,7 +138,7 @@ class _Selected(PairSource):
             rows = np.flatnonzero(self._wanted[first : first + len(chunk)])
             first += len(chunk)
             if len(rows):
-                yield selected(chunk, rows)
+                yield chunk.select(rows)
 
 
 def open_pairs(

@@ -1,6 +1,7 @@
 """What every reader does: recognise its files, and cut them into chunks."""
 
 import abc
+import dataclasses
 import functools
 import re
 import types
@@ -16,7 +17,7 @@ from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.messages import NOTES
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.core.storage.reading import existing_file
-from tfxc.data.examples.chunk import Chunk
+from tfxc.data.examples.chunk import Chunk, of_size
 from tfxc.data.reading.parsing.column_guess import Columns, Wanted
 from tfxc.data.reading.parsing.lines import BLOCK_BYTES, Lines
 from tfxc.data.reading.parsing.path_probe import PathProbe
@@ -295,20 +296,9 @@ class PixelReader(Reader):
         """
 
     def _read(self, size: int) -> Iterator[Chunk]:
-        parts: list[Chunk] = []
-        missing = size
-        for block in self._blocks(size):
-            start = 0
-            while len(block) - start >= missing:
-                yield _joined([*parts, _part(block, start, start + missing)])
-                start += missing
-                parts = []
-                missing = size
-            if start < len(block):
-                parts.append(_part(block, start, len(block)))
-                missing -= len(block) - start
-        if parts:
-            yield _joined(parts)
+        for chunk in of_size(self._blocks(size), size):
+            # Blocks may be views with the channels first.
+            yield dataclasses.replace(chunk, images=np.ascontiguousarray(chunk.images))
 
 
 @functools.lru_cache(maxsize=64)
@@ -373,20 +363,3 @@ def bounded(items: Iterable[T], size: int, bytes_of: Callable[[T], int]) -> Iter
             held = 0
     if block:
         yield block
-
-
-def _part(chunk: Chunk, start: int, end: int) -> Chunk:
-    assert chunk.images is not None and chunk.names is not None, "chunks of images"
-    return Chunk(
-        labels=chunk.labels[start:end],
-        images=chunk.images[start:end],
-        names=chunk.names[start:end],
-    )
-
-
-def _joined(parts: Sequence[Chunk]) -> Chunk:
-    return Chunk(
-        labels=[labels for part in parts for labels in part.labels],
-        images=np.ascontiguousarray(np.concatenate([part.images for part in parts])),
-        names=[name for part in parts for name in part.names or ()],
-    )

@@ -10,7 +10,7 @@ import scipy.sparse
 from tfxc.core.declared import Count
 from tfxc.core.errors import DataError
 from tfxc.core.progress import Progress
-from tfxc.data.examples.chunk import Chunk
+from tfxc.data.examples.chunk import Chunk, of_size
 from tfxc.data.examples.lists import LabelLists
 from tfxc.data.reading.formats.base import Reader
 
@@ -72,25 +72,17 @@ class MachRecords(Reader):
         self.num_examples = num_examples
 
     def _read(self, size: int) -> Iterator[Chunk]:
-        chunk: Chunk | None = None
+        return of_size(self._checked(size), size)
+
+    def _checked(self, size: int) -> Iterator[Chunk]:
+        """Yields chunks of at most ``size`` examples."""
         first = 0
         for rows in self._parts():
             for start in range(0, len(rows), size):
                 part = _chunk(rows.slice(start, start + size), self.num_features)
                 _check(part.features, self.path, first)
                 first += len(part)
-                if chunk is None:
-                    chunk = part
-                else:
-                    chunk = Chunk(
-                        labels=LabelLists.joined([chunk.labels, part.labels]),
-                        features=scipy.sparse.vstack([chunk.features, part.features], format="csr"),
-                    )
-                while len(chunk) >= size:
-                    yield _cut(chunk, 0, size)
-                    chunk = _cut(chunk, size, len(chunk))
-        if chunk is not None and len(chunk):
-            yield chunk
+                yield part
 
     def _parts(self) -> "Iterator[Rows]":
         """Yields ``Rows``, some thousand at a time."""
@@ -129,8 +121,3 @@ def _check(matrix: scipy.sparse.csr_matrix, path: Path, first: int) -> None:
             place = int(np.argmax(wrong))
             problem = problem.format(value=matrix.data[place], feature=matrix.indices[place])
             raise DataError(f"example {first + rows[place] + 1}: {problem}", where=path, fix=_AGAIN)
-
-
-def _cut(chunk: Chunk, start: int, end: int) -> Chunk:
-    assert chunk.features is not None
-    return Chunk(labels=chunk.labels[start:end], features=chunk.features[start:end])

@@ -2,18 +2,17 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-import scipy.sparse
 from annotated_types import Ge
 
 from tfxc.core.declared import Count, Natural, ShareAboveZero
 from tfxc.core.errors import ConfigError
 from tfxc.core.escaping import json_text
-from tfxc.data.examples.chunk import Chunk
+from tfxc.data.examples.chunk import Chunk, of_size
 from tfxc.data.examples.lists import LabelLists
 from tfxc.data.reading.builtin.synthetic.drawing import Drawing, Labels
 from tfxc.data.reading.builtin.synthetic.shapes import find_shape
@@ -123,27 +122,14 @@ class Synthetic(Reader):
             for number in range(start // size, -(-stop // size)):
                 first = number * size
                 block = self._block(number)
-                parts.append(_slice(block, max(start - first, 0), min(stop - first, size)))
-            return _joined(parts)
+                parts.append(block.slice(max(start - first, 0), min(stop - first, size)))
+            return Chunk.joined(parts)
 
         return rows
 
     def _read(self, size: int) -> Iterator[Chunk]:
-        waiting: list[Chunk] = []
-        missing = size
-        for number, count in self._blocks():
-            block = self._block(number)
-            start = 0
-            while count - start >= missing:
-                yield _joined([*waiting, _slice(block, start, start + missing)])
-                waiting = []
-                start += missing
-                missing = size
-            if start < count:
-                waiting.append(_slice(block, start, count))
-                missing -= count - start
-        if waiting:
-            yield _joined(waiting)
+        blocks = (self._block(number).slice(0, count) for number, count in self._blocks())
+        return of_size(blocks, size)
 
     def _block(self, number: int) -> Chunk:
         """Returns one whole block as a ``Chunk``."""
@@ -174,34 +160,3 @@ def _files(images: np.ndarray) -> list[bytes]:
     import tensorflow as tf
 
     return [tf.io.encode_jpeg(image, quality=90).numpy() for image in images]
-
-
-def _slice(chunk: Chunk, start: int, end: int) -> Chunk:
-    if start == 0 and end == len(chunk):
-        return chunk
-    return Chunk(
-        labels=chunk.labels[start:end],
-        texts=None if chunk.texts is None else chunk.texts[start:end],
-        features=None if chunk.features is None else chunk.features[start:end],
-        images=None if chunk.images is None else chunk.images[start:end],
-    )
-
-
-def _joined(parts: Sequence[Chunk]) -> Chunk:
-    if len(parts) == 1:
-        return parts[0]
-    fields: dict[str, Any] = {"labels": LabelLists.joined([part.labels for part in parts])}
-    first = parts[0]
-    if first.texts is not None:
-        fields["texts"] = [text for part in parts for text in part.texts or ()]
-    if first.features is not None:
-        several = [part.features for part in parts if part.features is not None]
-        sparse = scipy.sparse.issparse(first.features)
-        fields["features"] = (
-            scipy.sparse.vstack(several, format="csr") if sparse else np.concatenate(several)
-        )
-    if isinstance(first.images, list):
-        fields["images"] = [image for part in parts for image in part.images or ()]
-    elif first.images is not None:
-        fields["images"] = np.concatenate([part.images for part in parts])
-    return Chunk(**fields)
