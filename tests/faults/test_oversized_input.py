@@ -174,7 +174,6 @@ def test_the_limit_is_a_setting(tmp_path):
 
 def test_blocks_and_chunks_end_by_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr("tfxc.data.reading.parsing.lines.BLOCK_BYTES", 1000)
-    monkeypatch.setattr("tfxc.data.reading.formats.base.BLOCK_BYTES", 1000)
     path = tmp_path / "a.jsonl"
     path.write_text("".join(f'{{"text": "{"x" * 300}", "labels": {i}}}\n' for i in range(9)))
     assert [len(lines) for _, lines in Lines(path).blocks(100)] == [4, 4, 1]

@@ -7,7 +7,7 @@ import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from annotated_types import MinLen
@@ -19,10 +19,8 @@ from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.core.storage.reading import existing_file
 from tfxc.data.examples.chunk import Chunk, of_size
 from tfxc.data.reading.parsing.column_guess import Columns, Wanted
-from tfxc.data.reading.parsing.lines import BLOCK_BYTES, Lines
+from tfxc.data.reading.parsing.lines import Lines, bounded
 from tfxc.data.reading.parsing.path_probe import PathProbe
-
-T = TypeVar("T")
 
 # The signs that cp1252 has and Latin-1 has not, read as Latin-1; characters shown around one.
 _CONTROLS = re.compile("[\x80-\x9f]")
@@ -340,26 +338,3 @@ def split_error(folder: Path, splits: Sequence[str], split: str | None) -> DataE
     if split is not None:
         problem = f"there is no split {split!r}, only {names or 'nothing'}"
     return DataError(problem, where=folder, fix="choose one with the reader's option split")
-
-
-def bounded(items: Iterable[T], size: int, bytes_of: Callable[[T], int]) -> Iterator[list[T]]:
-    """Yields lists of ``size`` items, the last shorter; a list that holds 64 MB ends there.
-
-    Args:
-        bytes_of: function of an item, about how many bytes it takes.
-
-    Example:
-        >>> list(bounded("abcde", 2, len))
-        [['a', 'b'], ['c', 'd'], ['e']]
-    """
-    block: list[T] = []
-    held = 0
-    for item in items:
-        block.append(item)
-        held += bytes_of(item)
-        if len(block) == size or held >= BLOCK_BYTES:
-            yield block
-            block = []
-            held = 0
-    if block:
-        yield block

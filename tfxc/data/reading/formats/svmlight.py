@@ -9,8 +9,9 @@ from tfxc.core.declared import Count
 from tfxc.core.progress import Progress
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.examples.chunk import Chunk
-from tfxc.data.reading.formats.base import NONE_GIVEN, Reader, bounded
+from tfxc.data.reading.formats.base import NONE_GIVEN, Reader
 from tfxc.data.reading.parsing.column_guess import Wanted
+from tfxc.data.reading.parsing.lines import bounded
 from tfxc.data.reading.parsing.path_probe import PathProbe
 from tfxc.data.reading.parsing.sparse_lines import SIGNS, SparseRows, parse_rows
 

@@ -8,7 +8,8 @@ from tfxc.core.declared import Count
 from tfxc.core.errors import DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.data.examples.chunk import Chunk
-from tfxc.data.reading.formats.base import Reader, bounded
+from tfxc.data.reading.formats.base import Reader
+from tfxc.data.reading.parsing.lines import bounded
 from tfxc.data.reading.parsing.path_probe import PathProbe
 from tfxc.data.reading.parsing.sparse_lines import parse_header, parse_rows
 

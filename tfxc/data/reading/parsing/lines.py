@@ -3,13 +3,16 @@
 import codecs
 import contextlib
 import io
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.settings import MAX_LINE_BYTES
 from tfxc.core.storage.compression import compression_of, decompressed
 from tfxc.core.storage.reading import archive_errors, existing_file, read_errors
+
+T = TypeVar("T")
 
 UTF_8 = "utf-8"
 _LINE_FEED = b"\n"
@@ -317,3 +320,30 @@ def _no_text(where: str) -> DataError:
         where=where,
         fix="check the file; if it is UTF-16, set the encoding utf-16-le or utf-16-be",
     )
+
+
+def bounded(
+    items: Iterable[T], size: int, bytes_of: Callable[[T], int], max_bytes: int | None = None
+) -> Iterator[list[T]]:
+    """Yields lists of ``size`` items, the last shorter; a list that holds many bytes ends there.
+
+    Args:
+        bytes_of: function of an item, about how many bytes it takes.
+        max_bytes: what a list ends at; None = 64 MB.
+
+    Example:
+        >>> list(bounded("abcde", 2, len))
+        [['a', 'b'], ['c', 'd'], ['e']]
+    """
+    max_bytes = max_bytes or BLOCK_BYTES
+    block: list[T] = []
+    held = 0
+    for item in items:
+        block.append(item)
+        held += bytes_of(item)
+        if len(block) == size or held >= max_bytes:
+            yield block
+            block = []
+            held = 0
+    if block:
+        yield block

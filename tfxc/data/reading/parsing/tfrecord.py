@@ -23,6 +23,7 @@ from tfxc.data.examples.columns import LABELS, Arrays
 from tfxc.data.examples.kinds import SPARSE
 from tfxc.data.examples.rows import Rows
 from tfxc.data.reading.parsing.example_fields import read_fields
+from tfxc.data.reading.parsing.lines import bounded
 from tfxc.data.reading.parsing.record_layout import AGAIN, BLOCK_ROWS, PARSED_BYTES, record_checksum
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def _parsed(path: Path, layout: str, kind: "FeatureKind") -> Iterator[Arrays]:
         names |= dict.fromkeys(lists.values(), "int64")
     most = _ROWS_AT_ONCE // BLOCK_ROWS if layout == "blocks" else _ROWS_AT_ONCE
     most = _IMAGE_RECORDS_AT_ONCE[layout] if kind.is_image else most
-    for batch in _batches(path, most):
+    for batch in bounded(_records(path), most, len, PARSED_BYTES):
         try:
             fields = read_fields(batch, names)
         except DataError as error:
@@ -131,21 +132,6 @@ def _parsed(path: Path, layout: str, kind: "FeatureKind") -> Iterator[Arrays]:
         if layout == "examples":
             columns |= {counts: fields[name].counts for name, counts in lists.items()}
         yield columns
-
-
-def _batches(path: Path, most: int) -> Iterator[list[bytes]]:
-    """Yields lists of at most so many records, of about ``PARSED_BYTES`` together."""
-    batch = []
-    size = 0
-    for record in _records(path):
-        batch.append(record)
-        size += len(record)
-        if len(batch) == most or size >= PARSED_BYTES:
-            yield batch
-            batch = []
-            size = 0
-    if batch:
-        yield batch
 
 
 def _records(path: Path) -> Iterator[bytes]:
