@@ -18,6 +18,7 @@ import tensorflow as tf
 from tfxc.core.errors import missing_package
 from tfxc.ops.text.bags import lower
 from tfxc.ops.text.subwords_bpe import BytePairs
+from tfxc.ops.text.tokens import padded
 
 _CHINESE = (
     r"\x{4e00}-\x{9fff}\x{3400}-\x{4dbf}\x{20000}-\x{2a6df}\x{2a700}-\x{2b73f}\x{2b740}-\x{2b81f}"
@@ -72,9 +73,7 @@ class SubwordIds(tf.Module):
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
         """Returns ids of texts (batch,): int32 (batch, length), 0-padded to a multiple of 8."""
         ragged, _ = self.ragged(texts)
-        longest = tf.cast(ragged.bounding_shape(axis=1), tf.int32)
-        width = tf.maximum(1, -(-longest // 8)) * 8
-        return ragged.to_tensor(0, shape=tf.stack([tf.shape(texts)[0], width]))
+        return padded(ragged)
 
     def ragged(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.Tensor]:
         """Returns ids of texts (batch,), an int32 ``RaggedTensor``, and how many texts were cut."""
