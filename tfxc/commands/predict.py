@@ -14,9 +14,10 @@ terminal there is a prompt ("exit" or Ctrl-D quits). Lines are texts or, for mod
 'id:value ...' (sparse), numbers (dense) or paths of image files.
 
 The scores of labels are probabilities if the model has any. With --k, the best K labels are listed;
-with --min-score alone, all labels that reach it. With neither, a model that decides on each label
-by itself lists all labels with a probability of 0.5 or more (or those that reach the config's
-evaluation.threshold), and any other model lists the best 5.
+with --min-score alone, all labels that reach it. With neither, a run that has learned which labels
+to return lists those; another one that decides on each label by itself lists all labels with a
+probability of 0.5 or more (or those that reach the config's evaluation.threshold); and any other
+model lists the best 5.
 
 If --run is given several times, the predictions of the runs, which must have the same labels, are
 combined. With --cluster, the workers of a Dask scheduler predict the examples of FILE.
