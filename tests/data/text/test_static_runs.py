@@ -85,7 +85,7 @@ def test_a_table_that_has_changed_is_refused(tmp_path, capsys, kind):
     file.write_bytes(content[:-2] + bytes([content[-2] ^ 1, content[-1]]))
     prepared = ("--prepared", tmp_path / "prepared")
     for command in (
-        (train, "--config", tmp_path / "c.json", "--fresh"),
+        (train, "--config", tmp_path / "c.json"),
         (evaluate, "--run", run, "--split", "dev"),
     ):
         problem = call(capsys, *command, *prepared).problem()
@@ -93,6 +93,9 @@ def test_a_table_that_has_changed_is_refused(tmp_path, capsys, kind):
     assert call(capsys, predict, "--run", run, tmp_path / "dev.jsonl").out == before
     file.write_bytes(content)
     assert call(capsys, evaluate, "--run", run, "--split", "dev", *prepared).code == 0
+    file.write_bytes(content[:-2] + bytes([content[-2] ^ 1, content[-1]]))
+    fresh = call(capsys, train, "--config", tmp_path / "c.json", "--fresh", *prepared)
+    assert fresh.code == 0 and "has changed since it was prepared" in fresh.err
 
 
 def scores_of(run, texts, count):
