@@ -17,7 +17,7 @@ from tfxc.data.reading.inspection.completion import load_config
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.recipes.xr_transformer import levels as levels_module
 from tfxc.recipes.xr_transformer.checks import check_fit
-from tfxc.recipes.xr_transformer.levels import LevelData, Levels, as_table
+from tfxc.recipes.xr_transformer.levels import LevelData, Levels
 from tfxc.recipes.xr_transformer.plan import Plan, fine_tuned_levels, per_level
 from tfxc.recipes.xr_transformer.recipe import XRTransformer
 from tfxc.runs.folder import RunFolder
@@ -166,11 +166,6 @@ def test_inherited_start(make):
     np.testing.assert_allclose(kernel, expected)
     np.testing.assert_allclose(bias, TREE.matrix(1) @ head.biases[0].numpy())
     assert levels._start_values(2, None) is None and levels._start_values(0, None) is None
-
-
-def test_table_of_clusters():
-    matrix = scipy.sparse.csr_matrix(([0.0, 2.0, 3.0], [4, 1, 2], [0, 2, 2, 3]), (3, 5))
-    assert as_table(matrix, 2).tolist() == [[4, 1], [-1, -1], [2, -1]]
 
 
 def test_values_per_level():

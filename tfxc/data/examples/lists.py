@@ -33,11 +33,8 @@ def pad_tokens(indptr: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         >>> pad_tokens(np.array([0, 2, 2]), np.array([4, 5])).tolist()
         [[4, 5, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0]]
     """
-    counts = np.diff(indptr)
-    width = max(1, -(-int(counts.max(initial=0)) // _TOKENS)) * _TOKENS
-    padded = np.zeros((len(counts), width), np.int32)
-    padded[np.arange(width) < counts[:, None]] = tokens
-    return padded
+    longest = int(np.diff(indptr).max(initial=0))
+    return pad_lists(indptr, tokens, max(1, -(-longest // _TOKENS)) * _TOKENS, 0)
 
 
 def pad_labels(label_indptr: np.ndarray, label_ids: np.ndarray) -> np.ndarray:
@@ -47,11 +44,20 @@ def pad_labels(label_indptr: np.ndarray, label_ids: np.ndarray) -> np.ndarray:
         >>> pad_labels(np.array([0, 2, 2]), np.array([4, 5])).tolist()
         [[4, 5], [-1, -1]]
     """
-    counts = np.diff(label_indptr)
-    width = max(1, int(counts.max(initial=0)))
-    padded = np.full((len(counts), width), PADDING, np.int32)
-    # A boolean mask fills row by row, which is the order of the ids.
-    padded[np.arange(width) < counts[:, None]] = label_ids
+    longest = int(np.diff(label_indptr).max(initial=0))
+    return pad_lists(label_indptr, label_ids, max(1, longest), PADDING)
+
+
+def pad_lists(indptr: np.ndarray, values: np.ndarray, width: int, padding: int) -> np.ndarray:
+    """Returns lists, none longer than ``width``, as an int32 matrix (n, width) with padding.
+
+    Example:
+        >>> pad_lists(np.array([0, 2, 2, 3]), np.array([4, 1, 2]), 2, -1).tolist()
+        [[4, 1], [-1, -1], [2, -1]]
+    """
+    padded = np.full((len(indptr) - 1, width), padding, np.int32)
+    # A boolean mask fills row by row, which is the order of the values.
+    padded[np.arange(width) < np.diff(indptr)[:, None]] = values
     return padded
 
 

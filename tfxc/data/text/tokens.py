@@ -14,6 +14,7 @@ from tfxc.core.declared import Count
 from tfxc.core.errors import ConfigError, DataError, missing_package
 from tfxc.core.messages import NOTES
 from tfxc.data.examples.kinds import TOKENS
+from tfxc.data.examples.lists import pad_lists
 from tfxc.data.text.base import (
     COPY_AGAIN,
     Learner,
@@ -142,8 +143,7 @@ class TokenFeatures(TextFeatures):
             return TokenRows(indptr, ids, self.num_features)
         count = len(indptr) - 1
         most = self._settings["max_length"]
-        filled = np.full((count, most), self.num_features - 2, np.int32)
-        filled[np.arange(most) < np.diff(indptr)[:, None]] = ids
+        filled = pad_lists(indptr, ids, most, self.num_features - 2)
         return TokenRows(np.arange(count + 1) * most, filled.ravel(), self.num_features)
 
     def use_vocabulary(self, tokens: Sequence[str]) -> "TokenFeatures":

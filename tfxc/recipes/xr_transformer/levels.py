@@ -12,6 +12,7 @@ from sklearn.preprocessing import normalize
 from tfxc.core.config import Method
 from tfxc.core.messages import OUTPUT
 from tfxc.core.storage.files import atomic_file
+from tfxc.data.examples.lists import PADDING, pad_lists
 from tfxc.data.sources.shards import Source
 from tfxc.inference.embedder import Embedder
 from tfxc.labels.cluster_tree import ClusterTree
@@ -162,7 +163,9 @@ class Levels:
         arguments: dict[str, Any] = {"label_tree": self.tree, "level": level}
         if level and "man" in self.plan.negatives[level]:
             assert predicted is not None, "the level above was searched for it"
-            arguments["matched"] = as_table(predicted, self.plan.only_topk)
+            arguments["matched"] = pad_lists(
+                predicted.indptr, predicted.indices, self.plan.only_topk, PADDING
+            )
         job = StageJob(
             self._config(level),
             Path(self.data_folder),
@@ -337,13 +340,3 @@ class _Start:
             kernel, bias = self._values
             model.head.kernels[self._level].assign(kernel)
             model.head.biases[self._level].assign(bias)
-
-
-def as_table(predicted: scipy.sparse.csr_matrix, width: int) -> np.ndarray:
-    """Returns the nodes of each row of a CSR matrix, int32 (rows, width), padded with -1."""
-    counts = np.diff(predicted.indptr)
-    table = np.full((predicted.shape[0], width), -1, np.int32)
-    rows = np.repeat(np.arange(len(counts)), counts)
-    places = np.arange(len(rows)) - np.repeat(predicted.indptr[:-1], counts)
-    table[rows, places] = predicted.indices
-    return table
