@@ -272,21 +272,14 @@ class Pixels(Vectors):
 
 
 class Files(Lists):
-    """A file per row: its bytes, uint8; in records one value each, which need no counts.
+    """An image's file per row: its bytes, uint8; in records one value each, without counts."""
 
-    Args:
-        bounds, content: names of the arrays.
-        field: of a record.
-        what: a file's name in messages.
-    """
-
-    def __init__(self, bounds: str, content: str, field: str, what: str) -> None:
-        self.bounds = bounds
-        self.values = content
-        self.field = field
-        self.what = what
-        self.types = {bounds: np.int64, content: np.uint8}
-        self.fields = {field: "string"}
+    def __init__(self) -> None:
+        self.bounds = "indptr"
+        self.values = "content"
+        self.types = {"indptr": np.int64, "content": np.uint8}
+        self.field = "image/encoded"
+        self.fields = {self.field: "string"}
         self.counts = {}
 
     def files(self, arrays: Arrays) -> np.ndarray:
@@ -306,8 +299,8 @@ class Files(Lists):
         assert num_rows is not None, "files do not say of how many rows they are"
         files = joined_files(fields.get(self.field, np.zeros(0, object)).tolist())
         complete = len(files["indptr"]) == num_rows + 1
-        _check(complete, f"it does not hold one {self.what} per example")
-        return {self.bounds: files["indptr"], self.values: files["content"]}
+        _check(complete, "it does not hold one image per example")
+        return files
 
     def width(self, arrays: Arrays) -> int:
         """Returns 0: the width is not known."""

@@ -56,7 +56,7 @@ class Encoded(Image):
 
     name = "encoded"
     description = "encoded images"
-    columns = (Files("indptr", "content", "image/encoded", "image"),)
+    columns = (Files(),)
     inputs = ("image_bytes",)
 
     @property
