@@ -47,7 +47,7 @@ from tests.encoders.hub_folders import CONFIG, bert_arrays
 from tfxc.core import cli
 from tfxc.data.examples.kinds import SPARSE
 from tfxc.data.reading.formats import open_reader
-from tfxc.data.reading.parsing.tfrecord import read_shard
+from tfxc.data.reading.parsing.tfrecord import read_chunks
 from tfxc.data.store.records.record_writer import encode_example
 from tfxc.data.text.subwords import PretrainedTokens
 from tfxc.encoders.pretrained.encoder import Pretrained
@@ -367,7 +367,8 @@ class Records(Kind):
         path.write_bytes(b"".join(draw.sample(parts, 2)))
 
     def read(self, folder):
-        read_shard(folder / "rows.tfrecords", "blocks", SPARSE, num_features=10)
+        for _ in read_chunks(folder / "rows.tfrecords", "blocks", SPARSE, num_features=10):
+            pass
 
 
 class MachRecords(Records):

@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from tests import tiny
 from tests.commands.calls import call
+from tests.data.rows import rows_of_images
 from tfxc.commands import train
 from tfxc.core.config import parse_config
-from tfxc.data.examples.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.sources.shards import ShardSource
 from tfxc.estimator.classifier import XCClassifier
@@ -87,7 +87,7 @@ def test_orders_of_images(order):
         shapes[number, 12 * (number % 2) :][:12, 12 * (number // 2) :][:, :12] = 250
     shapes[2:, :3, :3] = 99
     look = np.array([0, 1, 0, 1, 0, 1, 0, 1])
-    rows = Rows.from_images(shapes[look], [[label] for label in range(8)])
+    rows = rows_of_images(shapes[look], [[label] for label in range(8)])
     config = parse_config({
         "run": "-",
         "data": {"name": "images", "train": "-"},

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from tests import torch_files
+from tests.data.rows import read_shard
 from tests.encoders.hub_folders import CONFIG, write_folder
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.data.reading.formats import open_reader
 from tfxc.data.reading.parsing.record_layout import record_checksum
-from tfxc.data.reading.parsing.tfrecord import read_shard
 from tfxc.data.store.records.record_writer import encode_example
 from tfxc.data.text.subwords import PretrainedTokens
 from tfxc.encoders.pretrained.encoder import Pretrained

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from tests.data.rows import rows_of_images
 from tfxc.data.examples.rows import Rows
 from tfxc.data.sources.base import ArraySource
 from tfxc.labels.label_embeddings import pifa_of_source
@@ -51,6 +52,6 @@ def test_images():
     known = [0, 1, 3]
     plain[known] -= plain[known].mean(axis=0)
     lengths = np.linalg.norm(plain, axis=1, keepdims=True)
-    found = pifa_of_source(ArraySource(Rows.from_images(pixels, labels)), 5, 5)
+    found = pifa_of_source(ArraySource(rows_of_images(pixels, labels)), 5, 5)
     assert found.dtype == np.float32 and not found[[2, 4]].any()
     np.testing.assert_allclose(found, plain / np.where(lengths > 0, lengths, 1), atol=1e-5)

@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse
 import tensorflow as tf
 
+from tests.data.rows import read_shard
 from tfxc.core.config import parse_config
 from tfxc.core.errors import DataError
 from tfxc.data.examples.chunk import Chunk
@@ -26,7 +27,6 @@ from tfxc.data.examples.kinds import (
 )
 from tfxc.data.examples.rows import Rows
 from tfxc.data.reading.parsing.record_layout import LAYOUTS
-from tfxc.data.reading.parsing.tfrecord import read_shard
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.sources.dataset import batch_signature, training_dataset
 from tfxc.data.store.records.record_writer import write_shard

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests.data.images.examples import png, smooth_images
+from tests.data.rows import read_shard, rows_of_images
 from tests.data.sources.examples import files_of
 from tfxc.core.config import DataSettings
 from tfxc.core.errors import DataError
@@ -15,7 +16,6 @@ from tfxc.data.examples.kinds import ENCODED, IMAGE
 from tfxc.data.examples.rows import Rows
 from tfxc.data.images.augmentation import build_augmentation
 from tfxc.data.images.decoding import decode_files, fit_arrays
-from tfxc.data.reading.parsing import tfrecord
 from tfxc.data.sources.dataset import Share, training_dataset
 from tfxc.data.sources.shards import ArraySource, ShardSource
 from tfxc.data.store import preparation
@@ -33,7 +33,7 @@ def image_rows(store, count=37):
     """Rows of 6 x 5 images, image r with the labels r mod 3 … r mod 3 + r mod 2."""
     images = smooth_images(count, 6, 5)
     labels = [list(range(row % 3, row % 3 + row % 2 + 1)) for row in range(count)]
-    return Rows.from_images(images if store == "pixels" else list(map(png, images)), labels)
+    return rows_of_images(images if store == "pixels" else list(map(png, images)), labels)
 
 
 def source_of(store):
@@ -63,7 +63,7 @@ def settings_of(folder, **images):
 def test_records_of_images_come_back(tmp_path, store, layout, count):
     rows = image_rows(store, 300).slice(0, count)
     record_writer.write_shard(tmp_path / "shard", rows, layout)
-    found = tfrecord.read_shard(tmp_path / "shard", layout, KIND_OF[store], 90, (6, 5, 3))
+    found = read_shard(tmp_path / "shard", layout, KIND_OF[store], 90, (6, 5, 3))
     assert found.kind is KIND_OF[store] and found.num_features == 90
     for name in ("label_indptr", "label_ids", *rows.arrays):
         np.testing.assert_array_equal(getattr(found, name), getattr(rows, name))
@@ -94,7 +94,7 @@ def test_damaged_records_of_images_are_refused(tmp_path):
     record_writer.write_shard(tmp_path / "shard", image_rows("pixels"))
     for store, shape in (("encoded", (6, 5, 3)), ("pixels", (6, 4, 3))):
         with pytest.raises(DataError, match=r"shard: .*(expected|damaged)"):
-            tfrecord.read_shard(tmp_path / "shard", "blocks", KIND_OF[store], 90, shape)
+            read_shard(tmp_path / "shard", "blocks", KIND_OF[store], 90, shape)
 
 
 def test_rows_of_files_select_and_join():

@@ -10,6 +10,7 @@ import scipy.sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
+from tests.data.rows import read_shard
 from tests.data.sources.examples import (
     AWKWARD,
     TFIDF,
@@ -25,7 +26,6 @@ from tfxc.data.examples.chunk import Chunk
 from tfxc.data.examples.kinds import DENSE, SPARSE
 from tfxc.data.examples.rows import Rows
 from tfxc.data.reading import held_out, source_files
-from tfxc.data.reading.parsing.tfrecord import read_shard
 from tfxc.data.reading.source_files import changed_source
 from tfxc.data.sources.shards import ShardSource
 from tfxc.data.store import preparation

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from tests.data.prepared import prepared
+from tests.data.rows import read_shard
 from tests.data.text.joined_examples import NUM_FEATURES, assert_batch, joined, parts
 from tfxc.core.errors import DataError
 from tfxc.data.examples.kinds import JOINED
 from tfxc.data.examples.rows import Rows
 from tfxc.data.reading.parsing.record_layout import LAYOUTS
-from tfxc.data.reading.parsing.tfrecord import read_shard
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.sources.dataset import training_dataset
 from tfxc.data.sources.matrices import matrices

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse
 
 from tfxc.data.examples.columns import LABELS, Arrays, Column
-from tfxc.data.examples.kinds import DENSE, ENCODED, IMAGE, ROW_KINDS, SPARSE, TOKENS
+from tfxc.data.examples.kinds import DENSE, IMAGE, ROW_KINDS, SPARSE, TOKENS
 from tfxc.data.examples.lists import pad_labels
 from tfxc.ops.csr import bounds_of
 
@@ -99,21 +99,6 @@ class Rows:
         arrays = kind.arrays_of(features)
         width = kind.num_features(features)
         return cls(kind, arrays, **_label_arrays(labels), num_features=width)
-
-    @classmethod
-    def from_images(cls, images: np.ndarray | Sequence[bytes], labels: Labels) -> "Rows":
-        """Returns the rows of images; ``labels`` as in ``from_csr``.
-
-        Args:
-            images: uint8 (n, height, width, channels), or a list of encoded files (``bytes``).
-        """
-        if isinstance(images, np.ndarray):
-            kind = IMAGE
-            size = int(np.prod(images.shape[1:]))
-        else:
-            kind = ENCODED
-            size = 0
-        return cls(kind, kind.arrays_of(images), **_label_arrays(labels), num_features=size)
 
     @classmethod
     def concatenate(cls, parts: "Sequence[Rows]") -> "Rows":

@@ -7,10 +7,10 @@ import pytest
 import scipy.sparse
 import tensorflow as tf
 
+from tests.data.rows import read_shard
 from tfxc.core.errors import DataError
 from tfxc.data.examples.kinds import DENSE
 from tfxc.data.examples.rows import Rows
-from tfxc.data.reading.parsing import tfrecord
 from tfxc.data.store.records import record_writer
 from tfxc.data.store.records.record_writer import encode_example
 
@@ -79,7 +79,7 @@ def test_encoded_bytes_equal_those_of_protobuf():
 def test_round_trip(tmp_path, layout, count):
     rows = sparse_rows(600).slice(0, count)
     record_writer.write_shard(tmp_path / "shard", rows, layout)
-    found = tfrecord.read_shard(tmp_path / "shard", layout, num_features=70_000)
+    found = read_shard(tmp_path / "shard", layout, num_features=70_000)
     assert_equal(found, rows)
 
 
@@ -88,14 +88,14 @@ def test_dense_round_trip(tmp_path, layout):
     matrix = np.random.default_rng(0).normal(size=(300, 7)).astype(np.float32)
     rows = Rows.from_dense(matrix, [[row] if row % 3 else [] for row in range(300)])
     record_writer.write_shard(tmp_path / "shard", rows, layout)
-    assert_equal(tfrecord.read_shard(tmp_path / "shard", layout, DENSE, 7), rows)
+    assert_equal(read_shard(tmp_path / "shard", layout, DENSE, 7), rows)
 
 
 def test_two_layouts_give_equal_rows(tmp_path):
     rows = sparse_rows()
     for layout in LAYOUTS:
         record_writer.write_shard(tmp_path / layout, rows, layout)
-    found = [tfrecord.read_shard(tmp_path / layout, layout) for layout in LAYOUTS]
+    found = [read_shard(tmp_path / layout, layout) for layout in LAYOUTS]
     assert_equal(found[0], found[1])
     assert found[0].num_features == rows.indices.max() + 1
 
@@ -115,7 +115,7 @@ def test_records_of_the_original_code_read_unchanged(tmp_path):
             }
             example = tf.train.Example(features=tf.train.Features(feature=feature))
             writer.write(example.SerializeToString())
-    rows = tfrecord.read_shard(tmp_path / "mach.tfrecords", "examples", num_features=10)
+    rows = read_shard(tmp_path / "mach.tfrecords", "examples", num_features=10)
     expected = scipy.sparse.csr_matrix(
         (np.float32([0.5, 1.5, 2.5, 1.0]), [1, 5, 7, 2], [0, 3, 4, 4]), (3, 10)
     )
@@ -151,7 +151,7 @@ def test_truncated_shard_is_named(tmp_path, layout, left):
     record_writer.write_shard(path, sparse_rows(), layout)
     path.write_bytes(path.read_bytes()[:left])
     with pytest.raises(DataError, match=r"train-00000-of-00001\.tfrecord: .*Run prepare again"):
-        tfrecord.read_shard(path, layout)
+        read_shard(path, layout)
 
 
 def test_flipped_byte_is_found(tmp_path):
@@ -161,20 +161,20 @@ def test_flipped_byte_is_found(tmp_path):
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(DataError, match="truncated or damaged"):
-        tfrecord.read_shard(path, "blocks")
+        read_shard(path, "blocks")
 
 
 def test_wrong_layout_missing_shard_and_impossible_ids_are_reported(tmp_path):
     rows, path = sparse_rows(), tmp_path / "shard"
     record_writer.write_shard(path, rows, "examples")
     with pytest.raises(DataError, match="the layout is another one"):
-        tfrecord.read_shard(path, "blocks")
+        read_shard(path, "blocks")
     with pytest.raises(DataError, match="feature ids go from 0 to 99, but here"):
-        tfrecord.read_shard(path, "examples", num_features=100)
+        read_shard(path, "examples", num_features=100)
     with pytest.raises(DataError, match="does not hold dense vectors of 3 values"):
-        tfrecord.read_shard(path, "examples", DENSE, 3)
+        read_shard(path, "examples", DENSE, 3)
     with pytest.raises(DataError, match=r"absent: this shard is missing"):
-        tfrecord.read_shard(tmp_path / "absent", "blocks")
+        read_shard(tmp_path / "absent", "blocks")
 
 
 @pytest.mark.skipif(not tf.io.gfile.exists("/dev/full"), reason="needs the device /dev/full")

@@ -37,37 +37,6 @@ _BUFFER_BYTES = 256 << 10
 _HEAD_BYTES = 12  # a record's length, and the checksum of that; behind the record is its own
 
 
-def read_shard(
-    path: str | Path,
-    layout: str,
-    kind: "FeatureKind" = SPARSE,
-    num_features: int | None = None,
-    image_shape: tuple[int, ...] | None = None,
-) -> Rows:
-    """Reads one TFRecord file.
-
-    Args:
-        layout: ``"blocks"`` or ``"examples"``.
-        kind: of the rows.
-        num_features: width of the feature space, length of dense vectors or size of the vocabulary;
-            None means the largest id + 1.
-        image_shape: (height, width, channels) of images; of encoded ones what they will be.
-
-    Returns:
-        Rows.
-
-    Raises:
-        DataError: the file is missing, cut off, damaged or of another layout.
-    """
-    parts = list(read_chunks(path, layout, kind, num_features, image_shape))
-    if not parts:
-        return _rows_of(Path(path), {}, kind, num_features, image_shape)
-    width = max(part.num_features for part in parts)
-    for part in parts:
-        part.num_features = width
-    return Rows.concatenate(parts)
-
-
 def read_chunks(
     path: str | Path,
     layout: str,
@@ -75,12 +44,19 @@ def read_chunks(
     num_features: int | None = None,
     image_shape: tuple[int, ...] | None = None,
 ) -> Iterator[Rows]:
-    """Yields the ``Rows`` of one TFRecord file some thousand at a time; see ``read_shard``.
+    """Yields the ``Rows`` of one TFRecord file some thousand at a time.
 
     Only one part is in memory. That the file is cut off shows after the last one only.
 
+    Args:
+        layout: ``"blocks"`` or ``"examples"``.
+        kind: of the rows.
+        num_features: width of the feature space, length of dense vectors or size of the vocabulary;
+            None means the largest id + 1 of each part.
+        image_shape: (height, width, channels) of images; of encoded ones what they will be.
+
     Raises:
-        DataError: as ``read_shard``.
+        DataError: the file is missing, cut off, damaged or of another layout.
         MachineError: the file cannot be read.
     """
     path = Path(path)
