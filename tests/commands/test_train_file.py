@@ -11,6 +11,7 @@ from tests.commands.calls import call
 from tests.data.reading.inspection.test_contents import pairs, rows, write
 from tfxc.commands import completion, ensemble, evaluate, init, predict, report, train
 from tfxc.data.reading.inspection.completion import load_config
+from tfxc.recipes.base import Recipe
 
 FAST = ("--preset", "fast")
 
@@ -70,22 +71,39 @@ def test_from_a_table_to_labels(folder, capsys):
 
 
 def test_a_file_that_was_corrected(folder, capsys):
-    """A run stays of the file as it was; --fresh and another run take the changed one."""
+    """A run stays of the file as it was; --fresh takes the changed one, or a run beside it."""
     assert call(capsys, train, "mine.csv", *FAST).code == 0
     write(folder / "mine.csv", "text,label", pairs(110))
     problem = call(capsys, train, "mine.csv", *FAST).problem()
     assert "mine.csv has changed since it was prepared: " in problem
-    assert "train anew on the changed one with --fresh, which replaces the run" in problem
+    assert "tfxc train with --fresh, which replaces the run, or into another one" in problem
     assert call(capsys, predict, "runs/mine", "mine.csv").code == 0, "as before"
     fresh = call(capsys, train, "mine.csv", *FAST, "--fresh")
     assert fresh.code == 0 and "; preparing it again" in fresh.err
     assert call(capsys, evaluate, "runs/mine", "--json").out.count('"examples": 110') == 1
     write(folder / "mine.csv", "text,label", pairs(130))
-    other = call(capsys, train, "mine.csv", *FAST, "--run", "runs/other")
-    assert other.code == 0 and "; preparing it again" in other.err
+    beside = ("--run", "runs/other", "--prepared", "other")
+    for more in (beside[:2], ("--minutes", "1", "--run", "runs/third")):
+        assert "has changed since" in call(capsys, train, "mine.csv", *FAST, *more).problem()
+    assert call(capsys, train, "mine.csv", *FAST, *beside).code == 0
     assert call(capsys, evaluate, "runs/other", "--json").out.count('"examples": 130') == 1
-    problem = call(capsys, evaluate, "runs/mine/held-out-0", "--split", "dev").problem()
-    assert "runs/mine/held-out-0" in problem
+    write(folder / "mine.csv", "text,label", pairs(110))
+    of_old = call(capsys, evaluate, "runs/mine/held-out-0", "--split", "dev", "--json")
+    assert of_old.out.count('"examples": 22') == 1, "its data are as they were"
+
+
+def test_a_file_that_changes_while_it_is_trained(folder, capsys, monkeypatch):
+    held_out_contexts = Recipe._held_out_contexts
+
+    def changing(self, context):
+        for number, inner in enumerate(held_out_contexts(self, context)):
+            yield inner
+            if number == 1:
+                write(folder / "mine.csv", "text,label", pairs(110))
+
+    monkeypatch.setattr(Recipe, "_held_out_contexts", changing)
+    problem = call(capsys, train, "mine.csv", *FAST).problem()
+    assert "mine.csv has changed while the run was trained. Start over with --fresh" in problem
 
 
 def test_names_that_look_alike_are_told_once(folder, capsys):

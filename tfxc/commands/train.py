@@ -39,7 +39,7 @@ import functools
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -261,6 +261,7 @@ def _best_in_time(options: Options, file: str, minutes: float) -> "Completed":
     """Returns the best config that a search of so many minutes finds, or has found before."""
     from tfxc.core.config import changed, parse_config
     from tfxc.data.reading.inspection.completion import presets_of
+    from tfxc.data.store.preparation import refuse_changed_sources
     from tfxc.training.timed_search import choose, winner_of
 
     every = presets_of(file, options.choices, options.changes)
@@ -275,6 +276,9 @@ def _best_in_time(options: Options, file: str, minutes: float) -> "Completed":
     if not presets:
         raise refusals[0]
     run = presets[0].tree["run"]
+    if not options.fresh:  # it would be refused after the search
+        for completed in presets:
+            refuse_changed_sources(parse_config(completed.tree).data, options.prepared)
     if is_remote(run):
         raise ConfigError(
             f"{run!r} is not a folder of this machine, which --minutes needs",
@@ -380,17 +384,16 @@ def _train(
     _check_cluster(options.cluster, config, recipe)
     run = None if options.dry_run else _run_folder(config)
     of_children = ["--prepared", options.prepared, *_of_children(options)]
-    prepared: Callable[..., Path]
-    if rehearsal is not None:
-        prepared = rehearsal.prepared
-    else:
-        told = completed is not None and completed.names_told
-        # A run that is there is of the data as they were; repetitions share what was prepared.
-        is_new = options.fresh or (run is not None and not (run / "config.json").exists())
-        renew = is_new and options.repetition is None
-        prepared = functools.partial(ensure_prepared, told=told, renew=renew)
+    prepared = functools.partial(
+        ensure_prepared,
+        root=options.prepared,
+        told=completed is not None and completed.names_told,
+    )
     with cluster(options.cluster):
-        folder = prepared(config.data, options.prepared)
+        if rehearsal is not None:
+            folder = rehearsal.prepared(config.data, options.prepared)
+        else:  # repetitions share what the first of them has prepared
+            folder = prepared(config.data, renew=options.fresh and options.repetition is None)
         if config.head is not None:
             from tfxc.training.data_dependent import resolved
 
@@ -415,7 +418,7 @@ def _train(
             from_step=options.from_step,
             drop_later=options.drop_later,
             command=tuple(of_children),
-            prepare=lambda data: prepared(data, options.prepared),
+            prepare=functools.partial(prepared, renew=True),
         )
         watch_parent()
         try:

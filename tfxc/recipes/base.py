@@ -288,6 +288,8 @@ class Recipe(Declared):
         parts = [context]
         if context.config.refit is not None:
             parts = list(self._held_out_contexts(context))
+        for part in parts:  # another training may have prepared them anew
+            part.folder.check_data(part.data_folder)
         examined = (
             of_dev(LoadedRun(part.run, trust=True), part.config, part.data_folder) for part in parts
         )
@@ -311,6 +313,15 @@ class Recipe(Declared):
                     folder = ensure_prepared(config.data, context.data_folder.parent)
                 else:
                     folder = context.prepare(config.data)
+            sources = Manifest.load(folder).sources
+            of_all = context.manifest.sources
+            changed = [key for key in of_all if sources.get(key, of_all[key]) != of_all[key]]
+            if changed:
+                raise DataError(
+                    f"{of_all[changed[0]].path} has changed while the run was trained",
+                    where=f"data.{changed[0]}",
+                    fix="start over with --fresh",
+                )
             yield dataclasses.replace(
                 context, config=config, data_folder=folder, run=context.run / name, fresh=False
             )

@@ -251,7 +251,8 @@ class Application:
         served = self.catalog.find(asked.model)
         ending = ending_of_name(asked.name)
         k = str(asked.k)
-        wanted = None if asked.k is None else served.checked_k(int(k) if k.isdecimal() else k)
+        is_number = k.isascii() and k.isdecimal() and len(k) < 20
+        wanted = None if asked.k is None else served.checked_k(int(k) if is_number else k)
         if self._labelling:
             raise RequestError(
                 503,

@@ -141,7 +141,7 @@ def _predict_file(catalog: "Catalog") -> dict[str, Any]:
         {"name": name, "in": "query", "required": name in schema["required"], "schema": values}
         for name, values in schema["properties"].items()
     ]
-    parameters[0]["schema"]["description"] += f": one of {', '.join(ENDINGS)}"
+    parameters[0]["schema"]["description"] = f"of the file, which ends in {', '.join(ENDINGS)}"
     return {
         **operation,
         "parameters": parameters,

@@ -219,6 +219,17 @@ def ensure_prepared(
     return folder
 
 
+def refuse_changed_sources(settings: DataSettings, root: str | Path = "prepared") -> None:
+    """Refuses, before long work, what ``ensure_prepared`` would refuse after it.
+
+    Raises:
+        DataError: a source has changed since it was prepared, or prepared data are damaged.
+    """
+    folder = prepared_folder(settings, root)
+    if folder.exists() and (changed := _changed_source(folder)) is not None:
+        raise changed
+
+
 def _changed_source(folder: Path) -> DataError | None:
     """Checks a prepared folder; returns what ``changed_source`` does."""
     return changed_source(check_prepared(folder).sources, folder)

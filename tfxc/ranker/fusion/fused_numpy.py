@@ -132,8 +132,8 @@ class Fusion:
 
         Of each source its score, how far it is below the query's best, and 1 / rank; of memories
         the similarity of the nearest example; of texts the similarity of each pair, how much of the
-        query is in the text and how much of the text in the query; then what is known of the label,
-        as whether the ranker has learned it, and of the query.
+        query is in the text and how much of the text in the query; then what is known of the label
+        and of the query; last, whether the ranker has learned the label.
         """
         queries = pairs.queries
         starts = np.flatnonzero(np.diff(queries, prepend=-1))
@@ -168,10 +168,10 @@ class Fusion:
         columns += [together, together - best_of(together), ranks_together]
         columns.append(1 / (1 + ranks_within(starts, sizes, together)))
         columns.append(np.log1p(self._parts.label_counts[pairs.labels]))
-        columns.append(self._is_ranked[pairs.labels])
         columns.append(np.log1p(np.diff(blocks[0][0])[queries]))
         for rows in self._parts.text_rows:
             columns.append(np.log1p(np.diff(rows[0])[pairs.labels]))
+        columns.append(self._is_ranked[pairs.labels])
         return np.stack([np.asarray(column, np.float32) for column in columns], axis=1)
 
     def _votes(self, ids: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, ...]:
