@@ -171,6 +171,17 @@ def test_programs_end_by_themselves(place, tmp_path, monkeypatch):
     assert not list((tmp_path / "logs").glob(".programs*"))
 
 
+def test_programs_of_two_threads_share_a_folder(place, tmp_path):
+    """As the trainings of a search that has two at a time."""
+    with parallel.cluster(place), parallel.programs(tmp_path, 1) as first:
+        with parallel.programs(tmp_path, 1) as second:
+            codes = [
+                start(running, tmp_path / name, "3")
+                for running, name in ((second, "a"), (first, "b"))
+            ]
+            assert [code.result(60) for code in codes] == [3, 3]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_programs_are_stopped_once_and_no_other_begins(place, tmp_path, number):
     with parallel.cluster(place), parallel.programs(tmp_path, 2) as running:

@@ -502,12 +502,15 @@ def programs(folder: str | os.PathLike[str], jobs: int) -> Iterator[Programs]:
 
     Args:
         folder: where a file is kept that they are stopped by, on storage that the workers see. Only
-            one process at a time may run programs in it: programs that a killed one has left stop.
+            one process at a time may run programs in it, also several times at once: programs that
+            a killed one has left stop.
         jobs: programs at a time, on this machine; on a cluster a thread of a worker runs one.
     """
+    own = f".programs-{os.getpid()}-"
     for left in Path(folder).glob(".programs-*"):
-        left.unlink(missing_ok=True)
-    control = Path(folder).absolute() / f".programs-{os.getpid()}-{secrets.token_hex(4)}"
+        if not left.name.startswith(own):
+            left.unlink(missing_ok=True)
+    control = Path(folder).absolute() / f"{own}{secrets.token_hex(4)}"
     _write_control(control, "run 0")
     patience = None if _client is None else _PATIENCE
     ended = threading.Event()

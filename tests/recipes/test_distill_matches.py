@@ -219,7 +219,7 @@ def test_from_the_command_line(teacher, tmp_path, capsys):  # noqa: F811 (the fi
     command = ("--config", config, *options)
     large = tmp_path / "large"
     for more, message in (
-        (("--teacher", tmp_path / "other"), "a different features.json in"),
+        (("--teacher", tmp_path / "other"), "features.json differs between"),
         (("--teacher", teacher), "an encoder with layers of self-attention"),
         (("--teacher", large, "--set", "recipe.start_layers=[2]"), "weights of the teacher's"),
     ):
