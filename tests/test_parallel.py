@@ -173,13 +173,13 @@ def test_programs_end_by_themselves(place, tmp_path, monkeypatch):
 
 def test_programs_of_two_threads_share_a_folder(place, tmp_path):
     """As the trainings of a search that has two at a time."""
-    with parallel.cluster(place), parallel.programs(tmp_path, 1) as first:
-        with parallel.programs(tmp_path, 1) as second:
-            codes = [
-                start(running, tmp_path / name, "3")
-                for running, name in ((second, "a"), (first, "b"))
-            ]
-            assert [code.result(60) for code in codes] == [3, 3]
+    with (
+        parallel.cluster(place),
+        parallel.programs(tmp_path, 1) as first,
+        parallel.programs(tmp_path, 1) as second,
+    ):
+        codes = [start(second, tmp_path / "a", "3"), start(first, tmp_path / "b", "3")]
+        assert [code.result(60) for code in codes] == [3, 3]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

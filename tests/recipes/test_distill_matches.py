@@ -221,7 +221,7 @@ def test_from_the_command_line(teacher, tmp_path, capsys):  # noqa: F811 (the fi
     for more, message in (
         (("--teacher", tmp_path / "other"), "features.json differs between"),
         (("--teacher", teacher), "an encoder with layers of self-attention"),
-        (("--teacher", large, "--set", "recipe.start_layers=[2]"), "weights of the teacher's"),
+        (("--teacher", large, "--set", "recipe.start_layers=[2]"), "weight table of the student"),
     ):
         problem = call(capsys, distill, *command, *more).problem()
         assert message in problem
