@@ -305,5 +305,5 @@ def test_a_killed_scheduler_is_one_line(tmp_path, capfd, work):
 
 @pytest.mark.slow
 def test_a_task_that_ends_every_worker_is_one_line(address):
-    with parallel.cluster(address), pytest.raises(MachineError, match="while running the same task"):
+    with parallel.cluster(address), pytest.raises(MachineError, match="running the same task"):
         list(parallel.map_tasks(os._exit, [(1,)], 2))
