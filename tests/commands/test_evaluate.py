@@ -133,12 +133,12 @@ def test_a_file_of_the_same_or_another_format(trained, arguments, tmp_path, caps
         (tmp_path / "plain.data", ["--reader", "svmlight", *options]),
     ):
         outcome = call(capsys, evaluate, *arguments, "--data", path, *more)
-        assert "it answers these examples better" not in outcome.err
+        assert "it answers these better" not in outcome.err
         assert f" on {path}: 60 examples\n" in outcome.out
         name = path.name.replace(".", "-")
         assert json.loads((tmp_path / f"evaluation-{name}.json").read_text())["metrics"] == expected
     outcome = call(capsys, evaluate, *arguments, "--data", trained / "train.txt")
-    assert f"was trained on {trained / 'train.txt'}: it answers" in outcome.err
+    assert f"was trained on examples of {trained / 'train.txt'}: it answers" in outcome.err
 
 
 def test_compare_prints_the_interval(trained, arguments, tmp_path, capsys):

@@ -11,6 +11,7 @@ from tests.commands.calls import call
 from tests.data.reading.inspection.test_contents import pairs, rows, write
 from tfxc.commands import completion, ensemble, evaluate, init, predict, report, train
 from tfxc.data.reading.inspection.completion import load_config
+from tfxc.data.store.preparation import ensure_prepared
 from tfxc.recipes.base import Recipe
 
 FAST = ("--preset", "fast")
@@ -92,7 +93,21 @@ def test_a_file_that_was_corrected(folder, capsys):
     assert of_old.out.count('"examples": 22') == 1, "its data are as they were"
 
 
-def test_a_file_that_changes_while_it_is_trained(folder, capsys, monkeypatch):
+def test_data_that_another_training_has_prepared_anew(folder, capsys, monkeypatch):
+    """No decision is learned of examples that are not those of the run."""
+    decided = Recipe._decided
+
+    def disturbed(self, context, summary):
+        write(folder / "mine.csv", "text,label", pairs(110))
+        ensure_prepared(context.config.data, renew=True)
+        return decided(self, context, summary)
+
+    monkeypatch.setattr(Recipe, "_decided", disturbed)
+    problem = call(capsys, train, "mine.csv", *FAST, "--no-refit").problem()
+    assert problem.startswith("runs/mine: contains a run of other data than prepared/mine-")
+
+
+def test_a_file_that_changes_while_it_is_prepared(folder, capsys, monkeypatch):
     held_out_contexts = Recipe._held_out_contexts
 
     def changing(self, context):
@@ -103,7 +118,8 @@ def test_a_file_that_changes_while_it_is_trained(folder, capsys, monkeypatch):
 
     monkeypatch.setattr(Recipe, "_held_out_contexts", changing)
     problem = call(capsys, train, "mine.csv", *FAST).problem()
-    assert "mine.csv has changed while the run was trained. Start over with --fresh" in problem
+    assert "mine.csv has changed while it was prepared. Start over with --fresh" in problem
+    assert not list((folder / "runs/mine").rglob("ranker")), "before anything is trained"
 
 
 def test_names_that_look_alike_are_told_once(folder, capsys):

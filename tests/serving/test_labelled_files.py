@@ -111,6 +111,7 @@ def test_many_rows_come_back_in_their_order(runs, client, tmp_path, capsys):
         ({"name": "a.csv", "k": "0"}, "text\na\n", 400, "k: "),
         ({"name": "a.csv", "k": "9" * 5000}, "text\na\n", 400, "k: "),
         ({"name": "a.csv", "k": "all"}, "text\na\n", 400, "k: "),
+        ({"name": "a.csv", "k": [2, 3]}, "text\na\n", 400, "address: 'k' is given twice"),
         ({"name": "a.csv", "top": 3}, "text\na\n", 400, "address: there is no field 'top'"),
         ({"name": "a.csv"}, "text\n" + "a" * 200, 413, "more than 100 bytes, the most that"),
         ({"name": "a.csv"}, b"\x1f\x8b" + b"0" * 20, 400, "file: the file is compressed by gzip"),

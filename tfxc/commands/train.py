@@ -269,16 +269,17 @@ def _best_in_time(options: Options, file: str, minutes: float) -> "Completed":
     refusals = []
     for completed in every:
         try:
-            check_config(parse_config(completed.tree, where=file))
-            presets.append(completed)
+            config = parse_config(completed.tree, where=file)
+            check_config(config)
         except ConfigError as error:
             refusals.append(error)
+            continue
+        if not options.fresh:  # it would be refused after the search
+            refuse_changed_sources(config.data, options.prepared)
+        presets.append(completed)
     if not presets:
         raise refusals[0]
     run = presets[0].tree["run"]
-    if not options.fresh:  # it would be refused after the search
-        for completed in presets:
-            refuse_changed_sources(parse_config(completed.tree).data, options.prepared)
     if is_remote(run):
         raise ConfigError(
             f"{run!r} is not a folder of this machine, which --minutes needs",
@@ -388,12 +389,13 @@ def _train(
         ensure_prepared,
         root=options.prepared,
         told=completed is not None and completed.names_told,
+        renew=options.fresh and options.repetition is None,  # which share what there is
     )
     with cluster(options.cluster):
         if rehearsal is not None:
             folder = rehearsal.prepared(config.data, options.prepared)
-        else:  # repetitions share what the first of them has prepared
-            folder = prepared(config.data, renew=options.fresh and options.repetition is None)
+        else:
+            folder = prepared(config.data)
         if config.head is not None:
             from tfxc.training.data_dependent import resolved
 
@@ -418,7 +420,7 @@ def _train(
             from_step=options.from_step,
             drop_later=options.drop_later,
             command=tuple(of_children),
-            prepare=functools.partial(prepared, renew=True),
+            prepare=prepared,
         )
         watch_parent()
         try:

@@ -318,7 +318,7 @@ class Recipe(Declared):
             changed = [key for key in of_all if sources.get(key, of_all[key]) != of_all[key]]
             if changed:
                 raise DataError(
-                    f"{of_all[changed[0]].path} has changed while the run was trained",
+                    f"{of_all[changed[0]].path} has changed while it was prepared",
                     where=f"data.{changed[0]}",
                     fix="start over with --fresh",
                 )
@@ -334,7 +334,7 @@ class Recipe(Declared):
         if context.from_step is None:
             context.start()  # what is to be removed is removed before the runs inside begin
         held_out: list[HeldOutRun] = []
-        for inner in self._held_out_contexts(context):
+        for inner in list(self._held_out_contexts(context)):  # all of the file as it is now
             if context.from_step is None:
                 # Its preparation was silent.
                 if not held_out and (note := note_on_titles(inner.config.data)):

@@ -75,8 +75,8 @@ class ExamplesOptions(ReaderOptions):
 
             if is_training_file(loaded, self.data):
                 NOTES.warning(
-                    f"{loaded.folder.path} was trained on {self.data}: "
-                    "it answers these examples better than others"
+                    f"{loaded.folder.path} was trained on examples of {self.data}: "
+                    "it answers these better than others"
                 )
             reader = self._reader(loaded)
             unknown: list[str] = []

@@ -247,7 +247,11 @@ class Application:
 
     async def _predict_file(self, request: Request) -> Response:
         """Answers with the file of the request, as ``tfxc predict --output`` writes it."""
-        asked = read_request(FileRequest, request.query_params, "address")
+        fields = request.query_params
+        twice = [name for name in fields if len(fields.getlist(name)) > 1]
+        if twice:
+            raise bad_request(f"{twice[0][:40]!r} is given twice", "address", "give it once")
+        asked = read_request(FileRequest, fields, "address")
         served = self.catalog.find(asked.model)
         ending = ending_of_name(asked.name)
         k = str(asked.k)

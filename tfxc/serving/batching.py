@@ -33,9 +33,9 @@ class Batcher:
     Args:
         search: (chunk, k) -> ids int32 and scores float32, both (n, k).
         limits: of which ``batch``, ``queue`` and ``wait`` count.
+        on_batch: called with the number of examples of each batch.
 
     Attributes:
-        on_batch: called with the number of examples of each batch; None at first.
         closed: whether a newer version has come, so that nothing more may be submitted.
 
     Example:
@@ -52,10 +52,15 @@ class Batcher:
         [[0]]
     """
 
-    def __init__(self, search: Callable[[Chunk, int], Found], limits: Limits) -> None:
+    def __init__(
+        self,
+        search: Callable[[Chunk, int], Found],
+        limits: Limits,
+        on_batch: Callable[[int], None] = lambda size: None,
+    ) -> None:
         self._search = search
         self._limits = limits
-        self.on_batch: Callable[[int], None] | None = None
+        self._on_batch = on_batch
         self._jobs: dict[asyncio.Future[Found], _Job] = {}  # in the order in which they came
         self._waiting = 0
         self._busy = False
@@ -130,8 +135,7 @@ class Batcher:
                 self._thread.shutdown(wait=False)
             return
         self._busy = True
-        if self.on_batch:
-            self.on_batch(sum(len(job.chunk) for job in jobs))
+        self._on_batch(sum(len(job.chunk) for job in jobs))
         loop = jobs[0].answer.get_loop()
         searched = self._thread.submit(_answers, self._search, jobs)
         searched.add_done_callback(

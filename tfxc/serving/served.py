@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 
 _DEFAULT_K = 5
+#: Is called with the name of a model and the number of examples of a batch.
+OnBatch = Callable[[str, int], None]
 
 
 class Version(NamedTuple):
@@ -96,6 +98,7 @@ class ServedRun:
         limits: of which ``k``, ``batch``, ``queue`` and ``wait`` count.
         options: ``RunOptions``; the labels of its file of texts are added.
         loaded: the run where it is loaded already.
+        on_batch: called with the name of the model and the number of examples of each batch.
 
     Attributes:
         k: labels of an answer whose request does not say how many.
@@ -123,6 +126,7 @@ class ServedRun:
         limits: Limits,
         options: "RunOptions",
         loaded: LoadedRun | None = None,
+        on_batch: OnBatch = lambda name, size: None,
     ) -> None:
         self.name = name
         self.version = version
@@ -140,6 +144,7 @@ class ServedRun:
                 loaded = with_labels(loaded, missing)
         self._limits = limits
         self._options = options
+        self._on_batch = on_batch
         self._loaded = loaded
         self.num_labels = loaded.manifest["num_labels"]
         self.max_k = min(limits.k, self.num_labels)
@@ -159,7 +164,7 @@ class ServedRun:
         self._model = loaded.model
         self.neighbours = self._model.similar_labels(0, 1) is not None
         self.search(self.forms.example(), self.k)
-        self.batcher = Batcher(self.search, limits)
+        self.batcher = Batcher(self.search, limits, functools.partial(on_batch, name))
 
     def search(self, chunk: "Chunk", k: int) -> Found:
         """Returns the best labels of examples.
@@ -230,7 +235,15 @@ class ServedRun:
         from tfxc.runs.new_labels import with_labels
 
         loaded = with_labels(self._loaded, {name: text})
-        return ServedRun(self.name, self.version, self.number, self._limits, self._options, loaded)
+        return ServedRun(
+            self.name,
+            self.version,
+            self.number,
+            self._limits,
+            self._options,
+            loaded,
+            self._on_batch,
+        )
 
     def knows(self, label: str) -> bool:
         """Tells whether it is a name of one of the labels."""
@@ -301,7 +314,7 @@ class Catalog:
             without a name mean.
         limits: ``Limits``.
         options: ``RunOptions``.
-        on_batch: called with the name of a model and the number of examples of each batch.
+        on_batch: see ``ServedRun``.
 
     Raises:
         UserError: a run cannot be loaded.
@@ -312,7 +325,7 @@ class Catalog:
         paths: Mapping[str, str | Path],
         limits: Limits | None = None,
         options: RunOptions | None = None,
-        on_batch: Callable[[str, int], None] | None = None,
+        on_batch: OnBatch = lambda name, size: None,
     ) -> None:
         self.limits = limits or Limits()
         self._options = options or RunOptions()
@@ -336,14 +349,7 @@ class Catalog:
 
     def _load(self, name: str, version: Version, fallback: int) -> ServedRun:
         number = fallback if version.number is None else version.number
-        return self._observed(ServedRun(name, version, number, self.limits, self._options))
-
-    def _observed(self, served: ServedRun) -> ServedRun:
-        """Returns ``served``, whose batches are counted."""
-        if self._on_batch:
-            report = self._on_batch
-            served.batcher.on_batch = lambda size: report(served.name, size)
-        return served
+        return ServedRun(name, version, number, self.limits, self._options, on_batch=self._on_batch)
 
     def find(self, name: object = None, version: str | None = None) -> ServedRun:
         """Returns the run of a name; of None the first.
@@ -435,10 +441,10 @@ class Catalog:
                 problem = f"the label {name[:60]!r} is known already"
                 raise RequestError(409, problem, where="label")
             loop = asyncio.get_running_loop()
-            extended_runs = []
-            for slot in slots:
-                extended = await loop.run_in_executor(None, slot.current.with_label, name, text)
-                extended_runs.append(self._observed(extended))
+            extended_runs = [
+                await loop.run_in_executor(None, slot.current.with_label, name, text)
+                for slot in slots
+            ]
             await loop.run_in_executor(None, new_labels.add, name, text)
             for slot, extended in zip(slots, extended_runs, strict=True):
                 self._replace(slot, extended)

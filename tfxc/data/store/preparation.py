@@ -178,8 +178,7 @@ def ensure_prepared(
 ) -> Path:
     """Returns the prepared folder of ``settings``, prepared now if it is not there yet.
 
-    Several processes may ask at once: one prepares, the others wait for it. For ``jobs`` and
-    ``told`` see ``prepare``.
+    Several processes may ask at once: one prepares, the others wait for it.
 
     Args:
         settings: ``DataSettings``.

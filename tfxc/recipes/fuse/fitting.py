@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -109,8 +108,10 @@ def fitted_trees(
     return trees, winner, precision
 
 
-def _without_columns(matrix: Any, columns: np.ndarray) -> scipy.sparse.csr_matrix:
-    """Returns a sparse matrix some of whose columns are empty."""
+def _without_columns(
+    matrix: scipy.sparse.csr_matrix | scipy.sparse.csc_matrix, columns: np.ndarray
+) -> scipy.sparse.csr_matrix:
+    """Returns the matrix, with nothing in some of its columns."""
     factors = np.ones(matrix.shape[1], np.float32)
     factors[columns] = 0
     rest = scipy.sparse.csr_matrix(matrix @ scipy.sparse.diags_array(factors), dtype=np.float32)
