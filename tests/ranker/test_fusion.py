@@ -92,9 +92,12 @@ def test_kernels_give_the_numbers_of_numpy():
 
 
 def searched(layer, width, queries, k, by_row):
-    splits = memory_module._splits_of(layer, width)
-    lists = (splits, layer.columns, layer.values)
-    return kernels.nearest_rows(*queries, *lists, len(layer.children), k, 2, by_row)
+    lists = (fused_numpy.entry_splits(layer, width), layer.columns, layer.values)
+    sizes = (len(layer.children), k)
+    found = kernels.nearest_rows(*queries, *lists, *sizes, 2, by_row)
+    for own, other in zip(found, fused_numpy.nearest_rows(queries, *lists, *sizes), strict=True):
+        np.testing.assert_array_equal(own, other)
+    return found
 
 
 @pytest.mark.skipif(kernels is None, reason="nothing is compiled")

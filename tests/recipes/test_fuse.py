@@ -82,16 +82,12 @@ def test_a_label_that_is_added_by_an_example(run, tmp_path, capsys):
 def test_answers_alone_are_those_of_predict(run, tmp_path, capsys, options):
     texts = [*dev_texts(run), "", "unknown words"]
     here, expected = fused_runs.answers_alone(run, tmp_path, texts, capsys, *options)
+    if not options:  # no rounding differs, so that none tips a branch of a tree
+        assert here == expected
     same = [
         one["labels"][:1] == other["labels"][:1] for one, other in zip(here, expected, strict=True)
     ]
     assert np.mean(same) > 0.95
-    if not options:
-        close = [
-            np.allclose(one["scores"], other["scores"], atol=1e-4)
-            for one, other in zip(here, expected, strict=True)
-        ]
-        assert np.mean(close) > 0.95, "a rounding difference may tip a branch of a tree"
 
 
 @pytest.mark.parametrize("reads", ["first", "all"])
@@ -103,10 +99,7 @@ def test_what_the_ranker_reads(tmp_path, capsys, reads):
     words, everything = loaded.model.memory.settings.blocks[1:]
     assert loaded.model.ranker.num_features == (words if reads == "first" else everything)
     here, expected = fused_runs.answers_alone(run, tmp_path, dev_texts(run), capsys)
-    same = [
-        one["labels"][:1] == other["labels"][:1] for one, other in zip(here, expected, strict=True)
-    ]
-    assert np.mean(same) > 0.95
+    assert here == expected
 
 
 def test_titles_are_not_held_out_and_groups_stay_together():

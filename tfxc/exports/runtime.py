@@ -148,9 +148,7 @@ class FusedFiles:
         for name, array in self._memory.arrays().items():
             write_array(path / f"{name}.npy", array)
         write_json(path / predict.FUSED, self._settings, indent=1)
-        for program in (*PROGRAMS, fused_numpy):
-            original = Path(str(program.__file__))
-            shutil.copyfile(original, path / original.name)
+        shutil.copyfile(str(fused_numpy.__file__), path / "fused_numpy.py")
 
     def quantise(self, path: Path) -> None:
         """Writes the ranker's weights as 8-bit integers; examples stay as they are."""

@@ -72,7 +72,7 @@ def test_equals_the_text_features(tmp_path, section):
     assert found.keys() == expected.keys()
     for name, values in found.items():
         assert values.dtype == expected[name].dtype and values.shape == expected[name].shape
-        np.testing.assert_allclose(values, expected[name], rtol=1e-6, atol=1e-7)
+        np.testing.assert_array_equal(values, expected[name])
 
 
 def test_no_texts(tmp_path):

@@ -657,8 +657,6 @@ def open_fused(folder: Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray]
     """Opens a memory of examples and label texts, perhaps with a ranker; see ``open_arrays``."""
     about = json.loads((folder / FUSED).read_text(encoding="utf-8"))
     fused = _module(folder / "fused_numpy.py")
-    search = _module(folder / "beam_search_numpy.py")
-    rule = _module(folder / "post_processors.py").POST_PROCESSORS["noop"]
     arrays = {path.stem: np.load(path) for path in folder.glob("*.npy")}
     widths = np.diff(about["blocks"]).tolist()
 
@@ -670,20 +668,10 @@ def open_fused(folder: Path) -> Callable[[Inputs], tuple[np.ndarray, np.ndarray]
         ]
 
     def nearest(layer: Any, width: int) -> Callable[[Any], tuple[np.ndarray, np.ndarray]]:
-        kernels = search.LayerKernels([layer])
-        settings = [(rule, min(about["neighbours"], len(layer.children)))]
-
-        def run(rows: Any) -> tuple[np.ndarray, np.ndarray]:
-            zeros = np.zeros(len(rows[0]) - 1, np.int64)
-            root = (np.zeros(1, np.int32), np.ones(1, np.float32))
-            start = (zeros, zeros + 1, *root)
-            ids, scores, counts = kernels.search_together(
-                (*rows, width), 0, settings, False, *start, 1
-            )
-            ids[(np.arange(ids.shape[1]) >= counts[:, None]) | (scores <= 0)] = -1
-            return ids, scores
-
-        return run
+        entries = (fused.entry_splits(layer, width), layer.columns, layer.values)
+        return lambda rows: fused.nearest_rows(
+            rows, *entries, len(layer.children), about["neighbours"]
+        )
 
     texts = layers("texts") if about["has_texts"] else []
     start = "trees-"

@@ -176,9 +176,9 @@ class Bags:
         for text in texts:
             counts = self._counts(text)
             columns = np.array(sorted(counts), np.int32)
-            values = np.array([counts[column] for column in columns.tolist()], np.float64)
+            values = np.array([counts[column] for column in columns.tolist()], np.float32)
             ids.append(columns)
-            weights.append(self._weights(columns, values).astype(np.float32))
+            weights.append(self._weights(columns, values))
         splits = np.cumsum([len(row) for row in ids]).astype(np.int64)
         return {
             "ids": np.concatenate(ids),
@@ -196,7 +196,7 @@ class Bags:
         elif self._settings.get("sublinear_tf"):
             counts = np.log(counts) + 1
         if self._idf is not None:
-            counts = counts * self._idf[columns]
+            counts = (counts * self._idf[columns]).astype(np.float32)
         if self._parts is not None:
             parts = self._parts[columns]
             for part in np.unique(parts):
@@ -312,7 +312,7 @@ class Static:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        self._weight = settings["weight"]
+        self._weight = np.float32(settings["weight"])
         self._table = np.load(folder / "table.npy").astype(np.float32)
         if settings["pooling"] == "zipf":
             shares = 1 / np.arange(2, len(self._table) + 2)
@@ -347,10 +347,11 @@ class Static:
         weights = []
         for tokens in self._tokens(texts):
             known = (tokens >= 0) & (tokens < len(self._table)) & (tokens != self._unknown)
-            vector = unit(self._table[tokens[known]].sum(axis=0), "l2") * self._weight
+            vector = self._table[tokens[known]].sum(axis=0)
             columns = np.flatnonzero(vector)
+            length = np.sqrt((vector * vector).sum())
             ids.append((self._first + columns).astype(np.int32))
-            weights.append(vector[columns].astype(np.float32))
+            weights.append(self._weight * vector[columns] / length)
         splits = np.cumsum([0, *map(len, ids)])
         if self._terms is not None:
             terms = self._terms(texts)
@@ -443,16 +444,21 @@ def ngrams(
 
 
 def unit(weights: np.ndarray, norm: str | None) -> np.ndarray:
-    """Returns weights divided by their norm, ``"l1"``, ``"l2"`` or None; zeros stay.
+    """Returns float32 weights divided by their norm, ``"l1"``, ``"l2"`` or None; zeros stay.
+
+    They are rounded where tfxc rounds them, since a last bit more moves examples in boosted trees.
 
     Example:
-        >>> unit(np.array([3.0, 4.0]), "l2").tolist()
-        [0.6, 0.8]
+        >>> unit(np.float32([3, 4]), "l2").round(1).tolist()
+        [0.6000000238418579, 0.800000011920929]
     """
     if norm is None:
         return weights
-    length = np.abs(weights).sum() if norm == "l1" else np.sqrt((weights**2).sum())
-    return weights / length if length else weights
+    powers = np.abs(weights) if norm == "l1" else weights * weights
+    length = powers.sum(dtype=np.float64)
+    if norm == "l2":
+        length = np.sqrt(length)
+    return (weights / length).astype(np.float32) if length else weights
 
 
 def fnv1a(text: bytes) -> int:

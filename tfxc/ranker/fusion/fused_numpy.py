@@ -263,6 +263,58 @@ def transposed(layer: Any, count: int) -> Rows:
     return splits, features[order].astype(np.int32), np.asarray(layer.values)[order]
 
 
+def entry_splits(layer: Any, width: int) -> np.ndarray:
+    """Returns where the entries of each feature of a layer of one parent begin, int64 (width + 1,).
+
+    Args:
+        layer: see ``transposed``.
+        width: features.
+    """
+    splits = np.zeros(width + 1, np.int64)
+    splits[layer.rows.astype(np.int64) + 1] = np.diff(layer.entry_splits.astype(np.int64))
+    return np.cumsum(splits)
+
+
+def nearest_rows(
+    features: Rows,
+    splits: np.ndarray,
+    rows: np.ndarray,
+    values: np.ndarray,
+    num_rows: int,
+    k: int,
+) -> Lists:
+    """Finds the rows with the largest inner products above 0, exactly.
+
+    Args:
+        features: of the queries, of length 1.
+        splits: where the entries of each feature begin.
+        rows, values: row and number of each entry, float32.
+        num_rows: of the rows, of length 1.
+        k: rows wanted of each query.
+
+    Returns:
+        ``Lists``, of equal rows the first one first. They are those of the compiled kernel, bit for
+        bit: both add in float32, feature by feature.
+    """
+    bounds, ids, weights = features
+    found = np.full((len(bounds) - 1, k), -1, np.int32)
+    best = np.full(found.shape, -np.inf, np.float32)
+    sums = np.empty(num_rows, np.float32)
+    for query in range(len(found)):
+        sums[:] = 0
+        for entry in range(bounds[query], bounds[query + 1]):
+            part = slice(splits[ids[entry]], splits[ids[entry] + 1])
+            every = part.stop - part.start == num_rows  # as of the vectors of a static table
+            sums[slice(None) if every else rows[part]] += weights[entry] * values[part]
+        near = np.flatnonzero(sums > 0)
+        if len(near) > k:
+            near = near[sums[near] >= np.partition(sums[near], -k)[-k]]
+        near = near[np.argsort(-sums[near], kind="stable")][:k]
+        found[query, : len(near)] = near
+        best[query, : len(near)] = sums[near]
+    return found, best
+
+
 def pair_sums(
     features: Rows, texts: Rows, queries: np.ndarray, labels: np.ndarray, width: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

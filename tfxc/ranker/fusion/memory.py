@@ -2,7 +2,7 @@
 
 A set of rows is a layer of one parent whose nodes are the rows, see
 ``tfxc.ops.search.beam_search.chunked_layer``: an inverted index. The rows with the largest inner
-products are found exactly, by a kernel, or where that is not built by the beam search.
+products are found exactly, by a kernel, or where that is not built by NumPy.
 """
 
 import dataclasses
@@ -22,11 +22,16 @@ from tfxc.core.resources import thread_count
 from tfxc.core.storage import checksums
 from tfxc.core.storage.files import write_array, write_json
 from tfxc.core.storage.reading import read_array, read_record
-from tfxc.ops.csr import bounds_of, unit_rows
-from tfxc.ops.search.beam_search.beam_search import BeamSearch
+from tfxc.ops.csr import unit_rows
 from tfxc.ops.search.beam_search.chunked_layer import ChunkedLayer
-from tfxc.ranker.fusion.fused_numpy import Fusion, Lists, Parts, Rows, Search
-from tfxc.ranker.post_processors import post_processor
+from tfxc.ranker.fusion.fused_numpy import (
+    Fusion,
+    Parts,
+    Rows,
+    Search,
+    entry_splits,
+    nearest_rows,
+)
 from tfxc.ranker.search import load_layer
 from tfxc.ranker.store import PARAMETERS, RESTORE, write_layer
 
@@ -304,15 +309,8 @@ def _layer_of(rows: scipy.sparse.csr_matrix) -> ChunkedLayer:
 
 
 def _matrix_of(layer: ChunkedLayer, width: int) -> scipy.sparse.csr_matrix:
-    parts = (layer.values, layer.columns.astype(np.int32), _splits_of(layer, width))
+    parts = (layer.values, layer.columns.astype(np.int32), entry_splits(layer, width))
     return scipy.sparse.csc_matrix(parts, (len(layer.children), width)).tocsr()
-
-
-def _splits_of(layer: ChunkedLayer, width: int) -> np.ndarray:
-    """Returns where the entries of each feature begin, int64 (width + 1,)."""
-    counts = np.zeros(width, np.int64)
-    counts[layer.rows] = np.diff(layer.entry_splits)
-    return bounds_of(counts)
 
 
 def _joined(
@@ -343,29 +341,16 @@ def _nearest(
     by_row: Rows | None = None,
 ) -> Search:
     """Returns what finds the k rows with the largest inner products above 0."""
-    if kernels is not None and native is not False:
-        if 2 * layer.values.size > width * len(layer.children):  # as vectors of a static table
-            dense = _matrix_of(layer, width).T.toarray(order="C")
-            return lambda rows: kernels.nearest_dense(*rows, dense, k, thread_count(threads))
-        entries = (_splits_of(layer, width), layer.columns, layer.values)
-        long_lists = _long_lists(layer, width, by_row)
-        most = thread_count(threads)
-
-        def search_natively(rows: Rows) -> Lists:
-            return kernels.nearest_rows(*rows, *entries, len(layer.children), k, most, long_lists)
-
-        return search_natively
-    beam = BeamSearch([layer], width, native=native)
-    rule = [post_processor("noop")]
-
-    def search(rows: Rows) -> Lists:
-        bounds, ids, weights = rows
-        matrix = scipy.sparse.csr_matrix((weights, ids, bounds), (len(bounds) - 1, width))
-        ids, scores, counts = beam.top(matrix, [k], rule, threads=threads)
-        ids[(np.arange(ids.shape[1]) >= counts[:, None]) | (scores <= 0)] = -1
-        return ids, scores
-
-    return search
+    count = len(layer.children)
+    lists = (entry_splits(layer, width), layer.columns, layer.values)
+    if kernels is None or native is False:
+        return lambda rows: nearest_rows(rows, *lists, count, k)
+    most = thread_count(threads)
+    if 2 * layer.values.size > width * count:  # as vectors of a static table
+        dense = _matrix_of(layer, width).T.toarray(order="C")
+        return lambda rows: kernels.nearest_dense(*rows, dense, k, most)
+    long_lists = _long_lists(layer, width, by_row)
+    return lambda rows: kernels.nearest_rows(*rows, *lists, count, k, most, long_lists)
 
 
 def _long_lists(layer: ChunkedLayer, width: int, by_row: Rows | None) -> tuple[Any, ...] | None:
