@@ -195,7 +195,8 @@ class DataSettings(_Section):
             raise ConfigError(
                 "label_texts needs text_features",
                 where="data.label_texts",
-                fix="add data.text_features; the texts of labels use those of the examples",
+                fix="add data.text_features, with which the texts of examples and labels are read; "
+                "if the examples are features, not texts, remove label_texts",
             )
         return self
 

@@ -224,8 +224,9 @@ def changed_source(sources: Mapping[str, SourceInfo], folder: str | Path) -> Dat
             return DataError(
                 f"{path} has changed since it was prepared: {change}",
                 where=f"data.{key}",
-                fix="put the old file back, or take the changed one: tfxc train with --fresh, "
-                "which replaces the run, or into another one with --run OTHER --prepared OTHER",
+                fix="put the old file back, or take the changed one: tfxc prepare with --force, "
+                "tfxc train with --fresh, which replaces the run, or into another one with "
+                "--run OTHER --prepared OTHER",
             )
         stamps = {**stamps, info.path: stamp}
     if stamps != old:
