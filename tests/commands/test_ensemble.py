@@ -167,6 +167,10 @@ def test_trees_score_what_several_runs_list(tmp_path, monkeypatch, capsys):
     together = ("both.json", "--labels", "coverage_at_k", "--unlabelled", "held.jsonl")
     assert "no probabilities have been learned of it" in call(capsys, decide, *together).problem()
     assert call(capsys, decide, "both.json", "--data", "held.jsonl").code == 0
+    again = call(capsys, ensemble, "both.json", "--data", "held.jsonl")
+    assert again.out.splitlines() == outcome.out.splitlines()[:-1]
+    problem = call(capsys, ensemble, "both.json", "--data", "held.jsonl", "--top", 3).problem()
+    assert problem.startswith("--top: both.json says how its runs are combined")
 
     found = call(capsys, predict, "both.json", "held.jsonl", "--k", 3, "--scores").out
     texts = [json.loads(line)["text"] for line in Path("held.jsonl").read_text().splitlines()]

@@ -1,15 +1,22 @@
 """Names, versions and reloads of runs, and the limits that need time."""
 
 import asyncio
+import json
 import shutil
 import threading
 
 import numpy as np
 import pytest
 
+from tests.commands.calls import call
 from tests.serving.runs import client_of, text_run
 from tests.small_runs import NAMES, make_run
+from tfxc.commands import predict
 from tfxc.core.errors import ConfigError
+from tfxc.decision.calibration import Calibration
+from tfxc.decision.decision import Decision
+from tfxc.decision.fitted import FittedDecision
+from tfxc.inference.ensemble_file import EnsembleFile, digest_of
 from tfxc.serving import served
 from tfxc.serving.limits import Limits
 from tfxc.serving.served import Catalog, RunOptions, newest_version, paths_by_name
@@ -72,6 +79,44 @@ def test_a_folder_that_cannot_be_listed(run, tmp_path, monkeypatch, capsys):
     )
     assert asyncio.run(catalog.reload()) == ["run"]
     catalog.close()
+
+
+@pytest.mark.parametrize("decided", [False, True])
+def test_several_runs_answer_together(tmp_path, capsys, decided):
+    """By ``tfxc ensemble --output``: the page, requests and files say what ``predict`` does."""
+    names = [str(text_run(tmp_path / name, seed=seed)) for seed, name in enumerate(("one", "two"))]
+    rule = Decision(0.2, probabilities=True)
+    calibration = Calibration(weights=np.array([0.5, 2.0, 0.1, 0.3]))
+    EnsembleFile(
+        runs=names,
+        method="average",
+        weights=[2, 1],
+        top=4,
+        num_labels=len(NAMES),
+        labels=digest_of(NAMES),
+        decision=FittedDecision(calibration, rule) if decided else FittedDecision(),
+    ).save(tmp_path / "both.json")
+    (tmp_path / "some.txt").write_text("red fox\nold hen\n")
+    client, application = client_of(paths_by_name([str(tmp_path / "both.json")]))
+    with client:
+        model = client.get("/models").json()["models"][0]
+        assert (model["name"], model["max_k"], model["decides"]) == ("both", 4, decided)
+        assert model["probabilities"] is decided and not model["neighbours"]
+        answer = client.post("/predict", json={"texts": ["red fox", "old hen"], "k": 3}).json()
+        content = (tmp_path / "some.txt").read_bytes()
+        labelled = client.post("/predict-file?name=some.txt", content=content)
+    asked = (tmp_path / "both.json", tmp_path / "some.txt")
+    best = [json.loads(line) for line in call(capsys, predict, *asked, "--k", 3).out.splitlines()]
+    for mine, right in zip(answer["predictions"], best, strict=True):
+        assert [one["label"] for one in mine] == right["labels"]
+        np.testing.assert_allclose([one["score"] for one in mine], right["scores"], atol=1e-5)
+        returned = [one["returned"] for one in mine]
+        assert returned == [s >= 0.2 if decided else n == 0 for n, s in enumerate(right["scores"])]
+    call(capsys, predict, *asked, "--output", tmp_path / "right.csv")
+    assert labelled.content == (tmp_path / "right.csv").read_bytes()
+    (tmp_path / "both.json").write_text("{}")
+    assert asyncio.run(application.catalog.reload()) == []
+    assert "version 1 stays" in capsys.readouterr().err
 
 
 def test_an_answer_that_takes_too_long(run, monkeypatch):

@@ -5,10 +5,12 @@
     tfxc ensemble runs/one runs/two --choose dev --split test
     tfxc ensemble runs/one runs/two --output both.json
     tfxc ensemble runs/one runs/two --method trees --choose dev --split test
+    tfxc ensemble both.json --data test.jsonl
 
 The runs may be of any kind, but their labels must have the same names. Each run reads the examples
-with its own features. predict takes the file of --output in place of a run, and decide learns of it
-which labels to return. docs/xr_linear.md, "Ensembles", describes the methods.
+with its own features. predict and serve take the file of --output in place of a run, decide learns
+of it which labels to return, and this command measures it. docs/xr_linear.md, "Ensembles",
+describes the methods.
 """
 
 import dataclasses
@@ -21,7 +23,7 @@ import numpy as np
 
 from tfxc.core.bounds import Count, Option
 from tfxc.core.cli import ENSEMBLES, ending
-from tfxc.core.command_options import parse
+from tfxc.core.command_options import parse, refuse
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.progress import Progress
 from tfxc.core.shared_options import TrustOption
@@ -42,7 +44,7 @@ class Options(TrustOption):
     """Options of ``tfxc ensemble``.
 
     Attributes:
-        runs: run folders.
+        runs: run folders, or a file of --output.
         method: method of combination; trees score each label by what all runs say of it, fitted on
             the split of --choose.
         weights: weight of each run, e.g. 2,1; None means all alike.
@@ -64,7 +66,8 @@ class Options(TrustOption):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints each run's scores and those of the ensemble."""
-    options = parse(Options, argv, "ensemble", __doc__)
+    given = parse(Options, argv, "ensemble", __doc__)
+    options, file = _with_runs(given)
     _check(options)
     from tfxc.ranker.ensemble import combine
     from tfxc.ranker.fusion.trees import ListTrees
@@ -72,13 +75,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tfxc.training.deciding import label_counts
 
     first = load_run(options.runs[0], options.trust)
+    if file is not None:
+        file.check_labels(first.vocabulary.names, given.runs[0])
     ks = options.examples.k or [
         k for k in first.config.evaluation.k if k <= first.manifest["num_labels"]
     ]
     top = min(max(options.top, *ks), first.manifest["num_labels"])
     options = dataclasses.replace(options, top=top, examples=options.examples.same_rows_as(first))
     weights = options.weights
-    method = options.method
+    method = options.method if file is None else file.method
     if options.choose:
         examples = dataclasses.replace(options.examples, split=options.choose, data=None)
         chosen = dataclasses.replace(options, examples=examples)
@@ -93,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{path}: {_line_of(_measured(ids, scores, truth, ks))}")
     ids, scores = combine(lists, method, max(ks), weights)
     metrics = _measured(*_at_least_wide(ids, scores, max(ks)), truth, ks)
-    print(f"{options.method} of {len(lists)} runs: {_line_of(metrics)}")
+    print(f"{method} of {len(lists)} runs: {_line_of(metrics)}")
     print(metrics.table())
     if options.output:
         names = first.vocabulary.names
@@ -105,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             num_labels=len(names),
             labels=digest_of(names),
         ).save(options.output)
-        print(f"{options.output}: tfxc predict and tfxc decide take it in place of a run")
+        print(f"{options.output}: tfxc predict, decide and serve take it in place of a run")
     return 0
 
 
@@ -217,6 +222,17 @@ def predictions(
     # What no run knows stays an unknown label; every run may number these in its own way.
     labels = np.where(known, mapped, len(to_first) + labels)
     return np.where(ids >= 0, to_first[ids], -1).astype(np.int32), scores, labels.astype(np.int32)
+
+
+def _with_runs(options: Options) -> tuple[Options, EnsembleFile | None]:
+    """Returns options that name the runs of a file of several, and the file."""
+    if len(options.runs) != 1 or not EnsembleFile.is_at(options.runs[0]):
+        return options, None
+    path = options.runs[0]
+    chosen = ("method", "weights", "choose", "top", "output")
+    refuse(options, chosen, f"{path} says how its runs are combined")
+    file = EnsembleFile.load(path)
+    return dataclasses.replace(options, runs=file.runs, weights=file.weights, top=file.top), file
 
 
 def _check(options: Options) -> None:

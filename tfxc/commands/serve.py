@@ -6,7 +6,7 @@
 The server answers at http://127.0.0.1:8501/ (a page), POST /predict and TensorFlow Serving's REST
 addresses (POST /v1/models/NAME:predict, GET /v1/models/NAME). /docs describes them. NAME is the
 name of the run folder, or what NAME=RUN says. RUN may also be a folder of runs named 1, 2, ...; the
-highest number is served.
+highest number is served. Or it is a file of tfxc ensemble --output, whose runs answer together.
 
 SIGHUP, or --poll, loads a newer version without losing a request. SIGTERM finishes the requests in
 flight and ends the server.
@@ -36,7 +36,7 @@ class Options(TrustOption):
     """Options of ``tfxc serve``.
 
     Attributes:
-        runs: run folder, or NAME=RUN to give it another name.
+        runs: run folder, or a file of tfxc ensemble --output; NAME=RUN gives it another name.
         host: address to listen on.
         port: port to listen on; 0 takes any free port.
         allow_host: another name that requests may give as Host, and whose pages may use the server,

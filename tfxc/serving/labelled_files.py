@@ -9,7 +9,6 @@ from tfxc.core.errors import UserError
 from tfxc.core.storage.compression import compression_of
 from tfxc.data.reading.formats import open_like
 from tfxc.inference.prediction_files import write_predictions
-from tfxc.inference.predictors import DecidingPredictor
 from tfxc.serving.limits import RequestError, bad_request
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def label_file(
 
     try:
         predictor = served.predictor_of_files if k is None else served.predictor(k)
-        listed = None if isinstance(predictor, DecidingPredictor) else predictor.k
+        listed = None if predictor.decides else predictor.k
         config = served.config
         reader = open_like(source, config.data, predictor.input_kind)
         write_predictions(target, predictor.names, reader, answers(), listed)

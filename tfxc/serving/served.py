@@ -15,7 +15,13 @@ from tfxc.core.messages import NOTES, OUTPUT
 from tfxc.core.storage import checksums
 from tfxc.decision.decision import Decision
 from tfxc.inference.decision import decision_of
-from tfxc.inference.predictors import RunPredictor, deciding_predictor
+from tfxc.inference.ensemble_file import EnsembleFile
+from tfxc.inference.predictors import (
+    EnsemblePredictor,
+    Predictor,
+    RunPredictor,
+    deciding_predictor,
+)
 from tfxc.inference.search_options import SearchOptions
 from tfxc.runs.dev_examples import read_dev_examples
 from tfxc.runs.loaded import LoadedRun, load_run
@@ -36,11 +42,11 @@ OnBatch = Callable[[str, int], None]
 
 
 class Version(NamedTuple):
-    """A run folder that can be served.
+    """A run folder that can be served, or a file of several runs.
 
     Attributes:
         number: its version: the name of the folder where that is a number, else None.
-        folder: the run.
+        folder: the run, or the file.
         files: what changes when it is written anew.
     """
 
@@ -50,10 +56,10 @@ class Version(NamedTuple):
 
 
 def newest_version(path: str | Path, finished: bool = True) -> Version | None:
-    """Returns the run to serve: a folder, or the highest of the runs 1, 2, ... in it.
+    """Returns what to serve: a run, the highest of the runs 1, 2, ... in a folder, or a file.
 
     Args:
-        path: a run folder, or a folder of numbered ones.
+        path: a run folder, a folder of numbered ones, or an ``EnsembleFile``.
         finished: whether only runs that are complete count; others may be written to.
 
     Returns:
@@ -66,6 +72,8 @@ def newest_version(path: str | Path, finished: bool = True) -> Version | None:
     path = Path(path)
     if finished and not path.exists():
         return None
+    if EnsembleFile.is_at(path):
+        return Version(None, path, _state_of(path))
     numbered = [
         (int(p.name), p)
         for p in path.glob("[0-9]*")
@@ -73,23 +81,23 @@ def newest_version(path: str | Path, finished: bool = True) -> Version | None:
     ]
     for number, folder in sorted(numbered, reverse=True):
         if not finished or (folder / SUMMARY).is_file():
-            return Version(number, folder, _files_of(folder))
+            return Version(number, folder, _state_of(folder / checksums.FILE))
     if finished and not (path / SUMMARY).is_file():
         return None
-    return Version(None, path, _files_of(path))
+    return Version(None, path, _state_of(path / checksums.FILE))
 
 
-def _files_of(folder: Path) -> tuple[int, ...]:
-    """Returns what identifies the record of a run's files, written when the run is complete."""
+def _state_of(file: Path) -> tuple[int, ...]:
+    """Returns what identifies a file: the record of a run's files when the run is complete."""
     try:
-        state = (folder / checksums.FILE).stat()
+        state = file.stat()
     except (FileNotFoundError, NotADirectoryError):
         return ()
     return state.st_ino, state.st_mtime_ns, state.st_size
 
 
 class ServedRun:
-    """One version of a run, loaded and ready.
+    """One version of a run, or of several that answer together, loaded and ready.
 
     Args:
         name: of the model.
@@ -109,7 +117,7 @@ class ServedRun:
         neighbours: whether labels have neighbours.
         takes_labels: whether labels can be added by their texts.
         forms: ``ExampleForms``.
-        config: of the run.
+        config: of the run, of several the first.
         decision: which labels the run returns, by the unit of its answers; the best one alone where
             it decides by another unit.
         dev_examples: see ``tfxc.runs.dev_examples``.
@@ -131,38 +139,55 @@ class ServedRun:
         self.name = name
         self.version = version
         self.number = number
-        if loaded is None:
-            loaded = load_run(version.folder, options.trust, options.search)
-        loaded.require_labels()
+        self._file = None
+        if loaded is not None:
+            self._runs = {str(version.folder): loaded}
+        else:
+            if EnsembleFile.is_at(version.folder):
+                self._file = EnsembleFile.load(version.folder)
+            folders = [str(version.folder)] if self._file is None else self._file.runs
+            self._runs = {
+                folder: load_run(folder, options.trust, options.search) for folder in folders
+            }
+        for run in self._runs.values():
+            run.require_labels()
+        self._loaded = next(iter(self._runs.values()))
         self.takes_labels = False
-        if options.new_labels is not None:
+        if options.new_labels is not None and self._file is None:
             from tfxc.runs.new_labels import takes_labels, with_labels
 
-            self.takes_labels = takes_labels(loaded)
-            missing = options.new_labels.missing_in(loaded)
+            self.takes_labels = takes_labels(self._loaded)
+            missing = options.new_labels.missing_in(self._loaded)
             if self.takes_labels and missing:
-                loaded = with_labels(loaded, missing)
+                self._loaded = with_labels(self._loaded, missing)
         self._limits = limits
         self._options = options
         self._on_batch = on_batch
-        self._loaded = loaded
-        self.num_labels = loaded.manifest["num_labels"]
-        self.max_k = min(limits.k, self.num_labels)
+        self._model = self._loaded.model
+        self.num_labels = self._loaded.manifest["num_labels"]
+        self.names = self._loaded.vocabulary.names
+        self.config = self._loaded.config
+        self.dev_examples = read_dev_examples(self._loaded.folder.path)
+        if self._file is None:
+            listed = self.num_labels
+            likely = self._model.has_probabilities
+            threshold = self.config.evaluation.threshold
+            decision = decision_of(self._model, self._loaded.single_label, threshold)
+            self.neighbours = self._model.similar_labels(0, 1) is not None
+        else:
+            self._file.check_labels(self.names, version.folder)
+            listed = min(self._file.top, self.num_labels)
+            likely = self._file.decision.calibration is not None
+            decision = self._file.decision.rule or Decision()
+            self.neighbours = False
+        self.max_k = min(limits.k, listed)
         self.k = min(_DEFAULT_K if options.k is None else options.k, self.max_k)
         self.forms = ExampleForms(
-            loaded.input_kind, loaded.manifest, version.folder, limits.examples
+            self._loaded.input_kind, self._loaded.manifest, version.folder, limits.examples
         )
-        self.probabilities = loaded.model.has_probabilities and not options.scores
+        self.probabilities = likely and not options.scores
+        self.decision = decision if decision.probabilities == self.probabilities else Decision()
         self._predictors = {k: self.predictor(k) for k in _steps(self.k, self.max_k)}
-        self.names = loaded.vocabulary.names
-        self.config = loaded.config
-        self.dev_examples = read_dev_examples(version.folder)
-        settings = loaded.config.evaluation
-        decision = decision_of(loaded.model, loaded.single_label, settings.threshold)
-        same_unit = decision.probabilities == self.probabilities
-        self.decision = decision if same_unit else Decision()
-        self._model = loaded.model
-        self.neighbours = self._model.similar_labels(0, 1) is not None
         self.search(self.forms.example(), self.k)
         self.batcher = Batcher(self.search, limits, functools.partial(on_batch, name))
 
@@ -211,15 +236,25 @@ class ServedRun:
         return ids[None], scores[None]
 
     @functools.cached_property
-    def predictor_of_files(self) -> RunPredictor:
+    def predictor_of_files(self) -> Predictor:
         """What ``tfxc predict`` labels the examples of a file by."""
-        wanted = False if self._options.scores else None
-        deciding = deciding_predictor(self._loaded, wanted)
+        deciding: Predictor | None
+        if self._file is None:
+            deciding = deciding_predictor(self._loaded, False if self._options.scores else None)
+        else:
+            several = self.predictor(None)
+            deciding = several if several.decides else None
         return deciding or self.predictor(self.k)
 
-    def predictor(self, k: int) -> RunPredictor:
-        """Returns what finds the k best labels."""
-        return RunPredictor(self._loaded, k, self.probabilities)
+    def predictor(self, k: int | None) -> Predictor:
+        """Returns what finds the k best labels; of several runs, None means those they return."""
+        file = self._file
+        if file is None:
+            return RunPredictor(self._loaded, k, self.probabilities)
+        top = min(file.top, self.num_labels)
+        predictors = {path: RunPredictor(run, top) for path, run in self._runs.items()}
+        combined = (file.method, k, file.weights, file.decision)
+        return EnsemblePredictor(predictors, *combined, self.probabilities)
 
     @functools.cached_property
     def _numbers(self) -> dict[str, int]:
@@ -457,7 +492,7 @@ class Catalog:
 
 
 def paths_by_name(runs: Sequence[str]) -> dict[str, Path]:
-    """Returns the folders of ``RUN`` and ``NAME=RUN`` by name; without one that of the folder.
+    """Returns the paths of ``RUN`` and ``NAME=RUN`` by name; without one that of folder or file.
 
     Raises:
         ConfigError: two runs have one name, or a name cannot stand in an address.
@@ -471,6 +506,8 @@ def paths_by_name(runs: Sequence[str]) -> dict[str, Path]:
         name, sign, path = run.partition("=")
         if not sign or "/" in name:
             name = Path(run).resolve().name
+            if EnsembleFile.is_at(run):
+                name = name.removesuffix(".json")
             path = run
         if not name or set(name) & set("/:?#%\\") or not name.isprintable():
             raise ConfigError(
