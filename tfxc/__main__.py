@@ -31,7 +31,7 @@ COMMANDS = {
     "predict": "predict labels for a file, a pipe or typed lines",
     "encode": "write the encoder's vectors of examples to a file",
     "serve": "answer requests over HTTP, with a page to try runs",
-    "export": "export a run as a SavedModel, ONNX or LiteRT model",
+    "export": "export a run as a SavedModel, ONNX or LiteRT, or for NumPy alone",
     "import": "turn another system's model into a run",
     "info": "show the size of a config or a run",
     "configs": "list the configs that come with tfxc",

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tfxc.commands.train import check_config
-from tfxc.core.config import Config, Method, merge, parse_config
+from tfxc.core.config import Config, Method, changed, merge, parse_config
 from tfxc.core.errors import ConfigError
 from tfxc.core.storage.reading import read_json
 from tfxc.data.reading.inspection.completion import load_config
@@ -129,9 +129,17 @@ def test_set(tmp_path, text, path, expected):
 
 
 def test_set_of_another_method_drops_the_arguments(tmp_path):
+    """Those of the file: what is set stays, in any order."""
     path = write(tmp_path)
-    config = load_config(path, ["head.name=dense", "head.initial_std=0.1"])
-    assert config.head.section() == {"name": "dense", "initial_std": 0.1}
+    for named in ("head.name=dense", "head=dense"):
+        for changes in ([named, "head.initial_std=0.1"], ["head.initial_std=0.1", named]):
+            config = load_config(path, changes)
+            assert config.head.section() == {"name": "dense", "initial_std": 0.1}
+    tree = {"techniques": [{"name": "ema", "decay": 0.9}]}
+    given = ["techniques.0.start=2", "techniques.0.name=swa"]
+    assert changed(tree, given)["techniques"] == [{"name": "swa", "start": 2}]
+    given = ['techniques=[{"name": "fgm"}, {"name": "ema"}]', "techniques.1.name=swa"]
+    assert changed(tree, given)["techniques"] == [{"name": "fgm"}, {"name": "swa"}]
     config = load_config(path, ["head.name=mach"])
     assert config.head.section() == {"name": "mach", "num_buckets": 8}
 

@@ -9,8 +9,8 @@ if the text features are "pretrained").
 
 ONNX and LiteRT models map features to label ids and scores. Their folder contains predict.py, which
 reads texts, images or features and prints label names with scores. It needs only ONNX Runtime or
-LiteRT, neither tfxc nor TensorFlow. For a linear ranker, or encoder bag_mlp or fasttext with head
-dense, the format runtime writes such a folder that needs NumPy alone.
+LiteRT, neither tfxc nor TensorFlow. For a linear ranker, a run of memory or fuse, or encoder
+bag_mlp or fasttext with head dense, the format runtime writes such a folder that needs NumPy alone.
 
 --serving writes a SavedModel as the next version of a model of TensorFlow Serving, with requests to
 warm it up.

@@ -63,26 +63,32 @@ def load_tree(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]
 def changed(tree: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """Returns a nested dict with texts ``"a.b=value"`` applied.
 
+    Where they name another method than the dict does, the arguments of the old one go.
+
     Raises:
         ConfigError: an override cannot be made.
 
     Example:
         >>> changed({"seed": 1}, ["seed=2", "encoder=textcnn"])
         {'seed': 2, 'encoder': {'name': 'textcnn'}}
+        >>> changed({"head": {"name": "dense", "bias": 1}}, ["head.m2=0.3", "head.name=margin"])
+        {'head': {'name': 'margin', 'm2': 0.3}}
     """
     result = copy.deepcopy(dict(tree))
-    for text in overrides:
-        key, sign, value = text.partition("=")
-        if not sign or not key:
-            raise ConfigError(
-                f"{text!r} is not KEY=VALUE", where="--set", fix="write e.g. training.epochs=3"
-            )
-        with contextlib.suppress(json.JSONDecodeError):  # a plain string needs no quotes
-            value = json.loads(value)
-        *parents, last = key.split(".")
-        if last in _NAMED_SECTIONS and isinstance(value, str):
-            parents.append(last)
-            last = "name"
+    changes = [_change_of(text) for text in overrides]
+    methods = {
+        tuple(parents): value
+        for _, parents, last, value in changes
+        if last == "name"
+        and parents
+        and (parents[-1] in _METHOD_SECTIONS or parents[0] == "techniques")
+    }
+    for path, name in methods.items():
+        section = _existing(result, path)
+        if isinstance(section, dict) and section.get("name") != name:
+            section.clear()
+            section["name"] = name
+    for key, parents, last, value in changes:
         node: Any = result
         for part in parents:
             if isinstance(node, list):
@@ -96,15 +102,36 @@ def changed(tree: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]
                     where=f"--set {key}",
                     fix=f"leave out what follows {part!r}",
                 )
-        is_method = parents and (parents[-1] in _METHOD_SECTIONS or parents[0] == "techniques")
         if isinstance(node, list):
             node[_index(node, last, key)] = value
-        elif last == "name" and is_method and node.get("name") != value:
-            node.clear()  # another method: the old one's arguments do not apply to it
-            node["name"] = value
         else:
             node[last] = value
     return result
+
+
+def _change_of(text: str) -> tuple[str, list[str], str, Any]:
+    """Returns of ``"a.b=value"`` its key, the sections above it, their key, and the value."""
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise ConfigError(
+            f"{text!r} is not KEY=VALUE", where="--set", fix="write e.g. training.epochs=3"
+        )
+    with contextlib.suppress(json.JSONDecodeError):  # a plain string needs no quotes
+        value = json.loads(value)
+    *parents, last = key.split(".")
+    if last in _NAMED_SECTIONS and isinstance(value, str):
+        return key, [*parents, last], "name", value
+    return key, parents, last, value
+
+
+def _existing(tree: Any, path: Iterable[str]) -> Any:
+    """Returns what is at a path of a nested dict; None if nothing is."""
+    for part in path:
+        if isinstance(tree, list):
+            tree = tree[int(part)] if part.isdigit() and int(part) < len(tree) else None
+        else:
+            tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
 
 
 def parse_config(tree: Mapping[str, Any], where: str = "config") -> Config:

@@ -147,6 +147,12 @@ def tolerance_of(loaded_run: "LoadedRun") -> float:
     return _TOLERANCE if exact else _TIPPING_TOLERANCE
 
 
+def _largest_difference(scores: np.ndarray, right: np.ndarray) -> float:
+    """Returns the largest difference of scores; where both lists have ended there is none."""
+    with np.errstate(invalid="ignore"):
+        return float(np.where(scores == right, 0, np.abs(scores - right)).max())
+
+
 def checked_difference(
     answer: tuple[np.ndarray, np.ndarray],
     reference: tuple[np.ndarray, np.ndarray],
@@ -170,8 +176,8 @@ def checked_difference(
     ids, scores = answer
     right_ids, raw = reference
     right = raw if calibration is None else calibration(raw)
+    difference = _largest_difference(scores, right)
     with np.errstate(invalid="ignore"):
-        difference = float(np.where(scores == right, 0, np.abs(scores - right)).max())
         gaps = np.abs(np.diff(raw, axis=1, append=-np.inf))  # the last may tie with the next
     finite = np.abs(raw[np.isfinite(raw)])  # lists may be short
     tolerance *= max(1.0, float(finite.max(initial=0)))
@@ -283,7 +289,7 @@ def agreement_of(
         ids, scores = model(arguments)
         same += int((ids[:, 0] == right_ids[:, 0]).sum())
         count += len(ids)
-        worst = max(worst, float(np.abs(scores - right).max()))
+        worst = max(worst, _largest_difference(scores, right))
     return Agreement(same / count, count, source, worst)
 
 

@@ -151,9 +151,18 @@ class FusedFiles:
         shutil.copyfile(str(fused_numpy.__file__), path / "fused_numpy.py")
 
     def quantise(self, path: Path) -> None:
-        """Writes the ranker's weights as 8-bit integers; examples stay as they are."""
-        if self._ranker is not None:
-            self._ranker.quantise(path)
+        """Writes the ranker's weights as 8-bit integers; examples stay as they are.
+
+        Raises:
+            ConfigError: there is no ranker.
+        """
+        if self._ranker is None:
+            raise ConfigError(
+                "a memory without a ranker has examples, and no weights to store in 8 bits",
+                where="--quantize",
+                fix="leave it out",
+            )
+        self._ranker.quantise(path)
 
 
 class Runtime:

@@ -69,6 +69,17 @@ def test_lines(tmp_path):
     path.write_bytes(b"good\n\xff\n")
     with pytest.raises(Problem, match=r"texts\.txt:2: the line is not UTF-8"):
         list(predict.read_texts(str(path)))
+    path.write_bytes(b"x" * 2**24 + b"\r\n" + b"x" * (2**24 + 1))
+    with pytest.raises(Problem, match=r"texts\.txt:2: the line is longer than 16,777,216 bytes"):
+        list(predict.read_texts(str(path)))
+    for name, message in (("A.CSV", "this is a table"), ("a.txt.GZ", "this is compressed")):
+        with pytest.raises(Problem, match=message):
+            list(predict.read_texts(name))
+
+
+def test_standard_input_may_be_named_twice(monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"one\ntwo")))
+    assert [list(predict.read_texts("-")) for _ in range(2)] == [["one", "two"], []]
 
 
 def test_answers_are_safe_to_print():
@@ -110,6 +121,12 @@ def test_sparse_features(tmp_path, exported, monkeypatch, capsys):
     scipy.sparse.save_npz(tmp_path / "x.npz", matrix.tocsc())
     code, _, err = called(monkeypatch, capsys, folder, tmp_path / "x.npz")
     assert code == 2 and "a CSR matrix" in err
+    matrix.data[matrix.indptr[2]] = np.nan
+    wide = scipy.sparse.random(2, 31, 1.0, "csr", np.float32, random_state=draw)
+    for wrong, message in ((matrix, "row 3 has a value that is NaN"), (wide, "shape (2, 31)")):
+        scipy.sparse.save_npz(tmp_path / "x.npz", wrong)
+        code, found, err = called(monkeypatch, capsys, folder, tmp_path / "x.npz")
+        assert code == 2 and not found and message in err
 
 
 def test_dense_features_and_mistakes(tmp_path, exported, monkeypatch, capsys):
@@ -117,11 +134,15 @@ def test_dense_features_and_mistakes(tmp_path, exported, monkeypatch, capsys):
     np.save(tmp_path / "x.npy", np.eye(7))
     code, found, _ = called(monkeypatch, capsys, folder, tmp_path / "x.npy", "--k", 2)
     assert code == 0 and len(found) == 7 and {len(one["scores"]) for one in found} == {2}
+    np.save(tmp_path / "x.npy", np.where(np.eye(7), np.inf, 0))
+    code, found, err = called(monkeypatch, capsys, folder, tmp_path / "x.npy")
+    assert code == 2 and not found and "row 1 has a value that is NaN or infinite" in err
+    np.save(tmp_path / "y.npy", np.eye(7))
     np.save(tmp_path / "x.npy", np.eye(6))
     for arguments, message in [
         ((tmp_path / "x.npy",), r"the array has shape (6, 6) instead of (n, 7)"),
         ((tmp_path / "gone.npy",), "gone.npy: No such file"),
-        ((tmp_path / "x.npy", "--k", 4), "--k: 4 is not from 1 to 3"),
+        ((tmp_path / "y.npy", "--k", 4), "k: 4 is not from 1 to 3"),
     ]:
         code, found, err = called(monkeypatch, capsys, folder, *arguments)
         assert code == 2 and not found and message in err and err.count("\n") == 1
@@ -146,7 +167,7 @@ def test_images(tmp_path, exported, monkeypatch, capsys):
 
 def test_damaged_arrays_and_pictures_are_one_line(tmp_path):
     path = tmp_path / "file"
-    about = {"dense": {"num_features": 3}, "sparse": {}}
+    about = {"dense": {"num_features": 3}, "sparse": {"num_features": 3}}
     for content in (b"", b"no array", b"PK\x03\x04 damaged", b"\x93NUMPY\x01\x00\x10\x00{"):
         path.write_bytes(content)
         for kind, more in about.items():

@@ -54,6 +54,8 @@ _SMALLEST = 1000 * np.finfo(np.float32).tiny
 # What JSON leaves as it is: controls, separators of lines, what reorders text, halves of pairs.
 _UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xlsx")
+_COMPRESSED = (".gz", ".xz", ".bz2", ".zst", ".zip")
+_LONGEST_LINE = 1 << 24  # bytes, as in tfxc
 # Those of tfxc.decision.calibration.
 _LEAST_SHARE = 1e-5
 _TIES = 1e-3
@@ -122,7 +124,21 @@ class Predictor:
                 (n, size); or sparse rows as a dict of ``ids``, ``weights`` and ``row_splits``.
             k: labels of each, at most as many as were exported; None means those that the run
                 returns, if it has learned that, else all.
+
+        Raises:
+            Problem: k is another number, or the examples are no list of texts where the model reads
+                texts.
         """
+        most = self.about["k"]
+        if k is not None and not 1 <= k <= most:
+            raise Problem(
+                f"k: {k} is not from 1 to {most}, the number of labels that were exported. Lower "
+                "it, or export again with a larger --k"
+            )
+        if self.about["input_kind"] == "text" and (
+            isinstance(examples, str) or not all(isinstance(text, str) for text in examples)
+        ):
+            raise Problem("these are no texts. Give a list of strings")
         inputs = self._inputs(examples)
         if self.about["batch"] == 1:
             parts = [self._run(single) for single in _single(inputs)]
@@ -236,12 +252,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(encoding="utf-8")
     try:
         predictor = Predictor()
-        most = predictor.about["k"]
-        if options.k is not None and not 1 <= options.k <= most:
-            raise Problem(
-                f"--k: {options.k} is not from 1 to {most}, the number of labels that were "
-                "exported. Lower it, or export again with a larger --k"
-            )
         if options.batch_size < 1:
             raise Problem(f"--batch-size: {options.batch_size} is less than 1. Give 1 or more")
         for names, examples in _batches(options.files, predictor.about, options.batch_size):
@@ -273,16 +283,25 @@ def read_texts(path: str) -> Iterator[str]:
     """Yields the lines of a UTF-8 file, or of standard input for ``-``; a line break ends a text.
 
     Raises:
-        Problem: a line is not UTF-8, or the file is a table.
+        Problem: a line is too long or not UTF-8, or the file is compressed or a table.
     """
-    if path.endswith(_TABLES):
+    ending = Path(path).suffix.lower()
+    if ending in _COMPRESSED:
+        raise Problem(f"{path}: this is compressed. Unpack it")
+    if ending in _TABLES:
         raise Problem(f"{path}: this is a table. Give a file with one text per line")
-    stream = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115 (closed below)
-    with stream:
-        for number, line in enumerate(stream, 1):
+    with contextlib.nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb") as stream:
+        number = 0
+        while line := stream.readline(_LONGEST_LINE + 2):
+            number += 1
             line = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
             if line.endswith(b"\n"):
                 line = line[:-1].removesuffix(b"\r")
+            if len(line) > _LONGEST_LINE:
+                raise Problem(
+                    f"{path}:{number}: the line is longer than {_LONGEST_LINE:,} bytes. Check the "
+                    "file"
+                )
             try:
                 yield line.decode("utf-8")
             except UnicodeDecodeError as error:
@@ -450,7 +469,7 @@ def _batches(
         if kind == "text":
             yield from ((None, texts) for texts in _grouped(read_texts(path), size))
         elif kind == "sparse":
-            yield from ((None, rows) for rows in _sparse_rows(path, size))
+            yield from ((None, rows) for rows in _sparse_rows(path, about["num_features"], size))
         elif kind == "dense":
             width = about["num_features"]
             with _array_errors(path):
@@ -461,6 +480,7 @@ def _batches(
                         "features of the space the model was trained on"
                     )
                 rows = rows.astype(np.float32)
+            _check_finite(path, rows, np.arange(rows.size) // width)
             starts = range(0, len(rows), size)
             yield from ((None, rows[start : start + size]) for start in starts)
     if kind == "image":
@@ -479,7 +499,16 @@ def _array_errors(path: str) -> Iterator[None]:
         raise Problem(f"{path}: not as NumPy writes it ({error}). Write it again") from None
 
 
-def _sparse_rows(path: str, size: int) -> Iterator[Inputs]:
+def _check_finite(path: str, values: np.ndarray, rows: np.ndarray) -> None:
+    wrong = np.flatnonzero(~np.isfinite(values.ravel()))
+    if len(wrong):
+        raise Problem(
+            f"{path}: row {rows[wrong[0]] + 1} has a value that is NaN or infinite. Correct the "
+            "value"
+        )
+
+
+def _sparse_rows(path: str, width: int, size: int) -> Iterator[Inputs]:
     """Yields the batches of a CSR matrix as SciPy saves it."""
     with _array_errors(path), np.load(path) as saved:
         if "indptr" not in saved or saved["format"].item() not in (b"csr", "csr"):
@@ -489,13 +518,20 @@ def _sparse_rows(path: str, size: int) -> Iterator[Inputs]:
             )
         splits = saved["indptr"]
         ids = saved["indices"]
-        weights = saved["data"]
+        weights = saved["data"].astype(np.float32)
+        shape = tuple(saved["shape"].tolist())
+        if shape[1] != width or (len(ids) and not 0 <= ids.min() <= ids.max() < width):
+            raise Problem(
+                f"{path}: the matrix has shape {shape} instead of (n, {width}). Give features of "
+                "the space the model was trained on"
+            )
+        _check_finite(path, weights, np.repeat(np.arange(shape[0]), np.diff(splits)))
     for first in range(0, len(splits) - 1, size):
         rows = splits[first : first + size + 1].astype(np.int64)
         part = slice(rows[0], rows[-1])
         yield {
             "ids": ids[part].astype(np.int32),
-            "weights": weights[part].astype(np.float32),
+            "weights": weights[part],
             "row_splits": rows - rows[0],
         }
 

@@ -13,7 +13,7 @@ import json
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -425,22 +425,21 @@ def without_controls(text: str) -> str:
 
 def ngrams(
     text: str, find: Callable[[str], Iterable[str]], settings: Mapping[str, Any]
-) -> list[str]:
-    """Returns the n-grams of a text's words, which are joined by a space, and those of the
+) -> Iterator[str]:
+    """Yields the n-grams of a text's words, which are joined by a space, and those of the
     characters between blanks, which a space precedes.
     """
     text = text.lower() if settings["lowercase"] else text
     words = list(find(text))
     least, most = settings["ngram_range"]
-    lengths = range(least, most + 1)
-    terms = [" ".join(words[i : i + n]) for n in lengths for i in range(len(words) - n + 1)]
+    for n in range(least, most + 1):
+        yield from (" ".join(words[i : i + n]) for i in range(len(words) - n + 1))
     if settings["characters"] is not None:
         shortest, longest = settings["characters"]
         for part in without_controls(text).split():
             padded = f" {part} "
             for n in range(min(shortest, len(padded)), min(longest, len(padded)) + 1):
-                terms += [f" {padded[i : i + n]}" for i in range(len(padded) - n + 1)]
-    return terms
+                yield from (f" {padded[i : i + n]}" for i in range(len(padded) - n + 1))
 
 
 def unit(weights: np.ndarray, norm: str | None) -> np.ndarray:

@@ -59,7 +59,9 @@ def fit_trees(columns: np.ndarray, truth: np.ndarray, seed: int, fix: str) -> di
 
     if truth.all() or not truth.any():
         raise DataError(
-            "no candidate of the held-out examples is a true label, or all are", fix=fix
+            "no candidate of the held-out examples is a true label, or all are, as where there is "
+            "one label",
+            fix=fix,
         )
     if len(truth) < 2 * _TREES["min_samples_leaf"]:
         raise DataError(
