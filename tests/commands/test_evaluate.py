@@ -112,9 +112,15 @@ def test_size_of_the_approximate_search(arguments, tmp_path, capsys):
     """With all buckets it is the exact search; with one, few labels are found."""
     figures = []
     approximate = ["--search", "approximate", "--search-buckets"]
-    for more in ([], [*approximate, 99], [*approximate, 1, "--search-min-count", 4]):
+    few = [*approximate, 1, "--search-min-count", 4]
+    some = "-approximate-search-buckets-1-search-min-count-4"
+    for more, name in (
+        ([], ""),
+        ([*approximate, 99], "-approximate-search-buckets-99"),
+        (few, some),
+    ):
         assert call(capsys, evaluate, *arguments, *more).code == 0
-        figures.append(json.loads((tmp_path / "evaluation-dev.json").read_text())["metrics"])
+        figures.append(json.loads((tmp_path / f"evaluation-dev{name}.json").read_text())["metrics"])
     exact, approximate = ({k: v for k, v in f.items() if v is not None} for f in figures[:2])
     assert approximate == pytest.approx(exact, rel=1e-12)
     assert figures[2]["R@5"] < figures[0]["R@5"]

@@ -101,8 +101,10 @@ def test_evaluate_report_and_info(run, tmp_path, capsys):
     assert found["P@3"] == summary["dev"]["P@3"] and "of the labels of probability" in outcome.out
     narrow = call(capsys, evaluate, *source, "--output", tmp_path, "--beam", 1)
     assert narrow.code == 0
-    worse = json.loads((tmp_path / "evaluation-dev-jsonl.json").read_text())["metrics"]
-    assert worse["R@5"] < found["R@5"]
+    worse = json.loads((tmp_path / "evaluation-dev-jsonl-beam-1.json").read_text())
+    assert worse["beam"] == 1 and worse["metrics"]["R@5"] < found["R@5"]
+    again = json.loads((tmp_path / "evaluation-dev-jsonl.json").read_text())["metrics"]
+    assert again == found
 
     folder = tmp_path / "report"
     assert call(capsys, report, *source, "--output", folder, "--no-plots").code == 0

@@ -105,6 +105,8 @@ class Options(TrustOption):
     of_predictions: PredictionsOptions = PredictionsOptions()
 
 
+# Options of the search with which an evaluation is another one, with files of its own.
+_OTHER_SEARCH = ("beam", "post_processor", "search_buckets", "search_min_count")
 _FOR_PREDICTIONS = {
     "predictions",
     "truth",
@@ -302,7 +304,13 @@ def _measure(loaded: "LoadedRun", options: Options, suffix: str = "") -> dict[st
     record: dict[str, Any] = {"run": str(path), "data": name, "step": step, "repetitions": counted}
     record |= compared.record() if compared else {}
     record |= {} if penalty is None else {"seen_penalty": penalty}
-    file_name = _file_name(name, step, counted, penalty) + suffix
+    # So it is with labels that are searched otherwise than the run says.
+    search = {name: getattr(loaded.options, name) for name in _OTHER_SEARCH}
+    search = {name: value for name, value in search.items() if value is not None}
+    record |= search
+    parts = ["-approximate"] if compared else []
+    parts += [f"-{name.replace('_', '-')}-{value}" for name, value in search.items()]
+    file_name = _file_name(name, step, counted, penalty) + "".join(parts) + suffix
     record = _write(folder, file_name, record, metrics, values)
     if decisions:
         assert options.tables is not None

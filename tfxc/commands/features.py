@@ -212,14 +212,19 @@ def _import(options: ImportOptions) -> None:
     names = LabelVocabulary.load(options.label_names).names if options.label_names else None
     features = _array(options.features)
     labels = _array(options.labels)
-    count = import_arrays(
-        features,
-        labels,
-        options.output,
-        num_labels=options.num_labels,
-        label_names=names,
-        settings={"from": [options.features, options.labels]},
-    )
+    try:
+        count = import_arrays(
+            features,
+            labels,
+            options.output,
+            num_labels=options.num_labels,
+            label_names=names,
+            settings={"from": [options.features, options.labels]},
+        )
+    except DataError as error:
+        files = {"features": options.features, "labels": options.labels}
+        where = files.get(str(error.where), error.where)
+        raise DataError(error.problem, where=where, fix=error.fix) from error
     print(f"{options.output}: {count:,} rows")
 
 

@@ -137,7 +137,7 @@ def test_a_run_is_measured_and_served_by_it(tmp_path, monkeypatch, capsys):
     evaluate.main(["--run", run, "--search", "approximate", "--full-loss", "--k", "1,3"])
     shown = capsys.readouterr().out
     assert "approximate search: recall@3 against the exact search 100.00 %" in shown
-    record = json.loads((tmp_path / "run" / "evaluation-dev.json").read_text())
+    record = json.loads((tmp_path / "run" / "evaluation-dev-approximate.json").read_text())
     assert (record["search"], record["recall_of_search"]) == ("approximate", 1.0)
     with pytest.raises(ConfigError, match="no search 'brute'"):
         evaluate.main(["--run", run, "--search", "brute"])

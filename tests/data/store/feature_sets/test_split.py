@@ -80,9 +80,9 @@ class TestImport:
         ("features", "labels", "options", "message"),
         [
             (vectors(4), [0, 1, 2], {}, "labels: there are 3 labels for 4 features"),
+            (vectors(2), [0.0, 1.0], {}, r"labels: they are float64 \(2,\), not integers"),
             (vectors(4), [0, 1, -2, 3], {}, "labels: row 2 .* has label -2, .* from 0 to 3"),
             (vectors(4), [0, 1, 2, 3], {"num_labels": 3}, "row 3 .* has label 3"),
-            (vectors(4), [0.0, 1, 2, 3], {"num_labels": 4}, "integer"),
             (vectors(4)[0], [0], {}, r"they are float32 \(5,\)"),
             (np.zeros((4, 5), int), [0, 1, 2, 3], {}, "they are int64"),
             (np.full((4, 5), np.nan), [0, 1, 2, 3], {}, "row 0 .* is NaN or infinite"),

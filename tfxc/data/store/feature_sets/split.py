@@ -155,20 +155,26 @@ def import_arrays(
             where="features",
         )
     labels = np.asarray(labels)
-    if labels.ndim == 1 and len(labels) != len(features):
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"they are {labels.dtype} {labels.shape}, not integers (n,)",
+            where="labels",
+            fix="write one integer for each row of features",
+        )
+    if len(labels) != len(features):
         raise DataError(
             f"there are {len(labels):,} labels for {len(features):,} features",
             where="labels",
             fix="give the labels that belong to these features",
         )
-    if num_labels is None and labels.dtype.kind in "iu" and labels.size:
+    if num_labels is None and labels.size:
         num_labels = inferred_num_labels(labels, label_names, "labels")
         check_labels(labels, max(1, num_labels), "labels")
     writer = FeatureWriter(
         folder,
         labels=labels,
         num_features=features.shape[1],
-        num_labels=num_labels or 0,  # labels that are no numbers, or none at all, are refused there
+        num_labels=num_labels or 0,  # none at all are refused there
         label_names=label_names,
         dtype="float16" if kind == "float16" else "float32",
         settings=settings,
