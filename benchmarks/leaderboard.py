@@ -181,7 +181,7 @@ def draw(results, pictures):
         of_set.sort(key=lambda row: -row["P@1"])
         for row in of_set:
             cells = [_percent(row[value]) for value in COLUMNS.values()]
-            cells += [f"{row['train CPU s']:.0f}", f"{row['peak MB']:,.0f}"]
+            cells += [f"{row['train CPU s']:,.0f}", f"{row['peak MB']:,.0f}"]
             cells += [f"{row['predict ms']:.2f}", _whole(row["model MB"])]
             print(f"| {name} | {row['system']} | {' | '.join(cells)} |")
         for row in (row for (found, _), row in rows.items() if found == name and "late" in row):
