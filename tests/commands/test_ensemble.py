@@ -171,6 +171,8 @@ def test_trees_score_what_several_runs_list(tmp_path, monkeypatch, capsys):
     assert again.out.splitlines() == outcome.out.splitlines()[:-1]
     problem = call(capsys, ensemble, "both.json", "--data", "held.jsonl", "--top", 3).problem()
     assert problem.startswith("--top: both.json says how its runs are combined")
+    problem = call(capsys, ensemble, "both.json", "--data", "held.jsonl", "--k", 21).problem()
+    assert "labels that both.json lists" in problem
 
     found = call(capsys, predict, "both.json", "held.jsonl", "--k", 3, "--scores").out
     texts = [json.loads(line)["text"] for line in Path("held.jsonl").read_text().splitlines()]

@@ -138,6 +138,11 @@ def test_set_of_another_method_drops_the_arguments(tmp_path):
     tree = {"techniques": [{"name": "ema", "decay": 0.9}]}
     given = ["techniques.0.start=2", "techniques.0.name=swa"]
     assert changed(tree, given)["techniques"] == [{"name": "swa", "start": 2}]
+    tree = {"encoder": {"name": "a", "x": 1}}
+    for first in (["encoder=b", "encoder.y=2"], ['encoder={"name": "b", "y": 2}']):
+        assert changed(tree, [*first, "encoder=c"]) == {"encoder": {"name": "c"}}
+        assert changed(tree, [*first, "encoder.name=b"])["encoder"] == {"name": "b", "y": 2}
+        assert changed(tree, [*first, "encoder=a"]) == {"encoder": {"name": "a"}}
     given = ['techniques=[{"name": "fgm"}, {"name": "ema"}]', "techniques.1.name=swa"]
     assert changed(tree, given)["techniques"] == [{"name": "fgm"}, {"name": "swa"}]
     config = load_config(path, ["head.name=mach"])

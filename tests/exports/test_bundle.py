@@ -115,10 +115,11 @@ def test_a_changed_bit_in_any_file_is_reported(tmp_path):
     run = load_run(make_run(tmp_path / "run", text_features={"name": "tfidf"}))
     folder = export_model(run, tmp_path / "out", "onnx").folder
     expected = Predictor(folder)(LINES)
-    for wrong in (LINES[0], [b"bytes"], [None]):
+    assert Predictor(folder)(line for line in LINES) == expected
+    for wrong in (LINES[0], b"bytes", None, [b"bytes"], [None]):
         with pytest.raises(Problem, match="these are no texts"):
             Predictor(folder)(wrong)
-    with pytest.raises(Problem, match="k: -1 is not from 1 to "):
+    with pytest.raises(Problem, match="--k: -1 is not from 1 to "):
         Predictor(folder)(LINES, -1)
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     for path in [path for path in files if path.name != MARKER and "__pycache__" not in str(path)]:

@@ -114,9 +114,13 @@ def test_several_runs_answer_together(tmp_path, capsys, decided):
         assert returned == [s >= 0.2 if decided else n == 0 for n, s in enumerate(right["scores"])]
     call(capsys, predict, *asked, "--output", tmp_path / "right.csv")
     assert labelled.content == (tmp_path / "right.csv").read_bytes()
+    catalog = application.catalog
+    assert asyncio.run(catalog.reload()) == []
+    (tmp_path / "one" / "checksums.json").touch()  # trained again
+    assert asyncio.run(catalog.reload()) == ["both"] and catalog.find("both").number == 2
     (tmp_path / "both.json").write_text("{}")
-    assert asyncio.run(application.catalog.reload()) == []
-    assert "version 1 stays" in capsys.readouterr().err
+    assert asyncio.run(catalog.reload()) == []
+    assert "version 2 stays" in capsys.readouterr().err
 
 
 def test_an_answer_that_takes_too_long(run, monkeypatch):

@@ -77,10 +77,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     first = load_run(options.runs[0], options.trust)
     if file is not None:
         file.check_labels(first.vocabulary.names, given.runs[0])
-    ks = options.examples.k or [
-        k for k in first.config.evaluation.k if k <= first.manifest["num_labels"]
-    ]
-    top = min(max(options.top, *ks), first.manifest["num_labels"])
+    most = first.manifest["num_labels"] if file is None else min(file.top, file.num_labels)
+    asked = max(options.examples.k or [0])
+    if file is not None and asked > most:
+        raise ConfigError(
+            f"{asked} is more than the {most} labels that {given.runs[0]} lists",
+            where="--k",
+            fix="lower it, or write the file again with --top",
+        )
+    ks = options.examples.k or [k for k in first.config.evaluation.k if k <= most] or [most]
+    top = most if file else min(max(options.top, *ks), most)
     options = dataclasses.replace(options, top=top, examples=options.examples.same_rows_as(first))
     weights = options.weights
     method = options.method if file is None else file.method
@@ -110,7 +116,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             num_labels=len(names),
             labels=digest_of(names),
         ).save(options.output)
-        print(f"{options.output}: tfxc predict, decide and serve take it in place of a run")
+        print(
+            f"{options.output}: tfxc predict, serve, decide and ensemble take it in place of a run"
+        )
     return 0
 
 
@@ -252,6 +260,8 @@ def _check(options: Options) -> None:
             fix="name another split, e.g. dev",
         )
     check_weights(options.weights, options.method, len(options.runs))
+    if len({Path(run).resolve() for run in options.runs}) < len(options.runs):
+        raise ConfigError("the same run is named twice", where="RUN", fix="name it once")
     if options.output and len(options.runs) < 2:
         raise ConfigError("one run is no ensemble", where="--output", fix="name several runs")
     if options.output and Path(options.output).exists():

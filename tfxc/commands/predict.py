@@ -248,7 +248,7 @@ def _predictor(options: Options, typed: bool) -> "Predictor":
         RunPredictor,
         deciding_predictor,
     )
-    from tfxc.runs.loaded import load_run
+    from tfxc.runs.loaded import load_run, load_runs
 
     search = dataclasses.replace(options.search, streamed=options.file != "-")
     if len(options.run) == 1:
@@ -265,12 +265,7 @@ def _predictor(options: Options, typed: bool) -> "Predictor":
                 return deciding
         return RunPredictor(loaded, options.k, likely)
     # Of a file, each run is loaded to check it, and again when its turn comes.
-    plain = dataclasses.replace(search, beam=None, post_processor=None)
-    runs = {path: load_run(path, options.trust, plain) for path in options.run}
-    if search != plain:
-        rankers = [path for path, loaded in runs.items() if loaded.has_ranker]
-        for path in rankers or options.run:  # without a ranker these options are refused
-            runs[path] = load_run(path, options.trust, search)
+    runs = load_runs(options.run, options.trust, search)
     predictors: dict[str, RunPredictor] = {}
     decided = False
     for path, loaded in runs.items():

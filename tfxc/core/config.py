@@ -63,7 +63,8 @@ def load_tree(path: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]
 def changed(tree: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """Returns a nested dict with texts ``"a.b=value"`` applied.
 
-    Where they name another method than the dict does, the arguments of the old one go.
+    Where they name another method than the dict does, the arguments of the old one go; so do those
+    of a method that they name themselves, where a later one names another.
 
     Raises:
         ConfigError: an override cannot be made.
@@ -88,6 +89,7 @@ def changed(tree: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]
         if isinstance(section, dict) and section.get("name") != name:
             section.clear()
             section["name"] = name
+    given: dict[tuple[str, ...], Any] = {}
     for key, parents, last, value in changes:
         node: Any = result
         for part in parents:
@@ -102,6 +104,13 @@ def changed(tree: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]
                     where=f"--set {key}",
                     fix=f"leave out what follows {part!r}",
                 )
+        path = tuple(parents)
+        if path in methods and last == "name":
+            if given.get(path, value) != value:
+                node.clear()
+            given[path] = value
+        elif isinstance(value, dict) and "name" in value:
+            given[(*path, last)] = value["name"]
         if isinstance(node, list):
             node[_index(node, last, key)] = value
         else:
@@ -128,7 +137,7 @@ def _existing(tree: Any, path: Iterable[str]) -> Any:
     """Returns what is at a path of a nested dict; None if nothing is."""
     for part in path:
         if isinstance(tree, list):
-            tree = tree[int(part)] if part.isdigit() and int(part) < len(tree) else None
+            tree = tree[int(part)] if part.isdecimal() and int(part) < len(tree) else None
         else:
             tree = tree.get(part) if isinstance(tree, dict) else None
     return tree
@@ -273,7 +282,7 @@ def named(key: str, value: object) -> Any:
 
 
 def _index(node, part, key):
-    if not part.isdigit() or int(part) >= len(node):
+    if not part.isdecimal() or int(part) >= len(node):
         problem = f"{part!r} is not the index of an item of a list of {len(node)}"
         raise ConfigError(problem, where=f"--set {key}", fix="count from 0")
     return int(part)

@@ -228,7 +228,7 @@ class RunFolder(RunWriter):
             fix = "give a folder of tfxc train"
             if self.path.is_file():
                 problem = "this is a file, not a run folder"
-                fix = f"{fix} (predict, serve and decide also take a file of tfxc ensemble)"
+                fix = f"{fix} (predict, serve, decide and ensemble take a file of several)"
             elif self.path.exists():
                 problem = "this is not a run folder: it has no config.json"
             else:

@@ -563,6 +563,23 @@ def load_run(
     return LoadedRun(path, trust, options)
 
 
+def load_runs(
+    paths: Sequence[str], trust: bool = False, options: SearchOptions = SearchOptions()
+) -> "dict[str, LoadedRun]":
+    """Loads runs that answer together, by their paths.
+
+    Of several, a beam and a post-processor are for those with a linear ranker, if there is any.
+    """
+    plain = dataclasses.replace(options, beam=None, post_processor=None)
+    if len(paths) == 1 or options == plain:
+        return {path: load_run(path, trust, options) for path in paths}
+    runs = {path: load_run(path, trust, plain) for path in paths}
+    rankers = [path for path, loaded in runs.items() if loaded.has_ranker]
+    for path in rankers or paths:  # without a ranker these options are refused
+        runs[path] = load_run(path, trust, options)
+    return runs
+
+
 def fingerprint_of_run(path: str | Path) -> str:
     """Returns text that changes with what a run's model computes: config, assets or weights.
 

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import gc
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -24,7 +25,7 @@ from tfxc.inference.predictors import (
 )
 from tfxc.inference.search_options import SearchOptions
 from tfxc.runs.dev_examples import read_dev_examples
-from tfxc.runs.loaded import LoadedRun, load_run
+from tfxc.runs.loaded import LoadedRun, load_runs
 from tfxc.runs.writer import SUMMARY
 from tfxc.serving.batching import Batcher, Found
 from tfxc.serving.examples import ExampleForms, as_shown
@@ -73,7 +74,11 @@ def newest_version(path: str | Path, finished: bool = True) -> Version | None:
     if finished and not path.exists():
         return None
     if EnsembleFile.is_at(path):
-        return Version(None, path, _state_of(path))
+        runs = [Path(run) for run in EnsembleFile.load(path).runs]
+        if finished and not all((run / SUMMARY).is_file() for run in runs):
+            return None
+        states = (_state_of(file) for file in (path, *(run / checksums.FILE for run in runs)))
+        return Version(None, path, tuple(itertools.chain.from_iterable(states)))
     numbered = [
         (int(p.name), p)
         for p in path.glob("[0-9]*")
@@ -146,9 +151,7 @@ class ServedRun:
             if EnsembleFile.is_at(version.folder):
                 self._file = EnsembleFile.load(version.folder)
             folders = [str(version.folder)] if self._file is None else self._file.runs
-            self._runs = {
-                folder: load_run(folder, options.trust, options.search) for folder in folders
-            }
+            self._runs = load_runs(folders, options.trust, options.search)
         for run in self._runs.values():
             run.require_labels()
         self._loaded = next(iter(self._runs.values()))
@@ -373,7 +376,8 @@ class Catalog:
             self.slots[name] = Slot(name, path, self._load(name, version, 1))
         if self._options.new_labels is not None and not self._taking():
             raise ConfigError(
-                "no run has head 'label_text', which finds labels by their texts",
+                "no run has head 'label_text', which finds labels by their texts; a file of "
+                "several runs takes none",
                 where="--label-texts",
                 fix="leave it out",
             )

@@ -69,7 +69,7 @@ def test_lines(tmp_path):
     path.write_bytes(b"good\n\xff\n")
     with pytest.raises(Problem, match=r"texts\.txt:2: the line is not UTF-8"):
         list(predict.read_texts(str(path)))
-    path.write_bytes(b"x" * 2**24 + b"\r\n" + b"x" * (2**24 + 1))
+    path.write_bytes(b"\xef\xbb\xbf" + b"x" * 2**24 + b"\r\n" + b"x" * (2**24 + 1))
     with pytest.raises(Problem, match=r"texts\.txt:2: the line is longer than 16,777,216 bytes"):
         list(predict.read_texts(str(path)))
     for name, message in (("A.CSV", "this is a table"), ("a.txt.GZ", "this is compressed")):
@@ -123,7 +123,12 @@ def test_sparse_features(tmp_path, exported, monkeypatch, capsys):
     assert code == 2 and "a CSR matrix" in err
     matrix.data[matrix.indptr[2]] = np.nan
     wide = scipy.sparse.random(2, 31, 1.0, "csr", np.float32, random_state=draw)
-    for wrong, message in ((matrix, "row 3 has a value that is NaN"), (wide, "shape (2, 31)")):
+    flat = scipy.sparse.csr_array(np.ones(10, np.float32))
+    for wrong, message in (
+        (matrix, "row 3 has a value that is NaN"),
+        (wide, "shape (2, 31)"),
+        (flat, "shape (10,)"),
+    ):
         scipy.sparse.save_npz(tmp_path / "x.npz", wrong)
         code, found, err = called(monkeypatch, capsys, folder, tmp_path / "x.npz")
         assert code == 2 and not found and message in err
@@ -137,12 +142,11 @@ def test_dense_features_and_mistakes(tmp_path, exported, monkeypatch, capsys):
     np.save(tmp_path / "x.npy", np.where(np.eye(7), np.inf, 0))
     code, found, err = called(monkeypatch, capsys, folder, tmp_path / "x.npy")
     assert code == 2 and not found and "row 1 has a value that is NaN or infinite" in err
-    np.save(tmp_path / "y.npy", np.eye(7))
     np.save(tmp_path / "x.npy", np.eye(6))
     for arguments, message in [
         ((tmp_path / "x.npy",), r"the array has shape (6, 6) instead of (n, 7)"),
         ((tmp_path / "gone.npy",), "gone.npy: No such file"),
-        ((tmp_path / "y.npy", "--k", 4), "k: 4 is not from 1 to 3"),
+        ((tmp_path / "gone.npy", "--k", 4), "--k: 4 is not from 1 to 3"),
     ]:
         code, found, err = called(monkeypatch, capsys, folder, *arguments)
         assert code == 2 and not found and message in err and err.count("\n") == 1

@@ -129,16 +129,12 @@ class Predictor:
             Problem: k is another number, or the examples are no list of texts where the model reads
                 texts.
         """
-        most = self.about["k"]
-        if k is not None and not 1 <= k <= most:
-            raise Problem(
-                f"k: {k} is not from 1 to {most}, the number of labels that were exported. Lower "
-                "it, or export again with a larger --k"
-            )
-        if self.about["input_kind"] == "text" and (
-            isinstance(examples, str) or not all(isinstance(text, str) for text in examples)
-        ):
-            raise Problem("these are no texts. Give a list of strings")
+        self.check_k(k)
+        if self.about["input_kind"] == "text":
+            no_list = isinstance(examples, (str, bytes, type(None)))
+            examples = [None] if no_list else list(examples)
+            if not all(isinstance(text, str) for text in examples):
+                raise Problem("these are no texts. Give a list of strings")
         inputs = self._inputs(examples)
         if self.about["batch"] == 1:
             parts = [self._run(single) for single in _single(inputs)]
@@ -154,6 +150,15 @@ class Predictor:
             labels = [self._names[i] for i, _ in pairs]
             answers.append(Prediction(labels, [score for _, score in pairs]))
         return answers
+
+    def check_k(self, k: int | None) -> None:
+        """Raises a ``Problem`` where k is no number of labels that can be listed."""
+        most = self.about["k"]
+        if k is not None and not 1 <= k <= most:
+            raise Problem(
+                f"--k: {k} is not from 1 to {most}, the number of labels that were exported. Lower "
+                "it, or export again with a larger --k"
+            )
 
     def _converter(self, folder: Path) -> Callable[[Any], Inputs]:
         """Returns a function of examples -> the model's inputs."""
@@ -252,6 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(encoding="utf-8")
     try:
         predictor = Predictor()
+        predictor.check_k(options.k)
         if options.batch_size < 1:
             raise Problem(f"--batch-size: {options.batch_size} is less than 1. Give 1 or more")
         for names, examples in _batches(options.files, predictor.about, options.batch_size):
@@ -292,7 +298,7 @@ def read_texts(path: str) -> Iterator[str]:
         raise Problem(f"{path}: this is a table. Give a file with one text per line")
     with contextlib.nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb") as stream:
         number = 0
-        while line := stream.readline(_LONGEST_LINE + 2):
+        while line := stream.readline(_LONGEST_LINE + 2 + len(_BYTE_ORDER_MARK)):
             number += 1
             line = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
             if line.endswith(b"\n"):
@@ -480,7 +486,7 @@ def _batches(
                         "features of the space the model was trained on"
                     )
                 rows = rows.astype(np.float32)
-            _check_finite(path, rows, np.arange(rows.size) // width)
+            _check_finite(path, rows, np.arange(len(rows) + 1) * width)
             starts = range(0, len(rows), size)
             yield from ((None, rows[start : start + size]) for start in starts)
     if kind == "image":
@@ -499,13 +505,12 @@ def _array_errors(path: str) -> Iterator[None]:
         raise Problem(f"{path}: not as NumPy writes it ({error}). Write it again") from None
 
 
-def _check_finite(path: str, values: np.ndarray, rows: np.ndarray) -> None:
+def _check_finite(path: str, values: np.ndarray, bounds: np.ndarray) -> None:
+    """Refuses NaN and infinity; ``bounds`` are where the rows begin and end in the values."""
     wrong = np.flatnonzero(~np.isfinite(values.ravel()))
     if len(wrong):
-        raise Problem(
-            f"{path}: row {rows[wrong[0]] + 1} has a value that is NaN or infinite. Correct the "
-            "value"
-        )
+        row = np.searchsorted(bounds, wrong[0], "right")
+        raise Problem(f"{path}: row {row} has a value that is NaN or infinite. Correct the value")
 
 
 def _sparse_rows(path: str, width: int, size: int) -> Iterator[Inputs]:
@@ -520,12 +525,12 @@ def _sparse_rows(path: str, width: int, size: int) -> Iterator[Inputs]:
         ids = saved["indices"]
         weights = saved["data"].astype(np.float32)
         shape = tuple(saved["shape"].tolist())
-        if shape[1] != width or (len(ids) and not 0 <= ids.min() <= ids.max() < width):
+        if shape[1:] != (width,) or (len(ids) and not 0 <= ids.min() <= ids.max() < width):
             raise Problem(
                 f"{path}: the matrix has shape {shape} instead of (n, {width}). Give features of "
                 "the space the model was trained on"
             )
-        _check_finite(path, weights, np.repeat(np.arange(shape[0]), np.diff(splits)))
+        _check_finite(path, weights, splits)
     for first in range(0, len(splits) - 1, size):
         rows = splits[first : first + size + 1].astype(np.int64)
         part = slice(rows[0], rows[-1])

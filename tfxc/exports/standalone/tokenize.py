@@ -457,7 +457,10 @@ def unit(weights: np.ndarray, norm: str | None) -> np.ndarray:
     length = powers.sum(dtype=np.float64)
     if norm == "l2":
         length = np.sqrt(length)
-    return (weights / length).astype(np.float32) if length else weights
+    if not length:
+        return weights
+    # NumPy 1 would divide float32 numbers by a single float64 one as float32.
+    return np.divide(weights, length, dtype=np.float64).astype(np.float32)
 
 
 def fnv1a(text: bytes) -> int:
