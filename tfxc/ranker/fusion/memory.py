@@ -2,7 +2,7 @@
 
 A set of rows is a layer of one parent whose nodes are the rows, see
 ``tfxc.ops.search.beam_search.chunked_layer``: an inverted index. The rows with the largest inner
-products are found exactly, by a kernel, or where that is not built by NumPy.
+products are found exactly, by a kernel, or by NumPy where that is not built.
 """
 
 import dataclasses
