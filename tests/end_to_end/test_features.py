@@ -260,6 +260,9 @@ def test_import(tmp_path, capsys):
     ):
         outcome = call(capsys, features_command, "import", tmp_path / name, *command[1:])
         assert message in outcome.problem()
+    np.save(tmp_path / "y.npy", labels.astype(float))
+    problem = call(capsys, features_command, "import", *command[:3], tmp_path / "new").problem()
+    assert f"{tmp_path / 'y.npy'}: they are float64 (9,), not integers (n,)" in problem
 
 
 def test_import_of_tensors(tmp_path, capsys):

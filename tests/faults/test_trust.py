@@ -98,7 +98,7 @@ def test_add_labels_refuses_to_import(run, capsys):
 
 
 def test_ensemble_refuses_to_import(run, capsys):
-    assert "encoder.name is 'helper:E'" in call(capsys, ensemble, "run", "run").problem()
+    assert "encoder.name is 'helper:E'" in call(capsys, ensemble, "run", "other").problem()
     assert not (run.parent / "mark").exists()
 
 

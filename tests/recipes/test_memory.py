@@ -248,6 +248,8 @@ def test_what_a_memory_cannot_do_is_said(run, tmp_path, capsys):
     for name in ("savedmodel", "onnx"):
         done = call(capsys, export, run, "--format", name, "--output", tmp_path / "out")
         assert f"cannot be exported as {name}. Choose runtime" in done.problem()
+    done = call(capsys, export, run, "--quantize", "int8", "--output", tmp_path / "out")
+    assert "no weights to store in 8 bits" in done.problem() and not (tmp_path / "out").exists()
     done = call(capsys, predict, run, run.parent / "dev.jsonl", "--beam", 5)
     assert "--beam" in done.problem()
     arguments = (run, "--data", run.parent / "dev.jsonl", "--output", tmp_path / "out")
