@@ -145,6 +145,8 @@ def test_set_of_another_method_drops_the_arguments(tmp_path):
         assert changed(tree, [*first, "encoder=a"]) == {"encoder": {"name": "a"}}
     given = ['techniques=[{"name": "fgm"}, {"name": "ema"}]', "techniques.1.name=swa"]
     assert changed(tree, given)["techniques"] == [{"name": "fgm"}, {"name": "swa"}]
+    with pytest.raises(ConfigError, match="'0' is a value, not a section"):
+        changed({"techniques": ["ema"]}, ["techniques.0.name=swa"])
     config = load_config(path, ["head.name=mach"])
     assert config.head.section() == {"name": "mach", "num_buckets": 8}
 
@@ -159,6 +161,7 @@ def test_set_of_another_method_drops_the_arguments(tmp_path):
             "techniques.1.decay=1",
             "techniques.1.decay: '1' is not the index of an item of a list of 1",
         ),
+        ("techniques.0.name.x=1", "'name' is a value, not a section"),
         ("techniques.x=1", "'x' is not the index of an item of a list of 1"),
         ("training.epoch=3", "unknown key 'training.epoch', did you mean 'epochs'"),
         ("trainin.epochs=3", "unknown key 'trainin', did you mean 'training'"),

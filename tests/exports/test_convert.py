@@ -12,7 +12,7 @@ from tests.small_runs import NAMES, TEXTS, make_run
 from tfxc.core import registry
 from tfxc.core.errors import ConfigError, UserError
 from tfxc.core.storage.ownership import MARKER
-from tfxc.exports import convert, litert, onnx
+from tfxc.exports import convert, litert, onnx, parity
 from tfxc.exports.convert import export_model
 from tfxc.exports.parity import Expected, examples_of, outputs_of_function
 from tfxc.runs.loaded import load_run
@@ -200,3 +200,9 @@ def test_examples_to_agree_on_are_those_of_the_dev_split(tmp_path):
         assert reported == f"the first of {split} data {source}"
         found = [len(features["row_splits"]) - 1 for _, features in batches(8)]
         assert sum(found) == count
+
+
+def test_a_list_that_ends_early_counts():
+    scores, right = np.array([[1, -np.inf], [3, 2]]), np.array([[0.5, -np.inf], [3, 2]])
+    assert parity._largest_difference(scores, right) == 0.5
+    assert parity._largest_difference(scores, right[::-1]) == np.inf

@@ -84,6 +84,7 @@ def test_answers_alone_are_those_of_predict(run, tmp_path, capsys, options):
     here, expected = fused_runs.answers_alone(run, tmp_path, texts, capsys, *options)
     if not options:  # no rounding differs, so that none tips a branch of a tree
         assert here == expected
+        return
     same = [
         one["labels"][:1] == other["labels"][:1] for one, other in zip(here, expected, strict=True)
     ]

@@ -23,7 +23,7 @@ import numpy as np
 
 from tfxc.core.bounds import Count, Option
 from tfxc.core.cli import ENSEMBLES, ending
-from tfxc.core.command_options import parse, refuse
+from tfxc.core.command_options import parse
 from tfxc.core.errors import ConfigError, DataError
 from tfxc.core.progress import Progress
 from tfxc.core.shared_options import TrustOption
@@ -67,7 +67,11 @@ class Options(TrustOption):
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints each run's scores and those of the ensemble."""
     given = parse(Options, argv, "ensemble", __doc__)
-    options, file = _with_runs(given)
+    chosen_there = ("method", "weights", "choose", "top", "output")
+    file = EnsembleFile.in_place_of(given.runs, given, chosen_there)
+    options = given
+    if file is not None:
+        options = dataclasses.replace(given, runs=file.runs, weights=file.weights, top=file.top)
     _check(options)
     from tfxc.ranker.ensemble import combine
     from tfxc.ranker.fusion.trees import ListTrees
@@ -75,18 +79,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tfxc.training.deciding import label_counts
 
     first = load_run(options.runs[0], options.trust)
+    most = first.manifest["num_labels"]
     if file is not None:
         file.check_labels(first.vocabulary.names, given.runs[0])
-    most = first.manifest["num_labels"] if file is None else min(file.top, file.num_labels)
-    asked = max(options.examples.k or [0])
-    if file is not None and asked > most:
-        raise ConfigError(
-            f"{asked} is more than the {most} labels that {given.runs[0]} lists",
-            where="--k",
-            fix="lower it, or write the file again with --top",
-        )
+        most = min(file.top, most)
+        if max(options.examples.k or [0]) > most:
+            raise ConfigError(
+                f"its largest number is above {most}, the labels that {given.runs[0]} lists",
+                where="--k",
+                fix="lower it, or write the file again with --top",
+            )
     ks = options.examples.k or [k for k in first.config.evaluation.k if k <= most] or [most]
-    top = most if file else min(max(options.top, *ks), most)
+    top = min(max(options.top, *ks), most)
     options = dataclasses.replace(options, top=top, examples=options.examples.same_rows_as(first))
     weights = options.weights
     method = options.method if file is None else file.method
@@ -230,17 +234,6 @@ def predictions(
     # What no run knows stays an unknown label; every run may number these in its own way.
     labels = np.where(known, mapped, len(to_first) + labels)
     return np.where(ids >= 0, to_first[ids], -1).astype(np.int32), scores, labels.astype(np.int32)
-
-
-def _with_runs(options: Options) -> tuple[Options, EnsembleFile | None]:
-    """Returns options that name the runs of a file of several, and the file."""
-    if len(options.runs) != 1 or not EnsembleFile.is_at(options.runs[0]):
-        return options, None
-    path = options.runs[0]
-    chosen = ("method", "weights", "choose", "top", "output")
-    refuse(options, chosen, f"{path} says how its runs are combined")
-    file = EnsembleFile.load(path)
-    return dataclasses.replace(options, runs=file.runs, weights=file.weights, top=file.top), file
 
 
 def _check(options: Options) -> None:

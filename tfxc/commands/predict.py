@@ -214,11 +214,9 @@ def _with_runs(options: Options) -> "tuple[Options, EnsembleFile | None]":
     """Returns options that name the runs of a file of several, and the file."""
     from tfxc.inference.ensemble_file import EnsembleFile
 
-    if len(options.run) != 1 or not EnsembleFile.is_at(options.run[0]):
+    file = EnsembleFile.in_place_of(options.run, options, ("ensemble", "weights", "top"))
+    if file is None:
         return options, None
-    problem = f"{options.run[0]} says how its runs are combined"
-    refuse(options, ("ensemble", "weights", "top"), problem)
-    file = EnsembleFile.load(options.run[0])
     options = dataclasses.replace(
         options, run=file.runs, ensemble=file.method, weights=file.weights, top=file.top
     )

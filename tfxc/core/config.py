@@ -95,9 +95,9 @@ def changed(tree: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]
         for part in parents:
             if isinstance(node, list):
                 node = node[_index(node, part, key)]
-                continue
-            node[part] = named(part, node.get(part, {}))
-            node = node[part]
+            else:
+                node[part] = named(part, node.get(part, {}))
+                node = node[part]
             if not isinstance(node, dict | list):
                 raise ConfigError(
                     f"{part!r} is a value, not a section",

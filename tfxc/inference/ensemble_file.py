@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from tfxc.core.command_options import refuse
 from tfxc.core.errors import DataError
 from tfxc.core.storage.files import write_json
 from tfxc.core.storage.reading import read_json
@@ -57,6 +58,26 @@ class EnsembleFile:
     def is_at(path: str | Path) -> bool:
         """Tells whether a path leads to such a file: where others have the folder of a run."""
         return str(path).endswith(".json") and Path(path).is_file()
+
+    @classmethod
+    def in_place_of(
+        cls, runs: Sequence[str], options: object, names: Sequence[str]
+    ) -> "EnsembleFile | None":
+        """Returns the file that a command was given in place of runs; None where these are runs.
+
+        Args:
+            runs: what was given.
+            options: of the command.
+            names: those of its options that the file answers.
+
+        Raises:
+            ConfigError: one of them was given, too.
+            DataError: as ``load``.
+        """
+        if len(runs) != 1 or not cls.is_at(runs[0]):
+            return None
+        refuse(options, names, f"{runs[0]} says how its runs are combined")
+        return cls.load(runs[0])
 
     def check_labels(self, names: Sequence[str], path: str | Path) -> None:
         """Refuses runs that have other labels than when the file was written.

@@ -296,23 +296,23 @@ def nearest_rows(
         ``Lists``, of equal rows the first one first. They are those of the compiled kernel, bit for
         bit: both add in float32, feature by feature.
     """
-    bounds, ids, weights = features
-    found = np.full((len(bounds) - 1, k), -1, np.int32)
-    best = np.full(found.shape, -np.inf, np.float32)
+    bounds, columns, weights = features
+    ids = np.full((len(bounds) - 1, k), -1, np.int32)
+    scores = np.full(ids.shape, -np.inf, np.float32)
     sums = np.empty(num_rows, np.float32)
-    for query in range(len(found)):
+    for query in range(len(ids)):
         sums[:] = 0
         for entry in range(bounds[query], bounds[query + 1]):
-            part = slice(splits[ids[entry]], splits[ids[entry] + 1])
+            part = slice(splits[columns[entry]], splits[columns[entry] + 1])
             every = part.stop - part.start == num_rows  # as of the vectors of a static table
             sums[slice(None) if every else rows[part]] += weights[entry] * values[part]
         near = np.flatnonzero(sums > 0)
         if len(near) > k:
             near = near[sums[near] >= np.partition(sums[near], -k)[-k]]
         near = near[np.argsort(-sums[near], kind="stable")][:k]
-        found[query, : len(near)] = near
-        best[query, : len(near)] = sums[near]
-    return found, best
+        ids[query, : len(near)] = near
+        scores[query, : len(near)] = sums[near]
+    return ids, scores
 
 
 def pair_sums(
