@@ -83,9 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if file is not None:
         file.check_labels(first.vocabulary.names, given.runs[0])
         most = min(file.top, most)
-        if max(options.examples.k or [0]) > most:
+        if too_many := [k for k in options.examples.k or () if k > most]:
             raise ConfigError(
-                f"its largest number is above {most}, the labels that {given.runs[0]} lists",
+                f"{too_many[0]} is more than the {most} labels that {given.runs[0]} lists",
                 where="--k",
                 fix="lower it, or write the file again with --top",
             )
