@@ -8,6 +8,8 @@ import tensorflow as tf
 
 from tfxc.decision.calibration import Calibration, Curve
 from tfxc.decision.decision import NEVER, Decision
+from tfxc.decision.held_out import HeldOut
+from tfxc.decision.probabilities.rows import Rows
 from tfxc.exports.decided import calibrated, predicted
 from tfxc.exports.standalone import predict
 
@@ -44,6 +46,20 @@ def test_equals_numpy(calibration):
     np.testing.assert_allclose(function(scores), expected, rtol=1e-4, atol=1e-6)
     assert np.isneginf(expected).sum() == 7 and function(scores).dtype == tf.float32
     assert function(scores[:0]).shape == (0, 6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rounding_of_what_was_learned_from_changes_nothing(seed):
+    """Scores that come again, as those of a dev split do, are not where a curve is steep."""
+    random = np.random.default_rng(seed)
+    scores = -np.sort(-np.round(random.normal(-1, 2, (3000, 5)), 2).astype(np.float32), axis=1)
+    hits = random.random(scores.shape) < 1 / (1 + np.exp(-1.5 * scores))
+    ids = np.broadcast_to(np.arange(5), scores.shape)
+    calibration = Rows().fit(HeldOut(ids, scores, np.ones(5, int), hits, hits.sum(axis=1)))
+    expected = calibration(scores)
+    moved = np.nextafter(scores, np.float32(np.inf))
+    np.testing.assert_allclose(calibrated(moved, calibration), expected, atol=1e-7)
+    np.testing.assert_allclose(calibration(moved), expected, atol=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.linear_runs import (
     texts_of,
     write_config,
 )
+from tests.training.test_resume import Killed
 from tfxc.commands import evaluate, export, info, predict, train
 from tfxc.core.config import load_tree, parse_config
 from tfxc.core.errors import CheckpointError, ConfigError
@@ -223,6 +225,29 @@ def test_another_decision_needs_no_training(run, tmp_path, capsys):
     assert loaded.folder.summary()["decision"]["micro-F1"] > 0.8
     outcome = call(capsys, train, *command(folder, decision=other))
     assert "already finished" in outcome.out and "decision:" not in outcome.out
+
+
+@pytest.mark.parametrize("last", ["decision.json", "config.json", "summary.json"])
+def test_killed_while_another_decision_is_written(run, tmp_path, monkeypatch, capsys, last):
+    """Whichever file is the last that is written: the run can be read, and decides again."""
+    folder = tmp_path / "same"
+    assert call(capsys, train, *command(folder)).code == 0
+    replace = os.replace
+
+    def dies_behind(source, target, **options):
+        replace(source, target, **options)
+        if Path(target).name == last:
+            raise Killed
+
+    changed = command(folder, decision={"probabilities": "isotonic"})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", dies_behind)
+        with pytest.raises(Killed):
+            train.main([str(argument) for argument in changed])
+    load_run(folder / "run").folder.verify()
+    assert call(capsys, train, *changed).code == 0
+    settings = load_run(folder / "run").folder.summary()["decision"]["settings"]
+    assert settings["probabilities"]["name"] == "isotonic"
 
 
 def test_what_one_way_out_returns_all_do(run, tmp_path, capsys):

@@ -13,6 +13,7 @@ from tests.serving.runs import client_of, text_run
 from tests.small_runs import NAMES, make_run
 from tfxc.commands import predict
 from tfxc.core.errors import ConfigError
+from tfxc.core.storage import checksums
 from tfxc.decision.calibration import Calibration
 from tfxc.decision.decision import Decision
 from tfxc.decision.fitted import FittedDecision
@@ -79,6 +80,30 @@ def test_a_folder_that_cannot_be_listed(run, tmp_path, monkeypatch, capsys):
     )
     assert asyncio.run(catalog.reload()) == ["run"]
     catalog.close()
+
+
+def test_labels_of_weighted_probabilities_are_chosen_from_more_than_are_listed(tmp_path, capsys):
+    run = text_run(tmp_path / "run")
+    count = len(NAMES)
+    gains = np.geomspace(1, 1000, count).astype(np.float32)  # the last one is always among them
+    rule = Decision(None, True, np.zeros(count, np.float32), at_most=count, gains=gains, count=2)
+    calibration = Calibration(weights=np.array([0.5, 2.0, 0.1, 0.3]))
+    FittedDecision(calibration, rule).save(run)
+    checksums.add(run, "decision.json")
+    (tmp_path / "some.txt").write_text("red fox\nold hen\n")
+    lines = call(capsys, predict, run, tmp_path / "some.txt").out.splitlines()
+    returned = [set(json.loads(line)["labels"]) for line in lines]
+    client, _ = client_of(paths_by_name([str(run)]))
+    with client:
+        for k in range(1, count + 1):
+            asked = {"texts": ["red fox", "old hen"], "k": k}
+            for row, right in zip(
+                client.post("/predict", json=asked).json()["predictions"], returned, strict=True
+            ):
+                assert len(row) == k
+                assert {one["label"] for one in row if one["returned"]} == right & {
+                    one["label"] for one in row
+                }
 
 
 @pytest.mark.parametrize("decided", [False, True])

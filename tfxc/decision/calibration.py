@@ -21,8 +21,9 @@ class Curve:
         values: float64 (n,), non-decreasing.
 
     Example:
-        >>> Curve.fit(np.array([3.0, 1.0, 2.0]), np.array([1, 0, 0])).values.tolist()
-        [0.0, 0.0, 1.0]
+        >>> curve = Curve.fit(np.array([3.0, 1.0, 2.0]), np.array([1, 0, 0]))
+        >>> curve.knots.tolist(), curve.values.tolist()
+        ([2.25, 2.75], [0.0, 1.0])
     """
 
     knots: np.ndarray
@@ -31,6 +32,9 @@ class Curve:
     @classmethod
     def fit(cls, inputs: np.ndarray, hits: np.ndarray) -> "Curve":
         """Fits the share of hits by isotonic regression: Zadrozny and Elkan, KDD 2002.
+
+        Between two shares the curve rises in the middle half of the way, so that rounding of an
+        input that was seen, as of a score in another program, changes nothing.
 
         Args:
             inputs: float (n,).
@@ -41,9 +45,12 @@ class Curve:
         knots, places, sizes = np.unique(inputs, return_inverse=True, return_counts=True)
         shares = np.bincount(places, hits) / sizes
         values = isotonic_regression(shares, weights=sizes).x
-        kept = np.ones(len(values), bool)  # but for those between two equal ones
-        kept[1:-1] = (values[1:-1] != values[:-2]) | (values[1:-1] != values[2:])
-        return cls(knots[kept].astype(np.float64), values[kept])
+        (rises,) = np.nonzero(np.diff(values))
+        if not len(rises):
+            return cls(knots[:1].astype(np.float64), values[:1])
+        between = knots[[rises, rises + 1]].astype(np.float64)
+        ends = between + [[0.25], [-0.25]] * np.diff(between, axis=0)
+        return cls(ends.T.ravel(), values[[rises, rises + 1]].T.ravel())
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
         """Returns float64 of the shape of ``inputs``."""

@@ -91,12 +91,12 @@ def predicted(rule: "Decision", ids: tf.Tensor, scores: tf.Tensor) -> tf.Tensor:
 def _along(curve: "Curve", inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the curve's values, and what is missing to 1, which is precise where it is small.
 
-    In operations that every format has, not by a binary search. The knots are scores, in single
-    precision.
+    In operations that every format has, not by a binary search, and in single precision.
     """
     knots, values = (part.astype(np.float32) for part in (curve.knots, curve.values))
     steps = np.diff(curve.values).astype(np.float32)
-    behind = tf.clip_by_value((inputs[..., None] - knots[:-1]) / np.diff(knots), 0.0, 1.0)
+    widths = np.maximum(np.diff(knots), np.finfo(np.float32).tiny)  # of two that are one now
+    behind = tf.clip_by_value((inputs[..., None] - knots[:-1]) / widths, 0.0, 1.0)
     rest = np.float32(1 - curve.values[-1])
     return (
         values[0] + tf.reduce_sum(behind * steps, axis=-1),

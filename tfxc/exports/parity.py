@@ -1,5 +1,6 @@
 """Whether an exported model answers as the run it was made from: a SavedModel, a converted one."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ _TOLERANCE = 1e-4
 _TIPPING_TOLERANCE = 2e-2
 # Of a probability, in addition to what the tolerance of its score allows.
 _CALIBRATED_TOLERANCE = 1e-6
+_ODDS_TOLERANCE = 1e-5  # of log-odds in single precision, which are 12 at most or so
 _SMALLEST = 1e-30  # probabilities below count as equal
 _SAMPLES = 8
 _EXAMPLES = 512
@@ -153,6 +155,14 @@ def _largest_difference(scores: np.ndarray, right: np.ndarray) -> float:
         return float(np.where(scores == right, 0, np.abs(scores - right)).max())
 
 
+def _with_rounded_odds(calibration: "Calibration") -> list["Calibration"]:
+    """Returns a calibration, and with log-odds that rounding has made smaller or larger."""
+    if calibration.weights is None:
+        return [calibration]
+    moves = np.eye(4)[0] * [[-_ODDS_TOLERANCE], [0], [_ODDS_TOLERANCE]]
+    return [dataclasses.replace(calibration, weights=calibration.weights + m) for m in moves]
+
+
 def checked_difference(
     answer: tuple[np.ndarray, np.ndarray],
     reference: tuple[np.ndarray, np.ndarray],
@@ -187,9 +197,12 @@ def checked_difference(
     most = right
     if calibration is not None:  # where its map is steep, rounding moves a probability far
         places = np.arange(raw.shape[1])
-        moved = [right]  # the label's own score, and the best of the list, either way
-        for own, best in itertools.product((-tolerance, tolerance), repeat=2):
-            moved.append(calibration.at(raw + own, places, raw[:, :1] + best))
+        either_way = (-tolerance, 0, tolerance)  # the label's own score, and the best of the list
+        moved = [
+            near.at(raw + own, places, raw[:, :1] + best)
+            for near in _with_rounded_odds(calibration)
+            for own, best in itertools.product(either_way, repeat=2)
+        ]
         least = np.minimum.reduce(moved)
         most = np.maximum.reduce(moved)
         tolerance = _CALIBRATED_TOLERANCE

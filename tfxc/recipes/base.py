@@ -16,12 +16,15 @@ from tfxc.core.declared import Declared
 from tfxc.core.errors import CheckpointError, ConfigError, DataError, number_spans
 from tfxc.core.messages import NOTES, OUTPUT, silent
 from tfxc.core.settings import TrainingSettings
+from tfxc.core.storage import checksums
+from tfxc.core.storage.files import write_json
 from tfxc.data.reading.held_out import note_on_titles
 from tfxc.data.store.manifest import Manifest
 from tfxc.runs import resuming
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.lock import locked
 from tfxc.runs.refit import HeldOutRun, epochs_of, facts_of, held_out_configs
+from tfxc.runs.writer import CONFIG, SUMMARY
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -299,9 +302,11 @@ class Recipe(Declared):
             NOTES.warning(f"no decision is learned: {error}")
             return summary
         OUTPUT.info(decision_line(measured))
-        context.folder.write_config(context.config)
         summary = {**summary, "decision": {"settings": wanted, **measured}}
-        return context.folder.write_summary(summary)
+        with checksums.replaced(context.run, CONFIG, SUMMARY):
+            context.folder.write_config(context.config)
+            write_json(context.run / SUMMARY, summary, indent=2)
+        return summary
 
     def _held_out_contexts(self, context: Context) -> "Iterator[Context]":
         """Yields the contexts of the runs without what ``refit`` holds out."""

@@ -208,20 +208,20 @@ class Application:
         )
 
     async def _predict(self, request: Request) -> Response:
-        def read(body: bytearray) -> tuple[ServedRun, Any, int, None]:
+        def read(body: bytearray) -> tuple[ServedRun, Any, int, int]:
             asked = _parsed(body, PredictRequest)
             served = self.catalog.find(asked.model)
             k = served.checked_k(asked.k)
-            return served, served.forms.simple(vars(asked)), k, None
+            return served, served.forms.simple(vars(asked)), served.depth(k), k
 
         async with self._in_time(request) as body:
-            served, ids, scores, _ = await self._answered(body, read)
+            served, ids, scores, k = await self._answered(body, read)
         return _json(
             {
                 "model": served.name,
                 "version": served.number,
                 "probabilities": served.probabilities,
-                "predictions": listed(served, ids, scores),
+                "predictions": listed(served, ids, scores, k),
             }
         )
 

@@ -190,9 +190,14 @@ class ServedRun:
         )
         self.probabilities = likely and not options.scores
         self.decision = decision if decision.probabilities == self.probabilities else Decision()
-        self._predictors = {k: self.predictor(k) for k in _steps(self.k, self.max_k)}
+        self._predictors = {k: self.predictor(k) for k in _steps(self.k, self.depth(self.max_k))}
         self.search(self.forms.example(), self.k)
         self.batcher = Batcher(self.search, limits, functools.partial(on_batch, name))
+
+    def depth(self, k: int) -> int:
+        """Returns how many labels to search so that ``listed`` knows which of the best k count."""
+        by_gains = self.decision.gains is not None
+        return max(k, self.decision.at_most or 0) if by_gains else k
 
     def search(self, chunk: "Chunk", k: int) -> Found:
         """Returns the best labels of examples.
@@ -201,7 +206,7 @@ class ServedRun:
 
         Args:
             chunk: ``Chunk``.
-            k: number of labels, at most ``max_k``.
+            k: number of labels, at most ``depth(max_k)``.
 
         Returns:
             ids int32, scores float32, both (n, k), best first, padded with id -1.
@@ -527,10 +532,13 @@ def paths_by_name(runs: Sequence[str]) -> dict[str, Path]:
     return paths
 
 
-def listed(served: ServedRun, ids: np.ndarray, scores: np.ndarray) -> list[list[dict[str, Any]]]:
-    """Returns the labels of each example: objects ``label``, ``id``, ``score`` and ``returned``.
+def listed(
+    served: ServedRun, ids: np.ndarray, scores: np.ndarray, k: int
+) -> list[list[dict[str, Any]]]:
+    """Returns the best k labels of each example: their name, id, score and ``returned``.
 
-    ``returned`` tells whether the label is one of those that the run decides for.
+    ``returned`` tells whether the label is one of those that the run decides for, of the
+    ``served.depth(k)`` ones that there are.
     """
     names = served.names
     chosen = served.decision.predicted(ids, scores)
@@ -538,7 +546,7 @@ def listed(served: ServedRun, ids: np.ndarray, scores: np.ndarray) -> list[list[
     return [
         [
             {"label": names[number], "id": number, "score": score, "returned": returned}
-            for number, score, returned in zip(*row, strict=True)
+            for number, score, returned in itertools.islice(zip(*row, strict=True), k)
             if number >= 0
         ]
         for row in arrays

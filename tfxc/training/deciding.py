@@ -52,8 +52,8 @@ def keep(loaded: "LoadedRun", fitted: FittedDecision) -> None:
     Raises:
         MachineError: the run folder cannot be written to.
     """
-    fitted.save(loaded.folder.path)
-    checksums.add(loaded.folder.path, DECISION)
+    with checksums.replaced(loaded.folder.path, DECISION):
+        fitted.save(loaded.folder.path)
     loaded.model.decision = fitted
 
 

@@ -16,6 +16,7 @@ from tfxc.core.escaping import json_text
 from tfxc.core.interrupts import StoppedBetween, StopSignals
 from tfxc.core.messages import OUTPUT
 from tfxc.core.progress import duration
+from tfxc.core.storage import checksums
 from tfxc.core.storage.files import write_json
 from tfxc.core.storage.locks import scratch_folder
 from tfxc.core.storage.ownership import check_own, clear_owned
@@ -292,8 +293,8 @@ class _Search:
                 removed = self.best
                 self.best = attempt
                 for name, part in parts.items():  # their folder is to be another one
-                    runs[name].write_config(part)
-                    runs[name].record_file(CONFIG)
+                    with checksums.replaced(runs[name].path, CONFIG):
+                        runs[name].write_config(part)
         notes = [", the best so far"] if attempt is self.best else []
         if attempt.ended == _FAILED:
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()

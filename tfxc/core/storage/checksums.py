@@ -4,9 +4,10 @@
 "sha256"}``, the last one of the files' entries, so that damage to the record itself is noticed.
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -62,13 +63,31 @@ def add(folder: str | Path, name: str) -> None:
         DataError: the record is damaged.
         MachineError: as ``record``.
     """
-    try:
+    record(folder, [name], _without(folder, [name]))
+
+
+@contextlib.contextmanager
+def replaced(folder: str | Path, *names: str) -> Iterator[None]:
+    """Lets files of a recorded folder be written anew.
+
+    Meanwhile they have no checksum: whenever the writer dies, the folder can be read, with the old
+    file or the new one.
+
+    Raises:
+        DataError, MachineError: as ``add``.
+    """
+    record(folder, [], _without(folder, names))
+    yield
+    record(folder, names, _without(folder, names))
+
+
+def _without(folder: str | Path, names: Collection[str]) -> dict[str, tuple[int, str]]:
+    """Returns what is recorded of the other files, ``{name: (bytes, SHA-256)}``."""
+    entries = {}
+    with contextlib.suppress(Unrecorded):
         entries = entries_of(folder, "remove it")
-    except Unrecorded:
-        entries = {}
-    known = {key: (entry["bytes"], entry["sha256"]) for key, entry in entries.items()}
-    known.pop(name, None)
-    record(folder, [name], known)
+    items = ((name, entry) for name, entry in entries.items() if name not in names)
+    return {name: (entry["bytes"], entry["sha256"]) for name, entry in items}
 
 
 def entries_of(folder: str | Path, fix: str) -> dict[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tfxc.core.errors import DataError
+from tfxc.core.resources import thread_count
 
 #: Eyes, nose, corners of the mouth as (x, y) in an image of 112 x 112, as ArcFace uses them
 #: (Deng et al. 2019, arXiv 1801.07698).
@@ -99,7 +100,10 @@ def aligned_images(
     with tf.device("CPU:0"):
         files = tf.constant([str(path) for path in paths], tf.string)
         data = tf.data.Dataset.from_tensor_slices((files, transforms))
-        data = data.map(face, num_parallel_calls=tf.data.AUTOTUNE).batch(size).prefetch(1)
+        data = data.map(face, num_parallel_calls=thread_count()).batch(size).prefetch(1)
+        options = tf.data.Options()
+        options.autotune.enabled = False  # as of the batches of a training
+        data = data.with_options(options)
     done = 0
     try:
         for batch in data.as_numpy_iterator():

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfxc.core.errors import ConfigError, DataError, UserError
+from tfxc.core.resources import thread_count
 from tfxc.data.examples.kinds import ENCODED
 from tfxc.data.sources.base import slice_size
 
@@ -143,9 +144,11 @@ def training_dataset(
     batches = elements.map(typed, num_parallel_calls=_PARALLEL_FETCHES, deterministic=True)
     if augmentation is not None:
         numbered = tf.data.Dataset.zip(elements, batches)
-        batches = numbered.map(finish, tf.data.AUTOTUNE, deterministic=True)
+        batches = numbered.map(finish, thread_count(), deterministic=True)
     options = tf.data.Options()
     options.deterministic = True
+    # Its thread may miss that the iterator is done with, which then waits for it, up to a minute.
+    options.autotune.enabled = False
     # The parts are cut by the caller's arguments; a strategy must not cut them once more.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return batches.prefetch(_PREFETCH).with_options(options)
