@@ -435,6 +435,7 @@ def test_user_errors(folder, tmp_path, capsys, arguments, message):
     ("arguments", "message"),
     [
         ([*EMBEDDED, *RUN], "--run: not allowed with argument --embeddings"),
+        ([*EMBEDDED, "--folds", "1"], "--folds: must be an integer of at least 2, not 1"),
         ([*EMBEDDED, "--far", "1"], "--far: must be a number above 0 and below 1, not 1"),
     ],
 )

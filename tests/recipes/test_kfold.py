@@ -60,6 +60,10 @@ def test_train_evaluate_and_export(finished, tmp_path, capsys):
     folds = [one["dev"]["P@1"] for one in summary["folds"]]
     assert len(folds) == 2 and summary["dev"]["P@1"] == pytest.approx(np.mean(folds))
     assert summary["dev_deviation"]["P@1"] == pytest.approx(np.std(folds, ddof=1))
+    assert [one["dev_examples"] for one in summary["folds"]] == [102, 101]
+    assert summary["dev_examples"] == 203
+    low, high = summary["dev_interval"]["P@1"]
+    assert low < np.mean(folds) < high < low + 0.2
 
     run = load_run(tmp_path / "run")
     assert run.model.head.num_labels == tiny.NUM_LABELS

@@ -90,7 +90,7 @@ def test_the_command_says_what_became_smaller(shared, tmp_path, capsys):
     before = listing(source)
     command = ("--run", source, "--output", tmp_path / "small", *prepared)
     command += ("--num-heads", 2, "--feed-forward-dim", 5, "--min-count", 2, "--examples", 64)
-    outcome = call(capsys, prune, *command)
+    outcome = call(capsys, prune, *command, "--epochs", 0)
     assert outcome.code == 0, outcome.err
     assert listing(source) == before and not list(tmp_path.glob(".small*"))
     lines = [line.split() for line in outcome.out.splitlines()]
@@ -293,6 +293,10 @@ def test_runs_that_cannot_be(shared, tmp_path, capsys):
     output = ("--output", tmp_path / "small", *prepared, "--num-heads", 2)
     problem = call(capsys, prune, "--run", tmp_path / "none", *output).problem()
     assert "is not a finished run: it has no config.json" in problem
+    (tmp_path / "ranker").mkdir()
+    (tmp_path / "ranker" / "config.json").write_text('{"recipe": {"name": "xr_linear"}}')
+    problem = call(capsys, prune, "--run", tmp_path / "ranker", *output).problem()
+    assert "this run has no encoder that could be made smaller" in problem
     unfinished = tmp_path / "unfinished"
     shutil.copytree(source, unfinished)
     (unfinished / "summary.json").unlink()

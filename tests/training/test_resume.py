@@ -12,7 +12,9 @@ from tests.processes import Started
 from tfxc.commands import train
 from tfxc.core import cli
 from tfxc.core.interrupts import Stopped
+from tfxc.core.messages import NOTES
 from tfxc.training.checkpoints import Checkpoints
+from tfxc.training.job import note_on_one_answer
 
 TECHNIQUES = {"techniques": [{"name": "ema", "decay": 0.9, "every": 3}]}
 
@@ -42,6 +44,33 @@ def dies_after(step):
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resume")
     return folder, tiny.weights(tiny.train(folder, "whole", **TECHNIQUES))
+
+
+def test_what_was_answered_before_a_kill_behind_the_last_step_is_known(uninterrupted):
+    folder, _ = uninterrupted
+    trainers = []
+
+    def dies_at_the_end(trainer):
+        def die(*_):
+            raise Killed
+
+        trainers.append(trainer)
+        trainer._finish = die
+
+    with pytest.raises(Killed):
+        tiny.train(folder, "ended", dies_at_the_end, **TECHNIQUES)
+    resumed = tiny.train(folder, "ended", **TECHNIQUES)
+    answers = [[best, list(true)] for best, true in trainers[0].dev_answers]
+    assert len(answers) > 50 and [list(one) for one in resumed.dev_answers] == answers
+
+
+@pytest.mark.parametrize(("count", "other", "says"), [(30, 0, True), (30, 1, False), (9, 0, False)])
+def test_a_model_that_answers_all_alike_is_noted(caplog, count, other, says):
+    answers = [(other if number == 3 else 0, [number % 5, -1]) for number in range(count)]
+    with caplog.at_level("WARNING", NOTES.name):
+        note_on_one_answer(answers)
+    expected = f"the same label is the best one for each of the {count} examples of dev"
+    assert (expected in caplog.text) is says
 
 
 # Before the first checkpoint, right behind one, and between two.

@@ -70,13 +70,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             where="--run",
             fix="train it first",
         )
+    source = read_json(path, fix="give a run folder")
     if not options.trust:  # its config becomes that of the new run
-        registry.refuse_modules(read_json(path, fix="give a run folder"), path)
+        registry.refuse_modules(source, path)
+    if not source.get("encoder"):
+        raise ConfigError(
+            "this run has no encoder that could be made smaller",
+            where=options.run,
+            fix="a ranker gets smaller by a higher recipe.ranker.threshold, or by tfxc export",
+        )
     section = {
         "name": "prune",
         "trust": options.trust,
         "source": options.run,
-        "finetune": options.epochs is not None,
+        "finetune": bool(options.epochs),
     }
     for name in _SIZES:
         if getattr(options, name) is not None:
@@ -93,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 fix="leave it out",
             )
         changes.append(f"data.text_features.min_count={options.min_count}")
-    if options.epochs is not None:
+    if options.epochs:
         changes.append(f"training.epochs={options.epochs}")
     code = train.train(
         train.Options(

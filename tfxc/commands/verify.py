@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from annotated_types import Gt, Lt
+from annotated_types import Ge, Gt, Lt
 
 from tfxc.core.bounds import Count, Natural, Option
 from tfxc.core.command_options import given, parse
@@ -74,7 +74,7 @@ class Options(TrustOption, ReaderOptions):
         no_flip: do not add the mirror images' embeddings.
         batch_size: examples per batch; None means the config's.
         output: folder to write to; None means RUN.
-        roc: file for a plot of the ROC curve, e.g. roc.png.
+        roc: file for a plot of the ROC curve, e.g. roc.svg.
     """
 
     run: Annotated[
@@ -94,7 +94,7 @@ class Options(TrustOption, ReaderOptions):
     num_pairs: Count | None = None
     seed: Natural | None = None
     disjoint_classes: bool = False
-    folds: Count | None = None
+    folds: Annotated[int, Ge(2)] | None = None
     far: Annotated[float, Gt(0), Lt(1)] | None = None
     no_flip: bool = False
     batch_size: Count | None = None
@@ -251,7 +251,7 @@ def _compare_pairs(
     """Returns result, values per pair, and whether mirror images are part of it."""
     from tfxc.data.reading.formats import open_reader
     from tfxc.data.verification.pairs import open_pairs, pairs_of_reader
-    from tfxc.metrics.verification import pair_distances, verify_pairs
+    from tfxc.metrics.verification import check_folds, pair_distances, verify_pairs
 
     embeddings, names = _given_embeddings(options)
     if options.pairs:
@@ -266,6 +266,8 @@ def _compare_pairs(
             options.disjoint_classes,
             embeddings,
         )
+    folds = options.folds or 10
+    check_folds(folds, len(pairs.same))
     embeddings = pairs.embeddings
     flip = options.halves and not options.no_flip
     if options.run:
@@ -283,7 +285,7 @@ def _compare_pairs(
             fix="add --run",
         )
     distances = pair_distances(embeddings, pairs.pairs)
-    result = verify_pairs(distances, pairs.same, options.folds or 10, options.far or 1e-3)
+    result = verify_pairs(distances, pairs.same, folds, options.far or 1e-3)
     values = {"pairs": pairs.pairs, "same": pairs.same}
     values |= {"distance": distances, "correct": result.correct}
     return result, values, flip

@@ -8,6 +8,7 @@ import numpy as np
 
 from tfxc.core import registry
 from tfxc.core.errors import DataError
+from tfxc.core.messages import NOTES
 from tfxc.decision.abstaining import least_confidence
 from tfxc.decision.decision import NEVER, Decision
 from tfxc.decision.fitted import FittedDecision
@@ -29,7 +30,7 @@ class Learned:
     Attributes:
         fitted: what was learned of all examples.
         measured: metrics of the labels returned, for each half of the examples by what was learned
-            of the other half; empty where no rule was learned.
+            of the other half; empty where no rule was learned, or none can be of a half.
     """
 
     fitted: FittedDecision
@@ -116,7 +117,10 @@ def learned_of_lists(
     fitted = _fitted(everything, settings, native)
     measured: dict[str, float] = {}
     if fitted.rule is not None:
-        measured = _measured(everything, labels, settings, native)
+        try:
+            measured = _measured(everything, labels, settings, native)
+        except DataError as error:
+            NOTES.warning(f"the decision is not measured: of half of the examples, {error.problem}")
     return Learned(fitted, measured)
 
 

@@ -153,6 +153,14 @@ def _metrics_of(
     }
 
 
+def check_folds(folds: int, num_pairs: int) -> None:
+    """Refuses fewer than two folds, or fewer pairs than folds, by a ``ConfigError``."""
+    if not 2 <= folds <= num_pairs:
+        raise ConfigError(
+            f"{folds} folds are impossible for {num_pairs} pairs", fix=f"give 2 to {num_pairs}"
+        )
+
+
 def verify_pairs(
     distances: Sequence[float] | np.ndarray,
     same: Sequence[bool] | np.ndarray,
@@ -188,10 +196,7 @@ def verify_pairs(
         1.0
     """
     distances, same = checked(distances, same)
-    if not 2 <= folds <= len(same):
-        raise ConfigError(
-            f"{folds} folds are impossible for {len(same)} pairs", fix=f"give 2 to {len(same)}"
-        )
+    check_folds(folds, len(same))
     parts = list(zip(np.array_split(distances, folds), np.array_split(same, folds), strict=True))
     sizes = np.array([[np.count_nonzero(flags), np.count_nonzero(~flags)] for _, flags in parts])
     below = _accepted(parts, _ACCURACY_THRESHOLDS)

@@ -261,14 +261,17 @@ class RunWriter:
     def _interval(self, summary: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the interval of P@1 on the dev split, where it was measured on one."""
         share = (summary.get("dev") or {}).get("P@1")
+        examples = summary.get("dev_examples")
         path = self / "assets" / MANIFEST_FILE
-        if "dev_interval" in summary or share is None or not path.is_file():
+        if "dev_interval" in summary or share is None:
             return {}
-        split = Manifest.load(path.parent).splits.get("dev")
-        if split is None or not split.examples:
+        if examples is None and path.is_file():
+            split = Manifest.load(path.parent).splits.get("dev")
+            examples = None if split is None else split.examples
+        if not examples:
             return {}
-        interval = list(wilson_interval(share, split.examples))
-        return {"dev_examples": split.examples, "dev_interval": {"P@1": interval}}
+        interval = list(wilson_interval(share, examples))
+        return {"dev_examples": examples, "dev_interval": {"P@1": interval}}
 
     def record_file(self, name: str) -> None:
         """Adds the checksum of a finished stage's file, from which a later start resumes."""

@@ -101,6 +101,11 @@ class Evaluation:
         """Whether there is anything to measure during training."""
         return self.has_dev or bool(self._slice)
 
+    @property
+    def dev_examples(self) -> int:
+        """Number of examples of the dev split; 0 without one."""
+        return 0 if self._dev is None else self._dev.num_examples
+
     def of_dev(self) -> dict[str, float]:
         """Returns results on the dev split, ``{name: value}``; empty without one."""
         return self._results_of(self._dev, "dev")

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from tfxc.techniques.base import Technique
 
 
+_FEWEST_ANSWERS = 20  # that say something about a model that answers them alike
+
+
 class Start(Protocol):
     """What a model begins with instead of random weights; a ``RunFolder`` is one."""
 
@@ -161,6 +164,7 @@ class TrainingJob:
             summary = trainer.fit(self.title, remarks)
             if self.parent is None:
                 write_dev_examples(self.folder, config, trainer.dev_answers)
+            note_on_one_answer(trainer.dev_answers)
             return summary
 
     def trainer(self, strategy: "tf.distribute.Strategy") -> Trainer:
@@ -333,6 +337,22 @@ class StageJob(TrainingJob):
 
     def evaluation(self, model: XCModel, source: Source, manifest: Manifest) -> None:
         """Returns None."""
+
+
+def note_on_one_answer(answers: Sequence[tuple[int, Sequence[int]]]) -> None:
+    """Says it where a model answers the same to whatever it is asked, and is often wrong.
+
+    Args:
+        answers: best label and true labels, padded with -1, of examples of the dev split.
+    """
+    best = {label for label, _ in answers}
+    wrong = sum(label not in true for label, true in answers)
+    if len(answers) >= _FEWEST_ANSWERS and len(best) == 1 and 2 * wrong > len(answers):
+        NOTES.warning(
+            f"the same label is the best one for each of the {len(answers)} examples of dev that "
+            f"were looked at, and wrong for {wrong}: the model does not tell them apart. Perhaps "
+            "training.optimizer.learning_rate is too high, or the training too short"
+        )
 
 
 def try_one_step(

@@ -277,6 +277,7 @@ class Trainer:
         clock = time.monotonic()
         began = clock - before.get("seconds", 0.0)
         losses = Losses(before.get("loss"))
+        self.dev_answers = before.get("dev_answers", [])
         stopped_early = self.watch.patience_is_over
         stopped_by = None
         self._callbacks.begin()
@@ -367,6 +368,7 @@ class Trainer:
             "seconds": time.monotonic() - began,
             "arithmetic": numerics(),
             "best_step": int(self.watch.variable.numpy()[1]),
+            "dev_answers": self.dev_answers,
             "weights": weights,
         }
 
@@ -526,6 +528,8 @@ class Trainer:
             "dev": results.get("dev") or {},
             **self.watch.summary(),
         }
+        if self.evaluation is not None and self.evaluation.has_dev:
+            summary["dev_examples"] = self.evaluation.dev_examples
         if results.get("train"):
             summary["train"] = results["train"]
         tested = reporter.recorded(summary.get("best_step"), "test")

@@ -133,9 +133,10 @@ def test_damaged_npz(tmp_path):
 
 @pytest.fixture
 def images(tmp_path):
-    """A folder of people: Ann has images 1 and 2, Bo has image 1."""
+    """A folder of people: Ann has images 1 and 2, Bo has image 1, in two files."""
     folder = tmp_path / "images"
-    for name in ("Ann/Ann_0001.jpg", "Ann/Ann_0002.png", "Bo/Bo_0001.jpg"):
+    names = ("Ann/Ann_0001.jpg", "Ann/Ann_0002.Png", "Bo/Bo_0001.BMP", "Bo/Bo_0001.JPG")
+    for name in (*names, "Ann/Ann_0002.txt"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(name.encode())
     return folder
@@ -149,8 +150,8 @@ def test_pairs_of_lfw(images, tmp_path):
     contents = [content for chunk in found.source.chunks(2) for content in chunk.images]
     named = [[contents[row].decode() for row in pair] for pair in found.pairs]
     assert named == [
-        ["Ann/Ann_0001.jpg", "Ann/Ann_0002.png"],
-        ["Bo/Bo_0001.jpg", "Ann/Ann_0002.png"],
+        ["Ann/Ann_0001.jpg", "Ann/Ann_0002.Png"],
+        ["Bo/Bo_0001.JPG", "Ann/Ann_0002.Png"],
     ]
     assert len(contents) == 3
 
@@ -158,9 +159,9 @@ def test_pairs_of_lfw(images, tmp_path):
 @pytest.mark.parametrize(
     "text",
     [
-        "Ann/Ann_0001.jpg,Ann/Ann_0002.png,1\nBo/Bo_0001.jpg,Ann/Ann_0001.jpg,0\n",
+        "Ann/Ann_0001.jpg,Ann/Ann_0002.Png,1\nBo/Bo_0001.JPG,Ann/Ann_0001.jpg,0\n",
         "name1\tname2\tsame\nAnn/Ann_0001\tAnn/Ann_0002\tTrue\n\nBo/Bo_0001\tAnn/Ann_0001\tfalse\n",
-        "Ann/Ann_0001 Ann/Ann_0002 1\nBo/Bo_0001.jpg   Ann/Ann_0001.jpg -1",
+        "Ann/Ann_0001 Ann/Ann_0002 1\nBo/Bo_0001.JPG   Ann/Ann_0001.jpg -1",
     ],
 )
 def test_lists_of_names(images, tmp_path, text):

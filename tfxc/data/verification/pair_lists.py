@@ -9,7 +9,7 @@ import numpy as np
 from tfxc.core.errors import DataError
 from tfxc.data.reading.parsing.lines import Lines
 
-_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".JPG", ".JPEG", ".PNG")
+_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")  # in capitals, too
 _FLAGS = {"1": True, "true": True, "0": False, "-1": False, "false": False}
 
 
@@ -111,6 +111,7 @@ class ImageFolder:
             raise DataError("no such folder", where=folder, fix="check --images")
         self.paths: list[Path] = [] if paths is None else paths
         self._rows: dict[str, int] = {}
+        self._images: dict[Path, dict[str, Path]] = {}  # of folders, without their endings
 
     def row_of(self, name: str, where: str) -> int:
         """Returns the number of an image; the ending of ``name`` may be missing.
@@ -119,8 +120,7 @@ class ImageFolder:
             DataError: there is no such image.
         """
         if name not in self._rows:
-            candidates = [self.folder / f"{name}{ending}" for ending in ("", *_ENDINGS)]
-            path = next((path for path in candidates if path.is_file()), None)
+            path = self._path_of(name)
             if path is None:
                 person = Path(name).parent
                 if not (self.folder / person).is_dir():
@@ -131,6 +131,18 @@ class ImageFolder:
             self._rows[name] = len(self.paths)
             self.paths.append(path)
         return self._rows[name]
+
+    def _path_of(self, name: str) -> Path | None:
+        path = self.folder / name
+        if path.is_file():
+            return path
+        if path.parent not in self._images:
+            files = path.parent.iterdir() if path.parent.is_dir() else ()
+            images = [file for file in files if file.suffix.lower() in _ENDINGS]
+            # Of two with one name, that with the first ending is the image.
+            images.sort(key=lambda file: _ENDINGS.index(file.suffix.lower()), reverse=True)
+            self._images[path.parent] = {file.stem: file for file in images}
+        return self._images[path.parent].get(path.name)
 
 
 class NamedRows:
@@ -170,5 +182,5 @@ class NamedRows:
 
 
 def _stem(name: str) -> str:
-    endings = (ending for ending in _ENDINGS if name.endswith(ending))
-    return name.removesuffix(next(endings, ""))
+    endings = (ending for ending in _ENDINGS if name.lower().endswith(ending))
+    return name[: len(name) - len(next(endings, ""))]

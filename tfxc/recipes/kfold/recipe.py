@@ -119,7 +119,7 @@ class KFold(RecipeOfRuns):
 
         Returns:
             The fold's summary; for all folds dict ``folds`` (the summaries) and ``dev``, the mean
-            of each metric over the folds, with ``dev_deviation``.
+            of each metric over the folds, with ``dev_deviation`` and ``dev_examples``, of all.
         """
         if context.repetition is not None:
             return self._train_fold(context, context.repetition, **context.start_options)
@@ -140,6 +140,7 @@ class KFold(RecipeOfRuns):
             "steps": sum(fold["steps"] for fold in summaries),
             "dev": {name: float(np.mean(v)) for name, v in values.items()},
             "dev_deviation": {name: float(np.std(v, ddof=1)) for name, v in values.items()},
+            "dev_examples": sum(fold.get("dev_examples", 0) for fold in summaries),
             "folds": summaries,
         }
         return context.folder.write_summary(summary)
