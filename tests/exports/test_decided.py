@@ -48,6 +48,12 @@ def test_equals_numpy(calibration):
     assert function(scores[:0]).shape == (0, 6)
 
 
+def test_knots_that_are_one_in_single_precision():
+    calibration = Calibration(Curve(np.array([1.0, 1.0 + 1e-9]), np.array([0.2, 0.8])))
+    scores = np.float32([[2.0, 1.0, 0.0]])
+    np.testing.assert_allclose(calibrated(scores, calibration), [[0.8, 0.2, 0.2]], atol=1e-7)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_rounding_of_what_was_learned_from_changes_nothing(seed):
     """Scores that come again, as those of a dev split do, are not where a curve is steep."""

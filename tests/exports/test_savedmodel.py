@@ -117,6 +117,18 @@ def test_rounding_where_a_calibration_is_steep():
                 checked_difference(*arguments)
 
 
+def test_rounding_of_log_odds_where_their_curve_is_steep():
+    odds = float(np.log(0.5) - np.log1p(-0.5))
+    last = Curve(np.array([odds - 1e-7, odds]), np.array([0.2, 0.7]))
+    calibration = Calibration(None, np.array([0.0, 1.0, 0.0, 0.0]), last)
+    ids, scores = np.array([[3]]), np.float32([[odds]])
+    low, high = calibration(scores - np.float32(1e-6)), calibration(scores)
+    assert high - low > 0.4
+    assert checked_difference((ids, low), (ids, scores), 0.0, "it", calibration) > 0.4
+    with pytest.raises(RuntimeError, match="it does not match"):
+        checked_difference((ids, low - 0.01), (ids, scores), 0.0, "it", calibration)
+
+
 def test_rounding_where_a_sure_best_label_makes_the_others_less_likely():
     """A calibration may fall where the best score of the list rises."""
     curve = Curve(np.array([0.0, 1.0]), np.array([0.1, 0.9]))

@@ -1,8 +1,11 @@
 """Recipe 'kfold': every example is held out once, the served model averages."""
 
+import contextlib
 import json
+import os
 import shutil
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -12,6 +15,7 @@ import tensorflow as tf
 from tests import tiny
 from tests.commands.calls import call
 from tests.contracts.recipe import RecipeContract
+from tests.training.test_resume import Killed
 from tfxc.commands import evaluate, export, info, predict, train
 from tfxc.core.errors import CheckpointError, ConfigError
 from tfxc.core.storage.reading import read_json
@@ -49,6 +53,41 @@ def finished(tmp_path_factory):
     config = tiny.write_config(folder, **CHANGES)
     assert train.main(["--config", str(config), "--prepared", str(folder / "prepared")]) == 0
     return folder, read_json(folder / "run" / "summary.json")
+
+
+def test_killed_while_another_decision_is_written(finished, tmp_path, monkeypatch, capsys):
+    """Behind whichever file: the run can be read, and the same command goes on."""
+    folder, _ = finished
+    shutil.copytree(folder / "prepared", tmp_path / "prepared")
+    replace, written = os.replace, []
+
+    def dies(source, target, **options):
+        replace(source, target, **options)
+        written.append(Path(target).name)
+        if len(written) == number:
+            raise Killed
+
+    command = ["--config", str(folder / "config.json"), "--prepared", str(tmp_path / "prepared")]
+    command += ["--set", f"run={tmp_path / 'run'}", "--set", "decision.probabilities=isotonic"]
+    for number in range(1, 20):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        shutil.copytree(folder / "run", tmp_path / "run")
+        written.clear()
+        with monkeypatch.context() as patch, contextlib.suppress(Killed):
+            patch.setattr(os, "replace", dies)
+            train.main(command)
+        load_run(tmp_path / "run").folder.verify()
+        if len(written) < number:
+            break
+    else:
+        pytest.fail("it never ends")
+    assert {"decision.json", "config.json", "summary.json"} < set(written)
+    assert load_run(tmp_path / "run").model.decision.calibration is not None
+    written.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", dies)
+        train.main(command)
+    assert "decision.json" not in written, "it is not learned again"
 
 
 def test_train_evaluate_and_export(finished, tmp_path, capsys):

@@ -23,11 +23,13 @@ from tests.training.test_resume import Killed
 from tfxc.commands import evaluate, export, info, predict, train
 from tfxc.core.config import load_tree, parse_config
 from tfxc.core.errors import CheckpointError, ConfigError
+from tfxc.core.storage import checksums
 from tfxc.estimator.classifier import XCClassifier
 from tfxc.exports.standalone.predict import Predictor
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.store import LayerWriter
 from tfxc.runs.loaded import load_run
+from tfxc.runs.writer import RunWriter
 
 
 class TestXRLinear(RecipeContract):
@@ -244,10 +246,44 @@ def test_killed_while_another_decision_is_written(run, tmp_path, monkeypatch, ca
         patch.setattr(os, "replace", dies_behind)
         with pytest.raises(Killed):
             train.main([str(argument) for argument in changed])
+    for method in ("isotonic", "logistic"):  # the second as before
+        found = load_run(folder / "run").folder
+        found.verify()
+        changed = command(folder, decision={"probabilities": method})
+        assert call(capsys, train, *changed).code == 0
+        settings = found.summary()["decision"]["settings"]
+        assert settings["probabilities"]["name"] == method
+        calibration = load_run(folder / "run").model.decision.calibration
+        assert (calibration.weights is None) is (method == "isotonic")
+        names = {"decision.json", "config.json", "summary.json"}
+        assert names < checksums.entries_of(folder / "run", "").keys()
+
+
+def test_killed_before_another_decision_is_in_the_config(run, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "same"
+    assert call(capsys, train, *command(folder)).code == 0
+
+    def dies(self, config):
+        raise Killed
+
+    changed = command(folder, decision={"probabilities": "isotonic"})
+    with monkeypatch.context() as patch:
+        patch.setattr(RunWriter, "write_config", dies)
+        with pytest.raises(Killed):
+            train.main([str(argument) for argument in changed])
+    assert load_run(folder / "run").model.decision.calibration.weights is None
+    assert call(capsys, train, *command(folder)).code == 0
+    assert load_run(folder / "run").model.decision.calibration.weights is not None
+
+
+def test_no_decision_in_place_of_one(run, tmp_path, capsys):
+    folder = tmp_path / "same"
+    assert call(capsys, train, *command(folder)).code == 0
+    nothing = command(folder, decision={"probabilities": None})
+    assert call(capsys, train, *nothing).code == 0
+    assert not (folder / "run" / "decision.json").exists()
     load_run(folder / "run").folder.verify()
-    assert call(capsys, train, *changed).code == 0
-    settings = load_run(folder / "run").folder.summary()["decision"]["settings"]
-    assert settings["probabilities"]["name"] == "isotonic"
+    assert "already finished" in call(capsys, train, *nothing).out
 
 
 def test_what_one_way_out_returns_all_do(run, tmp_path, capsys):

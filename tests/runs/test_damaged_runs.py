@@ -1,6 +1,7 @@
 """Damaged records, checkpoints and weights, and a full disk: named in one line, nothing lost."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,11 +11,15 @@ import tensorflow as tf
 from tests import tiny
 from tests.commands.calls import call, listing
 from tests.folders import record_again
+from tests.small_runs import make_run
+from tests.training.test_resume import Killed
 from tfxc.commands import evaluate, prepare, train
 from tfxc.core.errors import DataError
 from tfxc.core.storage import checksums
 from tfxc.core.storage.ownership import MARKER
 from tfxc.runs.folder import RunFolder
+from tfxc.runs.loaded import load_run
+from tfxc.runs.writer import RunWriter
 from tfxc.training.reporting import Reporter
 
 
@@ -198,3 +203,23 @@ def test_checksums_may_vanish_while_another_fold_begins(tmp_path, monkeypatch):
     checksums.record(tmp_path)
     with pytest.raises(DataError, match="the folder is incomplete"):
         run.check_files()
+
+
+@pytest.mark.parametrize("last", ["checksums.json", "environment.json", "summary.json"])
+def test_killed_while_another_summary_is_written(tmp_path, monkeypatch, last):
+    run = make_run(tmp_path / "run")
+    RunWriter(run).write_summary({"dev": {"P@1": 0.5}})
+    replace = os.replace
+
+    def dies_behind(source, target, **options):
+        replace(source, target, **options)
+        if Path(target).name == last:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(os, "replace", dies_behind)
+        RunWriter(run).write_summary({"dev": {"P@1": 0.6}})
+    load_run(run).folder.verify()
+    RunWriter(run).write_summary({"dev": {"P@1": 0.7}})
+    assert load_run(run).folder.summary()["dev"]["P@1"] == 0.7
+    load_run(run).folder.verify()

@@ -203,7 +203,8 @@ def ending(config: "Config", summary: Mapping[str, Any]) -> str:
         lines[0] += ", each example by a" if folds else ", of the"
         lines[0] += f" model trained without {'it' if folds else 'these examples'}; "
         lines[0] += "the run is trained on all"
-    if (count := summary.get("dev_examples")) is not None and count < _FEW_DEV_EXAMPLES:
+    count = summary.get("dev_examples") if summary.get("dev_interval") else None
+    if count is not None and count < _FEW_DEV_EXAMPLES:
         lines.append(f"note: {count:,} examples are few to measure on; see the interval of P@1")
     if "rehearsal" in summary:
         from tfxc.training.rehearsal.rehearsal import summary_lines

@@ -70,9 +70,11 @@ class FittedDecision:
         )
 
     def save(self, folder: Path) -> None:
-        """Writes ``DECISION`` into a run folder; without any decision, nothing."""
+        """Writes ``DECISION`` into a run folder; without any decision, there is none then."""
         if self.calibration is not None or self.rule is not None:
             write_json(folder / DECISION, self.content(), indent=None)
+        else:
+            (folder / DECISION).unlink(missing_ok=True)
 
     @classmethod
     def load(cls, folder: Path, num_labels: int) -> "FittedDecision":

@@ -20,6 +20,7 @@ from tfxc.core.storage import checksums
 from tfxc.core.storage.files import write_json
 from tfxc.data.reading.held_out import note_on_titles
 from tfxc.data.store.manifest import Manifest
+from tfxc.decision.fitted import DECISION
 from tfxc.runs import resuming
 from tfxc.runs.folder import RunFolder
 from tfxc.runs.lock import locked
@@ -283,7 +284,8 @@ class Recipe(Declared):
         if settings is None or not context.folder.chief:
             return summary
         wanted = settings.model_dump(mode="json")
-        if (summary.get("decision") or {}).get("settings") == wanted:
+        is_whole = checksums.are_recorded(context.run, CONFIG, SUMMARY, DECISION)
+        if is_whole and (summary.get("decision") or {}).get("settings") == wanted:
             return summary
         from tfxc.runs.loaded import LoadedRun
         from tfxc.training.deciding import decide, decision_line, of_dev

@@ -247,8 +247,14 @@ class RunWriter:
             devices = [details(gpu).get("device_name", gpu.name) for gpu in gpus]
         from tfxc.core.environment import Environment
 
-        write_json(self / ENVIRONMENT, Environment.now(devices).model_dump())
+        environment = Environment.now(devices).model_dump()
         text = json_text(summary, indent=2)
+        if (self / SUMMARY).exists():  # a finished run stays one that can be read
+            with checksums.replaced(self.path, ENVIRONMENT, SUMMARY):
+                write_json(self / ENVIRONMENT, environment)
+                write_json(self / SUMMARY, summary)
+            return summary
+        write_json(self / ENVIRONMENT, environment)
         content = text.encode()
         paths = [path for name in _FINISHED_RUN_FILES for path in self.path.glob(name)]
         names = [path.relative_to(self.path).as_posix() for path in paths]

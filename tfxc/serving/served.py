@@ -191,7 +191,7 @@ class ServedRun:
         self.probabilities = likely and not options.scores
         self.decision = decision if decision.probabilities == self.probabilities else Decision()
         self._predictors = {k: self.predictor(k) for k in _steps(self.k, self.depth(self.max_k))}
-        self.search(self.forms.example(), self.k)
+        self.search(self.forms.example(), self.depth(self.k))
         self.batcher = Batcher(self.search, limits, functools.partial(on_batch, name))
 
     def depth(self, k: int) -> int:

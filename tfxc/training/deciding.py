@@ -90,7 +90,7 @@ def decision_line(measured: dict[str, float]) -> str:
 1.3 % of the examples without a label'
     """
     if not measured:
-        return "decision: learned"
+        return "decision: probabilities learned"
     shares = ", ".join(f"{name} {100 * measured[name]:.2f}" for name in ("micro-F1", "macro-F1"))
     empty = 100 * measured["without a label"]
     sets = f"{measured['labels']:.1f} labels each with {100 * measured['coverage']:.1f} %"

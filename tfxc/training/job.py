@@ -164,7 +164,8 @@ class TrainingJob:
             summary = trainer.fit(self.title, remarks)
             if self.parent is None:
                 write_dev_examples(self.folder, config, trainer.dev_answers)
-            note_on_one_answer(trainer.dev_answers)
+            if self.folder.chief:
+                note_on_one_answer(trainer.dev_answers)
             return summary
 
     def trainer(self, strategy: "tf.distribute.Strategy") -> Trainer:
@@ -346,8 +347,10 @@ def note_on_one_answer(answers: Sequence[tuple[int, Sequence[int]]]) -> None:
         answers: best label and true labels, padded with -1, of examples of the dev split.
     """
     best = {label for label, _ in answers}
+    differ = len({tuple(true) for _, true in answers}) > 1  # or dev is sorted by labels
     wrong = sum(label not in true for label, true in answers)
-    if len(answers) >= _FEWEST_ANSWERS and len(best) == 1 and 2 * wrong > len(answers):
+    alike = len(answers) >= _FEWEST_ANSWERS and len(best) == 1 and best != {-1}
+    if alike and differ and 2 * wrong > len(answers):
         NOTES.warning(
             f"the same label is the best one for each of the {len(answers)} examples of dev that "
             f"were looked at, and wrong for {wrong}: the model does not tell them apart. Perhaps "

@@ -68,7 +68,7 @@ def add(folder: str | Path, name: str) -> None:
 
 @contextlib.contextmanager
 def replaced(folder: str | Path, *names: str) -> Iterator[None]:
-    """Lets files of a recorded folder be written anew.
+    """Lets files of a recorded folder be written anew, or removed.
 
     Meanwhile they have no checksum: whenever the writer dies, the folder can be read, with the old
     file or the new one.
@@ -78,7 +78,8 @@ def replaced(folder: str | Path, *names: str) -> Iterator[None]:
     """
     record(folder, [], _without(folder, names))
     yield
-    record(folder, names, _without(folder, names))
+    written = [name for name in names if (Path(folder) / name).exists()]
+    record(folder, written, _without(folder, names))
 
 
 def _without(folder: str | Path, names: Collection[str]) -> dict[str, tuple[int, str]]:
@@ -88,6 +89,12 @@ def _without(folder: str | Path, names: Collection[str]) -> dict[str, tuple[int,
         entries = entries_of(folder, "remove it")
     items = ((name, entry) for name, entry in entries.items() if name not in names)
     return {name: (entry["bytes"], entry["sha256"]) for name, entry in items}
+
+
+def are_recorded(folder: str | Path, *names: str) -> bool:
+    """Tells whether those of the files that exist are recorded; else their writer has died."""
+    there = {name for name in names if (Path(folder) / name).exists()}
+    return there <= _without(folder, ()).keys()
 
 
 def entries_of(folder: str | Path, fix: str) -> dict[str, dict[str, Any]]:

@@ -161,7 +161,8 @@ def copied_ahead(batches: tf.data.Dataset, device: str) -> tf.data.Dataset:
         batches: the result of ``training_dataset``.
         device: e.g. ``"/GPU:0"``.
     """
-    return batches.apply(tf.data.experimental.prefetch_to_device(device, _ON_DEVICE))
+    ahead = batches.apply(tf.data.experimental.prefetch_to_device(device, _ON_DEVICE))
+    return ahead.with_options(batches.options())
 
 
 def batch_signature(source: "Source", batch_size: int) -> dict[str, Any]:

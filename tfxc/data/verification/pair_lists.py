@@ -138,10 +138,10 @@ class ImageFolder:
             return path
         if path.parent not in self._images:
             files = path.parent.iterdir() if path.parent.is_dir() else ()
-            images = [file for file in files if file.suffix.lower() in _ENDINGS]
+            images = [file for file in files if file.suffix.lower() in _ENDINGS and file.is_file()]
             # Of two with one name, that with the first ending is the image.
-            images.sort(key=lambda file: _ENDINGS.index(file.suffix.lower()), reverse=True)
-            self._images[path.parent] = {file.stem: file for file in images}
+            images.sort(key=lambda file: (_ENDINGS.index(file.suffix.lower()), file.name))
+            self._images[path.parent] = {file.stem: file for file in reversed(images)}
         return self._images[path.parent].get(path.name)
 
 
