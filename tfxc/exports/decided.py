@@ -94,9 +94,11 @@ def _along(curve: "Curve", inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     In operations that every format has, not by a binary search, and in single precision.
     """
     knots, values = (part.astype(np.float32) for part in (curve.knots, curve.values))
-    steps = np.diff(curve.values).astype(np.float32)
-    widths = np.maximum(np.diff(knots), np.finfo(np.float32).tiny)  # of two that are one now
-    behind = tf.clip_by_value((inputs[..., None] - knots[:-1]) / widths, 0.0, 1.0)
+    (rises,) = np.nonzero(np.diff(curve.values))
+    steps = np.diff(curve.values)[rises].astype(np.float32)
+    widths = np.diff(knots)[rises]
+    widths = np.maximum(widths, np.finfo(np.float32).tiny)  # of two that are one now
+    behind = tf.clip_by_value((inputs[..., None] - knots[rises]) / widths, 0.0, 1.0)
     rest = np.float32(1 - curve.values[-1])
     return (
         values[0] + tf.reduce_sum(behind * steps, axis=-1),
