@@ -43,6 +43,20 @@ def test_of_the_examples_that_were_held_out(folder, capsys):
     assert outcome.code == 0 and f"{run}, learned of new.jsonl: " in outcome.out
 
 
+def test_labels_that_the_run_does_not_know_are_named(folder, capsys):
+    run = folder / "runs" / "mine"
+    lines = [json.loads(line) for line in (folder / "new.jsonl").read_text().splitlines()]
+    lines = [{**line, "labels": [*line["labels"], "owl.0"]} for line in lines]
+    (folder / "odd.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    outcome = call(capsys, decide, run, "--data", "odd.jsonl")
+    assert outcome.code == 0
+    assert "odd.jsonl: 1 of their labels are unknown to the run: 'owl.0'" in outcome.err
+    lines = [{**line, "labels": ["owl.0"]} for line in lines]
+    (folder / "odd.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    outcome = call(capsys, decide, run, "--data", "odd.jsonl")
+    assert "labels found is true" in outcome.problem() and "'owl.0'" in outcome.err
+
+
 def test_as_many_for_each(folder, capsys):
     run = folder / "runs" / "mine"
     assert call(capsys, decide, run, "--labels", '{"name": "top_k", "count": 2}').code == 0

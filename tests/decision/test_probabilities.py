@@ -126,9 +126,9 @@ def test_equal_scores_have_the_share_of_the_true(name, score):
 @pytest.mark.parametrize(
     ("scores", "hits", "message"),
     [
-        ([], [], "0 of the 0 labels found are true"),
-        ([[0.0, 1.0]], [[1, 1]], "2 of the 2 labels found are true"),
-        ([[0.0, np.nan]], [[0, 1]], "finite scores"),
+        ([], [], "none of the 0 labels found is true"),
+        ([[0.0, 1.0]], [[1, 1]], "all 2 labels found are true"),
+        ([[0.0, np.nan]], [[0, 1]], "a score is NaN or infinite"),
     ],
 )
 def test_examples_that_are_refused(scores, hits, message):

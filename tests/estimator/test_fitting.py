@@ -11,6 +11,7 @@ from sklearn.model_selection import GridSearchCV, ShuffleSplit, cross_validate
 
 from tests.small_runs import make_run
 from tfxc.core.errors import ConfigError, DataError
+from tfxc.core.messages import NOTES
 from tfxc.estimator.classifier import XCClassifier
 
 TEXTS = ["red fox", "blue sea", "red rose", "deep blue", "green sea"] * 8
@@ -263,3 +264,13 @@ def test_zeros_and_ones_in_other_forms_are_not_warned_about():
         warnings.simplefilter("error", UserWarning)
         small(epochs=1).fit(MATRIX[:12], np.array(rows))
         small(epochs=1).fit(MATRIX[:12], [[0], [1]] * 6)
+
+
+def test_classes_that_no_file_can_name_are_noted(tmp_path, caplog):
+    texts = ["red fox", "blue sea", "red rose", "deep blue"] * 5
+    for names, noted in ((["1.0", "2.1", "1.0", "2.1"], True), (["1", "2.1", "1", "2.1"], False)):
+        classifier = XCClassifier(recipe="xr_linear").fit(texts, names * 5)
+        caplog.clear()
+        with caplog.at_level("WARNING", NOTES.name):
+            classifier.save(tmp_path / names[0])
+        assert ("1 classes have names that no file can give them, as '1.0'" in caplog.text) is noted

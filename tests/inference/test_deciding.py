@@ -25,5 +25,5 @@ def test_what_half_of_the_examples_cannot_teach_is_not_measured(caplog):
             np.ones(2),
             True,
         )
-    assert "the decision is not measured: of half of the examples, 100 of the 100" in caplog.text
+    assert "the decision is not measured: of half of the examples, all 100 labels" in caplog.text
     assert learned.measured == {} and 0.1 < learned.fitted.rule.abstain <= 0.9

@@ -17,16 +17,19 @@ import argparse
 import contextlib
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from tfxc.core.bounds import Count, Option
 from tfxc.core.command_options import given, parse, refuse
 from tfxc.core.errors import ConfigError
+from tfxc.core.messages import NOTES
 from tfxc.core.shared_options import ReaderOptions, RunOption
 
 if TYPE_CHECKING:
     from tfxc.core.settings import DecisionSettings
+    from tfxc.data.sources.base import RowStream
     from tfxc.reports.measurement import ExamplesOptions
     from tfxc.runs.loaded import LoadedRun
 
@@ -102,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _of_one(options: Options) -> dict[str, float]:
     """Learns the decision of a run; returns how good it is."""
     from tfxc.inference.deciding import Examined
+    from tfxc.reports.measurement import of_unknown_labels
     from tfxc.runs.loaded import load_run
     from tfxc.runs.lock import locked
     from tfxc.training.deciding import decide
@@ -122,14 +126,22 @@ def _of_one(options: Options) -> dict[str, float]:
         )
     examples = _examples(options)
 
+    unknown: Sequence[str] = ()
+
     def examined() -> Iterator[Examined]:
+        nonlocal unknown
         for part in parts:
             _, rows = examples.examples(part)
+            unknown = cast("RowStream", rows).unknown if options.data else ()
             excluded = examples.excluded(part, rows)
             yield Examined(part.model, rows, part.vocabulary.names, excluded)
 
-    with locked(loaded.folder):
-        return decide(loaded, examined(), settings)
+    try:
+        with locked(loaded.folder):
+            return decide(loaded, examined(), settings)
+    finally:
+        if unknown:
+            NOTES.warning(f"{options.data}: {of_unknown_labels(Counter(unknown), loaded)}")
 
 
 def _settings(options: Options, loaded: "LoadedRun", natively: bool) -> "DecisionSettings":

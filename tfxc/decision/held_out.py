@@ -54,12 +54,20 @@ class HeldOut(RankedLists):
         listed = self.listed
         true = int(self.hits[listed].sum())
         count = int(listed.sum())
-        if true in (0, count) or not np.isfinite(self.scores[listed]).all():
+        problem = None
+        if not np.isfinite(self.scores[listed]).all():
+            problem, fix = "a score is NaN or infinite", "train with a smaller learning rate"
+        elif not true:
+            problem = f"none of the {count:,} labels found is true"
+            fix = "check that their labels are those of the run, and occur in several texts"
+        elif true == count:
+            problem = f"all {count:,} labels found are true"
+            fix = "give examples of at least two labels"
+        if problem is not None:
             raise DataError(
-                f"{true:,} of the {count:,} labels found are true, and a decision is learned from "
-                "finite scores of both true and other ones",
+                f"{problem}, and a decision is learned of right and wrong ones",
                 where="held-out examples",
-                fix="give more examples, with the labels of the run",
+                fix=fix,
             )
 
     @property

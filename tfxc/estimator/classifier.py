@@ -16,12 +16,13 @@ from tfxc.core import registry
 from tfxc.core.config import parse_config
 from tfxc.core.declared import check_choice, check_k
 from tfxc.core.errors import ConfigError, DataError
-from tfxc.core.messages import printed
+from tfxc.core.messages import NOTES, printed
 from tfxc.data.examples.kinds import IMAGE, SPARSE, kind_of_features
 from tfxc.data.examples.rows import Rows
 from tfxc.data.reading.inspection.contents import contents_of
 from tfxc.data.reading.inspection.presets import model_of, usual_preset
 from tfxc.data.reading.label_texts import text_of_name
+from tfxc.data.reading.parsing.label_cells import label_of
 from tfxc.data.reading.source_files import NAMES
 from tfxc.data.sources.base import ArraySource
 from tfxc.data.text.registry import build_text_features
@@ -382,6 +383,13 @@ class XCClassifier(ClassifierMixin, BaseEstimator):
             )
         threshold = None if self.threshold is None else float(self.threshold)
         names = self._targets.names
+        renamed = [name for name in names if str(label_of(name)) != name]
+        if renamed:
+            NOTES.warning(
+                f"{len(renamed):,} classes have names that no file can give them, as "
+                f"{renamed[0]!r}, which is read as {str(label_of(renamed[0]))!r}: the saved run "
+                "cannot be measured on files"
+            )
         self._fitted.save(Path(folder), names, self.text_features_, threshold)
 
     @classmethod
