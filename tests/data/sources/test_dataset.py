@@ -75,6 +75,12 @@ def test_static_shapes_and_cardinality():
     ].shape == (4, 5)
 
 
+def test_nothing_is_tuned():
+    """Iterators would wait for the thread that does, see ``training_dataset``."""
+    dataset = training_dataset(ArraySource(dense_rows(9)), batch_size=4, seed=0, num_steps=1)
+    assert dataset.options().autotune.enabled is False
+
+
 def test_windows_are_read_below_tf_data_without_deadlock(tmp_path):
     """The reader of a window uses TensorFlow while TensorFlow's threads wait for the window."""
     folder = prepared(tmp_path / "set", numbered_rows(40), 10)

@@ -161,8 +161,7 @@ def copied_ahead(batches: tf.data.Dataset, device: str) -> tf.data.Dataset:
         batches: the result of ``training_dataset``.
         device: e.g. ``"/GPU:0"``.
     """
-    ahead = batches.apply(tf.data.experimental.prefetch_to_device(device, _ON_DEVICE))
-    return ahead.with_options(batches.options())
+    return batches.apply(tf.data.experimental.prefetch_to_device(device, _ON_DEVICE))
 
 
 def batch_signature(source: "Source", batch_size: int) -> dict[str, Any]:
