@@ -81,7 +81,7 @@ def test_killed_while_another_decision_is_written(finished, tmp_path, monkeypatc
             break
     else:
         pytest.fail("it never ends")
-    assert {"decision.json", "config.json", "summary.json"} < set(written)
+    assert {"decision.json", "config.json", "environment.json", "summary.json"} < set(written)
     assert load_run(tmp_path / "run").model.decision.calibration is not None
     written.clear()
     with monkeypatch.context() as patch:

@@ -1,8 +1,10 @@
 """Recipe 'xr_linear': training, stopping, refusals."""
 
+import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -29,7 +31,6 @@ from tfxc.exports.standalone.predict import Predictor
 from tfxc.labels.cluster_tree import ClusterTree
 from tfxc.ranker.store import LayerWriter
 from tfxc.runs.loaded import load_run
-from tfxc.runs.writer import RunWriter
 
 
 class TestXRLinear(RecipeContract):
@@ -229,51 +230,38 @@ def test_another_decision_needs_no_training(run, tmp_path, capsys):
     assert "already finished" in outcome.out and "decision:" not in outcome.out
 
 
-@pytest.mark.parametrize("last", ["decision.json", "config.json", "summary.json"])
-def test_killed_while_another_decision_is_written(run, tmp_path, monkeypatch, capsys, last):
-    """Whichever file is the last that is written: the run can be read, and decides again."""
+@pytest.mark.parametrize("method", ["isotonic", "logistic"])
+def test_killed_while_another_decision_is_written(run, tmp_path, monkeypatch, capsys, method):
+    """Behind whichever file: the run can be read, and decides as wanted then, or as before."""
     folder = tmp_path / "same"
     assert call(capsys, train, *command(folder)).code == 0
-    replace = os.replace
+    shutil.copytree(folder / "run", tmp_path / "before")
+    replace, written = os.replace, []
 
-    def dies_behind(source, target, **options):
+    def dies(source, target, **options):
         replace(source, target, **options)
-        if Path(target).name == last:
+        written.append(Path(target).name)
+        if len(written) == number:
             raise Killed
 
-    changed = command(folder, decision={"probabilities": "isotonic"})
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", dies_behind)
-        with pytest.raises(Killed):
+    for number in range(1, 20):
+        shutil.rmtree(folder / "run")
+        shutil.copytree(tmp_path / "before", folder / "run")
+        written.clear()
+        changed = command(folder, decision={"probabilities": "isotonic"})
+        with monkeypatch.context() as patch, contextlib.suppress(Killed):
+            patch.setattr(os, "replace", dies)
             train.main([str(argument) for argument in changed])
-    for method in ("isotonic", "logistic"):  # the second as before
+        if len(written) < number:
+            break
         found = load_run(folder / "run").folder
         found.verify()
-        changed = command(folder, decision={"probabilities": method})
-        assert call(capsys, train, *changed).code == 0
-        settings = found.summary()["decision"]["settings"]
-        assert settings["probabilities"]["name"] == method
+        assert call(capsys, train, *command(folder, decision={"probabilities": method})).code == 0
+        assert found.summary()["decision"]["settings"]["probabilities"]["name"] == method
         calibration = load_run(folder / "run").model.decision.calibration
-        assert (calibration.weights is None) is (method == "isotonic")
-        names = {"decision.json", "config.json", "summary.json"}
-        assert names < checksums.entries_of(folder / "run", "").keys()
-
-
-def test_killed_before_another_decision_is_in_the_config(run, tmp_path, monkeypatch, capsys):
-    folder = tmp_path / "same"
-    assert call(capsys, train, *command(folder)).code == 0
-
-    def dies(self, config):
-        raise Killed
-
-    changed = command(folder, decision={"probabilities": "isotonic"})
-    with monkeypatch.context() as patch:
-        patch.setattr(RunWriter, "write_config", dies)
-        with pytest.raises(Killed):
-            train.main([str(argument) for argument in changed])
-    assert load_run(folder / "run").model.decision.calibration.weights is None
-    assert call(capsys, train, *command(folder)).code == 0
-    assert load_run(folder / "run").model.decision.calibration.weights is not None
+        assert (calibration.weights is None) is (method == "isotonic"), written
+        assert checksums.are_recorded(folder / "run", *set(written) - {"checksums.json"})
+    assert {"decision.json", "config.json", "environment.json", "summary.json"} < set(written)
 
 
 def test_no_decision_in_place_of_one(run, tmp_path, capsys):

@@ -159,8 +159,10 @@ def _with_rounded_odds(calibration: "Calibration") -> list["Calibration"]:
     """Returns a calibration, and with log-odds that rounding has made smaller or larger."""
     if calibration.weights is None:
         return [calibration]
-    moves = np.eye(4)[0] * [[-_ODDS_TOLERANCE], [0], [_ODDS_TOLERANCE]]
-    return [dataclasses.replace(calibration, weights=calibration.weights + m) for m in moves]
+    return [
+        dataclasses.replace(calibration, weights=np.add(calibration.weights, [move, 0, 0, 0]))
+        for move in (-_ODDS_TOLERANCE, 0, _ODDS_TOLERANCE)
+    ]
 
 
 def checked_difference(

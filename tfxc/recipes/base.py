@@ -17,7 +17,6 @@ from tfxc.core.errors import CheckpointError, ConfigError, DataError, number_spa
 from tfxc.core.messages import NOTES, OUTPUT, silent
 from tfxc.core.settings import TrainingSettings
 from tfxc.core.storage import checksums
-from tfxc.core.storage.files import write_json
 from tfxc.data.reading.held_out import note_on_titles
 from tfxc.data.store.manifest import Manifest
 from tfxc.decision.fitted import DECISION
@@ -298,17 +297,16 @@ class Recipe(Declared):
         examined = (
             of_dev(LoadedRun(part.run, trust=True), part.config, part.data_folder) for part in parts
         )
-        try:
-            measured = decide(LoadedRun(context.run, trust=True), examined, settings)
-        except DataError as error:  # the run is trained, however little it has learned
-            NOTES.warning(f"no decision is learned: {error}")
-            return summary
-        OUTPUT.info(decision_line(measured))
-        summary = {**summary, "decision": {"settings": wanted, **measured}}
-        with checksums.replaced(context.run, CONFIG, SUMMARY):
+        with checksums.replaced(context.run, CONFIG):  # without it, a run is not whole
+            try:
+                measured = decide(LoadedRun(context.run, trust=True), examined, settings)
+            except DataError as error:  # the run is trained, however little it has learned
+                NOTES.warning(f"no decision is learned: {error}")
+                return summary
+            OUTPUT.info(decision_line(measured))
             context.folder.write_config(context.config)
-            write_json(context.run / SUMMARY, summary, indent=2)
-        return summary
+            summary = {**summary, "decision": {"settings": wanted, **measured}}
+            return context.folder.write_summary(summary)
 
     def _held_out_contexts(self, context: Context) -> "Iterator[Context]":
         """Yields the contexts of the runs without what ``refit`` holds out."""
